@@ -1,0 +1,73 @@
+"""Writing files so that a crash or a full disk leaves the old file or none, never half a file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from safetensors.torch import save_file
+
+__all__ = ["atomic_write", "save_tensors", "sha256", "write_json"]
+
+
+@contextmanager
+def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a temporary file beside `path`; sync and rename it onto `path` when the block succeeds.
+
+    Args:
+        path: the final file; its folder is made if it does not exist.
+        mode: "w" for text (UTF-8) or "wb" for bytes.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written; `path` is then left as it was.
+    """
+    path = Path(path)
+    encoding = None if "b" in mode else "utf-8"
+    with _renamed_on_success(path) as temporary, open(temporary, mode, encoding=encoding) as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write `value` as indented JSON, atomically."""
+    with atomic_write(path) as file:
+        json.dump(value, file, indent=2, ensure_ascii=False)
+        file.write("\n")
+
+
+def save_tensors(
+    path: str | Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str] | None = None
+) -> None:
+    """Write a safetensors file, atomically."""
+    path = Path(path)
+    with _renamed_on_success(path) as temporary:
+        save_file(dict(tensors), temporary, metadata=metadata)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+
+
+def sha256(path: str | Path) -> str:
+    """The SHA-256 of a file, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _renamed_on_success(path: Path) -> Iterator[Path]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,227 @@
+"""The decisions of a pruning run as a value: saved, read, drawn and applied apart from the model.
+
+A plan says which weights stay (masks) and which units stay (MLP neurons, GQA groups), never what
+the weights are. It is saved as `plan.json`, which a person can read, and `plan.safetensors`.
+
+Axes: O output features, I input features, U units of one block, P packed bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from lightning_prune.files import save_tensors, sha256, write_json
+
+__all__ = ["Kept", "Plan"]
+
+FORMAT = 1
+JSON, TENSORS = "plan.json", "plan.safetensors"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The units of one kind that one block keeps: their sorted indices, out of `total`."""
+
+    index_U: torch.Tensor
+    total: int
+
+    @property
+    def removed(self) -> int:
+        """How many units go."""
+        return self.total - self.index_U.numel()
+
+
+@dataclass
+class Plan:
+    """What stays.
+
+    Attributes:
+        provenance: where the plan comes from: model, method and its arguments, calibration,
+            library versions. Only strings, numbers, lists and dicts.
+    """
+
+    provenance: dict[str, Any] = field(default_factory=dict)
+    _masks: dict[str, tuple[torch.Tensor, torch.Size]] = field(default_factory=dict)
+    _kept: dict[str, dict[int, Kept]] = field(default_factory=dict)
+    _scores: dict[tuple[str, str], torch.Tensor] = field(default_factory=dict)
+
+    # --- weights ---
+
+    @property
+    def mask_names(self) -> list[str]:
+        """Names of the weights that have a mask, as in the model's state dict."""
+        return list(self._masks)
+
+    def set_mask(self, name: str, keep_OI: torch.Tensor) -> None:
+        """Decide which entries of a weight stay (True = kept). Stored as bits, on the CPU."""
+        self._masks[name] = (_pack(keep_OI), keep_OI.shape)
+
+    def mask(self, name: str) -> torch.Tensor:
+        """The mask of the weight `name`: a bool tensor of the weight's shape, True = kept.
+
+        Raises:
+            KeyError: the plan has no mask of that name.
+        """
+        if name not in self._masks:
+            raise KeyError(f"the plan has no mask {name!r}; it has {_some(self.mask_names)}")
+        return _unpack(*self._masks[name])
+
+    def mask_shape(self, name: str) -> torch.Size:
+        """The shape of a mask."""
+        return self._masks[name][1]
+
+    def sparsity(self, name: str | None = None) -> float:
+        """Fraction of zeros that the masks make: in one weight, or in all that have a mask."""
+        names = self.mask_names if name is None else [name]
+        total = sum(self._masks[n][1].numel() for n in names)
+        kept = sum(int(self.mask(n).sum()) for n in names)
+        return 1 - kept / total if total else 0.0
+
+    # --- units ---
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of units that the plan decides on ("neuron", "group")."""
+        return list(self._kept)
+
+    def blocks(self, kind: str) -> dict[int, Kept]:
+        """What each decided block keeps of a kind, by block index."""
+        return dict(self._kept.get(kind, {}))
+
+    def set_kept(self, kind: str, block: int, index_U: torch.Tensor, total: int) -> None:
+        """Decide that the units `index_U` (sorted) of `total` stay in a block."""
+        self._kept.setdefault(kind, {})[block] = Kept(index_U.cpu().long(), total)
+
+    def kept(self, kind: str, block: int) -> torch.Tensor:
+        """Sorted indices of the units of a kind ("neuron" or "group") that a block keeps.
+
+        Raises:
+            KeyError: the plan decides nothing about that kind in that block.
+        """
+        if block not in self._kept.get(kind, {}):
+            have = {k: sorted(v) for k, v in self._kept.items()}
+            raise KeyError(f"the plan keeps no {kind!r} list for block {block}; it has {have}")
+        return self._kept[kind][block].index_U
+
+    @property
+    def removes_anything(self) -> bool:
+        """Whether applying the plan would change a model."""
+        units = sum(kept.removed for blocks in self._kept.values() for kept in blocks.values())
+        return units > 0 or any(not self.mask(name).all() for name in self._masks)
+
+    # --- scores ---
+
+    def set_scores(self, kind: str, key: str | int, scores: torch.Tensor) -> None:
+        """Keep the scores that a decision was made from, on the CPU."""
+        self._scores[kind, str(key)] = scores.detach().cpu()
+
+    def scores(self, kind: str, key: str | int) -> torch.Tensor:
+        """Scores before selection.
+
+        Args:
+            kind: "neuron" or "group" for one float a unit, "weight" for one a weight.
+            key: the block's index, or the weight's name.
+
+        Raises:
+            KeyError: no such scores; a method keeps them only if made with `keep_scores=True`.
+        """
+        if (kind, str(key)) not in self._scores:
+            have = [f"{k} {name}" for k, name in self._scores]
+            raise KeyError(
+                f"the plan has no {kind} scores for {key!r}; it has {_some(have)}. "
+                "Make the method with keep_scores=True."
+            )
+        return self._scores[kind, str(key)]
+
+    # --- on disk ---
+
+    def save(self, folder: str | Path) -> Path:
+        """Write `plan.safetensors`, then `plan.json` with its checksum, into `folder`."""
+        folder = Path(folder)
+        tensors = {f"mask/{name}": bits_P for name, (bits_P, _) in self._masks.items()}
+        for kind, blocks in self._kept.items():
+            tensors |= {f"kept/{kind}/{i}": kept.index_U for i, kept in blocks.items()}
+        for (kind, key), scores in self._scores.items():
+            tensors[f"scores/{kind}/{key}"] = scores.contiguous()
+        save_tensors(folder / TENSORS, tensors)
+        write_json(
+            folder / JSON,
+            {
+                "format": FORMAT,
+                "provenance": self.provenance,
+                "masks": {name: list(shape) for name, (_, shape) in self._masks.items()},
+                "units": {
+                    kind: {str(i): kept.total for i, kept in blocks.items()}
+                    for kind, blocks in self._kept.items()
+                },
+                "sha256": sha256(folder / TENSORS),
+            },
+        )
+        return folder
+
+    @classmethod
+    def load(cls, path: str | Path) -> Plan:
+        """Read a plan from its folder, or from its `plan.json`.
+
+        Raises:
+            FileNotFoundError: there is no plan at `path`.
+            ValueError: the plan is damaged, or of a newer format.
+        """
+        folder = Path(path).parent if Path(path).name == JSON else Path(path)
+        for name in (JSON, TENSORS):
+            if not (folder / name).is_file():
+                raise FileNotFoundError(
+                    f"no plan at {str(path)!r}: {folder / name} does not exist. A plan is a folder "
+                    f"with {JSON} and {TENSORS}, as Plan.save writes it."
+                )
+        try:
+            head = json.loads((folder / JSON).read_text(encoding="utf-8"))
+            known, masks, units = head["format"] <= FORMAT, head["masks"], head["units"]
+            intact = head["sha256"] == sha256(folder / TENSORS)
+            tensors = load_file(folder / TENSORS) if known and intact else {}
+        except (ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise ValueError(f"the plan in {folder} is damaged: {error!r}. Prune again.") from error
+        if not known:
+            raise ValueError(f"the plan in {folder} is of format {head['format']}; update.")
+        if not intact:
+            raise ValueError(
+                f"{folder / TENSORS} does not match the checksum in {JSON}: it was truncated, or "
+                "belongs to another run. Prune again."
+            )
+        plan = cls(provenance=head["provenance"])
+        for name, shape in masks.items():
+            plan._masks[name] = (tensors[f"mask/{name}"], torch.Size(shape))
+        for kind, totals in units.items():
+            for block, total in totals.items():
+                plan.set_kept(kind, int(block), tensors[f"kept/{kind}/{block}"], total)
+        for name, tensor in tensors.items():
+            if name.startswith("scores/"):
+                _, kind, key = name.split("/", 2)
+                plan._scores[kind, key] = tensor
+        return plan
+
+
+_BITS_8 = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8)
+
+
+def _pack(keep: torch.Tensor) -> torch.Tensor:
+    flat = keep.flatten().cpu().to(torch.uint8)
+    flat = torch.nn.functional.pad(flat, (0, -flat.numel() % 8))
+    return (flat.view(-1, 8) * _BITS_8).sum(dim=1, dtype=torch.uint8)
+
+
+def _unpack(bits_P: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    flat = (bits_P[:, None] & _BITS_8).flatten().bool()
+    return flat[: shape.numel()].view(shape)
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return ", ".join(names[:4]) + more or "none"

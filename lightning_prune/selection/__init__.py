@@ -1,0 +1,15 @@
+"""Scores and a share become what stays. Exact counts; ties are broken by index."""
+
+from lightning_prune.selection.count import removed_count
+from lightning_prune.selection.pattern import Pattern
+from lightning_prune.selection.units import keep_units
+from lightning_prune.selection.weights import keep_n_of_m, keep_per_matrix, keep_per_row
+
+__all__ = [
+    "Pattern",
+    "keep_n_of_m",
+    "keep_per_matrix",
+    "keep_per_row",
+    "keep_units",
+    "removed_count",
+]

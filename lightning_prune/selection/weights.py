@@ -1,0 +1,67 @@
+"""From scores to masks, by exact count.
+
+The reference codes compare with a threshold and remove every tie; here the count asked for is the
+count removed, and among equal scores the lower index goes first.
+
+Axes: O output features, I input features, S scopes compared within themselves, M members of one,
+R of them removed.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from lightning_prune.selection.count import removed_count
+from lightning_prune.selection.pattern import Pattern
+
+__all__ = ["keep_n_of_m", "keep_per_matrix", "keep_per_row"]
+
+
+def keep_per_row(score_OI: torch.Tensor, sparsity: float) -> torch.Tensor:
+    """Remove the same count of the lowest scores in every row (output feature)."""
+    return _keep_highest(score_OI, removed_count(score_OI.shape[1], sparsity))
+
+
+def keep_per_matrix(score_OI: torch.Tensor, sparsity: float) -> torch.Tensor:
+    """Remove the lowest scores of the whole matrix."""
+    removed = removed_count(score_OI.numel(), sparsity)
+    return _keep_highest(score_OI.reshape(1, -1), removed).view(score_OI.shape)
+
+
+def keep_n_of_m(score_OI: torch.Tensor, pattern: Pattern) -> torch.Tensor:
+    """Keep the `pattern.kept` highest of every `pattern.group` consecutive inputs.
+
+    Each score is compared with the others of its group, which takes `group` passes over the
+    matrix and no sort.
+
+    Raises:
+        ValueError: the number of inputs is not a multiple of the group.
+    """
+    outputs, inputs = score_OI.shape
+    if inputs % pattern.group:
+        raise ValueError(f"{pattern} needs inputs divisible by {pattern.group}; got {inputs}")
+    groups = score_OI.view(outputs, inputs // pattern.group, pattern.group)
+    columns = groups.unbind(-1)
+    keep = torch.empty_like(groups, dtype=torch.bool)
+    for i, column in enumerate(columns):
+        above = torch.zeros_like(column, dtype=torch.uint8)
+        for j, other in enumerate(columns):
+            if j != i:
+                above += (other >= column) if j > i else (other > column)
+        keep[..., i] = above < pattern.kept
+    return keep.view(outputs, inputs)
+
+
+def _keep_highest(score_SM: torch.Tensor, removed: int) -> torch.Tensor:
+    """True for all but the `removed` lowest of each row; of equal scores the first ones go."""
+    if removed == 0:
+        return torch.ones_like(score_SM, dtype=torch.bool)
+    lowest_SR = score_SM.topk(removed, dim=1, largest=False, sorted=False).values
+    threshold_S1 = lowest_SR.amax(dim=1, keepdim=True)
+    keep_SM = score_SM > threshold_S1
+    surplus_S1 = score_SM.shape[1] - removed - keep_SM.sum(dim=1, keepdim=True)
+    if surplus_S1.any():  # ties at the threshold: the last ones of them stay
+        tied_SM = score_SM == threshold_S1
+        first_S1 = tied_SM.sum(dim=1, keepdim=True) - surplus_S1
+        keep_SM |= tied_SM & (tied_SM.cumsum(dim=1) > first_S1)
+    return keep_SM

@@ -1,0 +1,132 @@
+"""Every family's table, checked against a small random model."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_prune.anatomy import FAMILIES, Anatomy, family_of
+from tests.tiny import MODEL_TYPES, tiny_batch, tiny_model
+
+KINDS = ("group", "neuron")
+
+
+@pytest.fixture(params=MODEL_TYPES)
+def anatomy(request: pytest.FixtureRequest) -> Anatomy:
+    return Anatomy(tiny_model(request.param))
+
+
+def test_every_table_has_a_tiny_model() -> None:
+    """A family without a tiny model would escape these tests."""
+    assert {name for family in FAMILIES for name in family.model_types} == set(MODEL_TYPES)
+
+
+def test_the_table_names_every_linear_of_a_block(anatomy: Anatomy) -> None:
+    """No Linear is forgotten, and none named twice."""
+    for block in anatomy.blocks:
+        linears = [m for m in block.module.modules() if isinstance(m, nn.Linear)]
+        assert sorted(map(id, linears)) == sorted(id(site.module) for site in block.sites)
+
+
+def test_weight_names_are_those_of_the_state_dict(anatomy: Anatomy) -> None:
+    """A site's weight is found in the state dict under its name."""
+    state = anatomy.model.state_dict()
+    for block in anatomy.blocks:
+        for site in block.sites:
+            assert state[site.weight_name].data_ptr() == site.module.weight.data_ptr()
+
+
+def test_counts_are_those_of_the_config(anatomy: Anatomy) -> None:
+    """Shapes and config agree on heads, key/value heads and width."""
+    config, family = anatomy.model.config, anatomy.family
+    for block in anatomy.blocks:
+        assert block.heads == getattr(config, family.heads_key)
+        assert block.kv_heads == getattr(config, family.kv_heads_key or family.heads_key)
+        assert block.width == getattr(config, family.width_key)
+        assert block.head_dim == (6 if family.stores_head_dim else 4)
+
+
+def test_members_partition_rows_and_columns(anatomy: Anatomy) -> None:
+    """Every row or column with a role belongs to exactly one unit, and no other does."""
+    for block in anatomy.blocks:
+        found: dict[tuple[str, int], list[int]] = {}
+        for kind in KINDS:
+            for member in block.members(kind):
+                features = member.features(torch.arange(block.units(kind)))
+                found.setdefault((member.site.name, member.axis), []).extend(features.tolist())
+        for site in block.sites:
+            for axis, roles in ((0, site.table.rows), (1, site.table.columns)):
+                size = site.module.weight.shape[axis] if roles else 0
+                assert sorted(found.get((site.name, axis), [])) == list(range(size))
+
+
+def test_gather_puts_the_features_of_a_unit_together(anatomy: Anatomy) -> None:
+    """Entry u of what `gather` gives holds just the features of unit u."""
+    block = anatomy.blocks[0]
+    for kind in KINDS:
+        for member in block.members(kind):
+            weight_OI = member.site.module.weight.detach()
+            gathered = member.gather(weight_OI, block.units(kind))
+            for unit in (0, block.units(kind) - 1):
+                part = weight_OI.index_select(member.axis, member.features(torch.tensor([unit])))
+                part = part if member.axis == 0 else part.mT
+                torch.testing.assert_close(gathered[unit], part, rtol=0, atol=0)
+
+
+def test_inputs_are_in_the_order_of_execution_and_truly_shared(anatomy: Anatomy) -> None:
+    """Sites run in the order given, and share an input exactly if the table says so."""
+    names = {site.module: site.name for block in anatomy.blocks for site in block.sites}
+    ran: list[str] = []
+    read: dict[str, torch.Tensor] = {}
+
+    def note(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+        ran.append(names[module])
+        read[names[module]] = args[0]
+
+    for module in names:
+        module.register_forward_pre_hook(note)
+    with torch.no_grad():
+        anatomy.model(tiny_batch())
+
+    groups = [sites for block in anatomy.blocks for sites in block.inputs().values()]
+    assert ran == [site.name for sites in groups for site in sites]
+    inputs = [{id(read[site.name]) for site in sites} for sites in groups]
+    assert all(len(ids) == 1 for ids in inputs)
+    assert len(set.union(*inputs)) == len(groups)
+
+
+def test_blocks_and_outside_hold_every_parameter(anatomy: Anatomy) -> None:
+    """Nothing of the model is forgotten, and no block counts as outside."""
+    outside = {id(p) for module in anatomy.outside for p in module.parameters()}
+    inside = {id(p) for block in anatomy.blocks for p in block.module.parameters()}
+    assert outside.isdisjoint(inside)
+    assert outside | inside == {id(p) for p in anatomy.model.parameters()}
+
+
+def test_a_pruned_type_has_the_table_of_its_base() -> None:
+    """Uneven checkpoints are read like the models that they come from."""
+    assert family_of("pruned_qwen3") is family_of("qwen3")
+
+
+def test_an_unknown_type_is_told_the_known_ones() -> None:
+    """The message lists every known type."""
+    with pytest.raises(ValueError, match=r"unknown model type 'gpt2'; known: gemma2, .*, qwen3\."):
+        family_of("gpt2")
+
+
+def test_a_model_with_adapters_is_refused() -> None:
+    """A model wrapped by peft must be merged before it is pruned."""
+    peft = pytest.importorskip("peft")
+    config = peft.LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
+    wrapped = peft.get_peft_model(tiny_model("llama"), config)
+    with pytest.raises(ValueError, match="merge them first|before adapters"):
+        Anatomy(wrapped)
+    with pytest.raises(ValueError, match="before adapters"):
+        Anatomy(wrapped.get_base_model())
+
+
+def test_a_base_model_is_refused() -> None:
+    """What has no head is no causal LM."""
+    with pytest.raises(ValueError, match=r"has no module 'model\.layers'.*Pass the causal LM"):
+        Anatomy(tiny_model("llama").base_model)
