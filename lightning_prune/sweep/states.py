@@ -1,0 +1,171 @@
+"""The calibration set on its way through the model: hidden states and the blocks' arguments.
+
+Axes: B sequences, T tokens, D hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from lightning_prune.anatomy import Anatomy, Block
+from lightning_prune.sweep.placement import home_device, move, on_device, replaced_forward
+
+__all__ = ["HiddenStates", "labels_of"]
+
+MODEL_INPUTS = ("input_ids", "attention_mask", "position_ids")
+
+
+class HiddenStates:
+    """The hidden states of every batch, in front of one block after another.
+
+    Made by running the model once with its blocks switched off: that gives the embeddings, and the
+    arguments (masks, rotary tables) that the model itself hands to each block, which may differ
+    from block to block (sliding and full attention).
+
+    Args:
+        anatomy: of the model.
+        batches: dicts with `input_ids` (B, T) and optional `attention_mask` (1 = token).
+        device: where blocks run.
+        offload: keep the hidden states on the CPU between blocks, not on `device`.
+
+    Raises:
+        ValueError: there are no batches.
+    """
+
+    def __init__(
+        self,
+        anatomy: Anatomy,
+        batches: Iterable[Mapping[str, torch.Tensor]],
+        device: torch.device,
+        offload: bool = False,
+    ) -> None:
+        self.anatomy = anatomy
+        self.device = device
+        self.store = torch.device("cpu") if offload else device
+        self.batches = [dict(batch) for batch in batches]
+        if not self.batches:
+            raise ValueError(
+                "no calibration batches; pass an iterable of dicts with input_ids of shape (B, T)"
+            )
+        self.hidden: list[torch.Tensor] = []
+        self._calls: list[list[tuple[tuple[Any, ...], dict[str, Any]]]] = []
+        with torch.no_grad():
+            for batch in self.batches:
+                self._capture(batch)
+
+    def _capture(self, batch: Mapping[str, torch.Tensor]) -> None:
+        calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+        embedded: list[torch.Tensor] = []
+
+        def forward(index: int) -> Callable[..., torch.Tensor]:
+            def record(hidden: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+                if index == 0:
+                    embedded.append(hidden)
+                calls.append((args, kwargs))
+                return hidden
+
+            return record
+
+        with replaced_forward((b.module for b in self.anatomy.blocks), forward):
+            self.anatomy.decoder(**_model_inputs(batch, self.anatomy), use_cache=False)
+        self.hidden.append(embedded[0].to(self.store))
+        shared = _Shared(self.device, self._calls[-1] if self._calls else None)
+        self._calls.append([shared.call(i, *call) for i, call in enumerate(calls)])
+
+    def keep(self, index: int) -> torch.Tensor | None:
+        """Which tokens of a batch count, (B, T) bool on the device; None if all do."""
+        mask = self.batches[index].get("attention_mask")
+        if mask is None or bool(mask.all()):
+            return None
+        return mask.to(self.device).bool()
+
+    def run(self, block: Block, index: int, hidden: torch.Tensor) -> torch.Tensor:
+        """A block's output for one batch."""
+        args, kwargs = self._calls[index][block.index]
+        output = block.module(hidden, *args, **kwargs)
+        return output[0] if isinstance(output, tuple) else output
+
+    @torch.no_grad()
+    def advance(self, block: Block) -> None:
+        """Replace every batch's hidden states by the block's output."""
+        for i, hidden in enumerate(self.hidden):
+            self.hidden[i] = self.run(block, i, hidden.to(self.device)).to(self.store)
+
+    def logits(self, index: int, hidden: torch.Tensor) -> torch.Tensor:
+        """What the model makes of the last block's output: final norm and head. (B, T, V)."""
+
+        def forward(_: int) -> Callable[..., torch.Tensor]:
+            return lambda *args, **kwargs: hidden
+
+        inputs = _model_inputs(self.batches[index], self.anatomy)
+        with replaced_forward((b.module for b in self.anatomy.blocks), forward):
+            return self.anatomy.model(**inputs, use_cache=False).logits
+
+    def losses(self, index: int, hidden: torch.Tensor) -> torch.Tensor:
+        """Negative log likelihood of every next token, (B, T - 1), fp32; 0 where none is asked."""
+        logits_BTV = self.logits(index, hidden)[:, :-1].float()
+        labels_BT = labels_of(self.batches[index])[:, 1:].to(logits_BTV.device)
+        return nn.functional.cross_entropy(logits_BTV.mT, labels_BT, reduction="none")
+
+    def predicted(self) -> int:
+        """Number of next tokens that the batches ask for."""
+        return sum(int((labels_of(batch)[:, 1:] != -100).sum()) for batch in self.batches)
+
+    def outside_on_device(self) -> Any:
+        """Context in which embeddings, final norm and head are on the device."""
+        return on_device(self.anatomy.outside, self.device)
+
+
+def labels_of(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """A batch's labels, or its tokens if it has none; -100 at padding."""
+    labels_BT = batch.get("labels", batch["input_ids"])
+    if "attention_mask" in batch:
+        labels_BT = labels_BT.masked_fill(batch["attention_mask"] == 0, -100)
+    return labels_BT
+
+
+def _model_inputs(batch: Mapping[str, torch.Tensor], anatomy: Anatomy) -> dict[str, torch.Tensor]:
+    home = home_device(anatomy.decoder.get_input_embeddings())  # type: ignore[operator]
+    return {name: batch[name].to(home) for name in MODEL_INPUTS if name in batch}
+
+
+class _Shared:
+    """Moves block arguments to the device once for all blocks that share them.
+
+    Those that equal the previous batch's are reused, so that masks and rotary tables are held once.
+    """
+
+    def __init__(
+        self, device: torch.device, previous: list[tuple[tuple[Any, ...], dict[str, Any]]] | None
+    ) -> None:
+        self._device = device
+        self._previous = previous
+        self._moved: dict[int, tuple[Any, Any]] = {}
+
+    def call(
+        self, index: int, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        before = self._previous[index] if self._previous else ((None,) * len(args), {})
+        return (
+            tuple(self._one(a, b) for a, b in zip(args, before[0], strict=True)),
+            {name: self._one(value, before[1].get(name)) for name, value in kwargs.items()},
+        )
+
+    def _one(self, value: Any, before: Any) -> Any:
+        if id(value) not in self._moved:
+            moved = move(value, self._device)
+            # The original is held too, so that its id stays its own.
+            self._moved[id(value)] = (value, before if _equal(moved, before) else moved)
+        return self._moved[id(value)][1]
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, (tuple, list)) and isinstance(b, (tuple, list)):
+        return len(a) == len(b) and all(map(_equal, a, b))
+    return False
