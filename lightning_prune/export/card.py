@@ -1,0 +1,84 @@
+"""The README.md of a saved model: what was pruned, and how to load it; only what is known."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from torch import nn
+
+from lightning_prune.anatomy import Anatomy
+from lightning_prune.plan import Plan
+
+__all__ = ["model_card"]
+
+
+def model_card(model: nn.Module, plan: Plan | None, uneven: bool) -> str:
+    """A minimal model card for the Hugging Face Hub.
+
+    Args:
+        model: the pruned causal LM.
+        plan: what was decided, if known.
+        uneven: the blocks differ, and the folder needs its own code.
+    """
+    base = _base_model(model, plan)
+    head = ["library_name: transformers", "pipeline_tag: text-generation"]
+    head += [f"base_model: {base}"] if base else []
+    head += ["tags:", "- pruned", "- lightning_prune"]
+    parts = [
+        "---\n" + "\n".join(head) + "\n---",
+        "# Pruned model",
+        f"A pruned version of `{base}`." if base else "A pruned causal language model.",
+    ]
+    if plan is not None:
+        parts += ["## What was pruned", _decisions(plan)]
+    parts += ["## Blocks", _blocks(model)] if uneven else []
+    parts += ["## How to load it", _loading(uneven)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _base_model(model: nn.Module, plan: Plan | None) -> str | None:
+    """The hub name of the model that was pruned; paths on a disk are not for a card."""
+    name = plan.provenance.get("model") if plan is not None else None
+    name = str(name or getattr(model.config, "_name_or_path", ""))
+    is_path = name.startswith(".") or Path(name).exists()
+    return name if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not is_path else None
+
+
+def _decisions(plan: Plan) -> str:
+    lines = []
+    if plan.mask_names:
+        lines.append(
+            f"- {plan.sparsity():.2%} of the weights in {len(plan.mask_names)} matrices are zero"
+        )
+    for kind in plan.kinds:
+        kept = plan.blocks(kind).values()
+        removed, total = sum(k.removed for k in kept), sum(k.total for k in kept)
+        name = {"group": "GQA groups", "neuron": "MLP neurons"}.get(kind, kind)
+        lines.append(f"- {removed} of {total} {name} in {len(kept)} blocks are removed")
+    return "\n".join([*lines, "", "`plan.json` and `plan.safetensors` hold every decision."])
+
+
+def _blocks(model: nn.Module) -> str:
+    rows = ["| block | query heads | key/value heads | MLP width |", "|---|---|---|---|"]
+    for block in Anatomy(model).blocks:
+        rows.append(f"| {block.index} | {block.heads} | {block.kv_heads} | {block.width} |")
+    return "\n".join(rows)
+
+
+def _loading(uneven: bool) -> str:
+    argument = ", trust_remote_code=True" if uneven else ""
+    code = [
+        "```python",
+        "from transformers import AutoModelForCausalLM",
+        "",
+        f'model = AutoModelForCausalLM.from_pretrained("path/to/this/folder"{argument})',
+        "```",
+    ]
+    if uneven:
+        code += [
+            "",
+            "Its blocks differ in size, so it brings its model code, `modeling_pruned.py`. With "
+            "`lightning_prune` installed, `lightning_prune.load(folder)` does without that code.",
+        ]
+    return "\n".join(code)

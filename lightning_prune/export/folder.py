@@ -1,0 +1,82 @@
+"""Writing a whole folder so that a crash or a full disk leaves the old one, or none."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["replaced_folder"]
+
+SLACK = 16 << 20  # bytes for the small files beside the weights
+
+
+@contextmanager
+def replaced_folder(folder: Path, marker: str, size: int) -> Iterator[Path]:
+    """A new folder beside `folder`; it takes its place, synced, when the block succeeds.
+
+    Args:
+        folder: the final folder. One that is there already must have no folders in it and hold a
+            file `marker`, and is replaced with all it holds; an empty one is replaced too.
+        marker: name of the file by which a folder is known to be one of ours.
+        size: bytes that are about to be written.
+
+    Raises:
+        ValueError: there is something else at `folder`, which is left alone.
+        OSError: too little room on the disk, or the folder cannot be written.
+    """
+    _check_replaceable(folder, marker)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder.parent).free
+    if free < size + SLACK:
+        raise OSError(
+            errno.ENOSPC,
+            f"saving needs {(size + SLACK) / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB free. "
+            "Make room or choose another folder; nothing was written",
+            str(folder),
+        )
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    try:
+        temporary.mkdir()
+        yield temporary
+        for path in [*temporary.iterdir(), temporary]:
+            _sync(path)
+        if folder.exists():
+            folder.rename(old)
+        temporary.rename(folder)
+        _sync(folder.parent)
+    except BaseException:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _check_replaceable(folder: Path, marker: str) -> None:
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is a file; give the name of a folder")
+    entries = list(folder.iterdir())
+    folders = [path.name for path in entries if path.is_dir()]
+    if entries and (folders or not (folder / marker).is_file()):
+        found = f"folders in it ({folders[0]})" if folders else f"no {marker}"
+        raise ValueError(
+            f"{folder} is not a plain model folder: it has {found}. Saving replaces a folder as a "
+            "whole, so give one that is new, empty or holds a model."
+        )
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,145 @@
+"""Model classes whose blocks differ in width: the stock classes, with every Linear at its own size.
+
+This file needs nothing but torch and transformers (4.57 or newer). It is part of lightning_prune,
+and it also travels, with one line added at its end, as `modeling_pruned.py` in the folders of
+checkpoints whose blocks differ, so that they load anywhere with `trust_remote_code=True`.
+
+The counts of each block (query heads, key/value heads, MLP width) are in `config.per_layer_config`;
+the global keys keep values that the stock class accepts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_MAPPING
+
+__all__ = ["BlockConfig", "Layout", "make_classes", "resize", "set_counts"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the counted features are in a family of models.
+
+    Attributes:
+        blocks: path of the list of blocks in the causal LM, whose first part is the base model.
+        attention: path of the attention module in a block.
+        sites: path of each Linear in a block → roles of its rows, role of its columns. "query",
+            "key", "value" and "neuron" have counted features; "" stands for the residual stream.
+        keys: the config keys that count "heads", "kv_heads" (absent: as many as heads), "width".
+        attributes: module attributes in a block that hold a count, as path → key of `keys`.
+        attention_reads_config: the attention's forward reads head counts from its config.
+    """
+
+    blocks: str
+    attention: str
+    sites: dict[str, tuple[tuple[str, ...], str]]
+    keys: dict[str, str]
+    attributes: dict[str, str]
+    attention_reads_config: bool = False
+
+
+class BlockConfig:
+    """The model's config as one block sees it: its own counts, everything else as the model has it.
+
+    A view and no copy: a change of the model's config, say of the attention implementation, reaches
+    every block.
+    """
+
+    def __init__(self, config: Any, counts: dict[str, int]) -> None:
+        """A view of `config` in which the keys of `counts` have the block's own values."""
+        self.__dict__.update(counts, shared=config)
+
+    def __getattr__(self, key: str) -> Any:
+        """What the block has no value of its own for."""
+        if key.startswith("__") or key == "shared":  # asked by copy and pickle before there is one
+            raise AttributeError(key)
+        return getattr(self.shared, key)
+
+
+def set_counts(config: Any, block: nn.Module, counts: dict[str, int], layout: Layout) -> None:
+    """Set the counts that the modules of a block keep for themselves."""
+    for path, role in layout.attributes.items():
+        parent, _, name = path.rpartition(".")
+        setattr(block.get_submodule(parent), name, counts[role])
+    if layout.attention_reads_config:
+        own = {key: counts[role] for role, key in layout.keys.items()}
+        block.get_submodule(layout.attention).config = BlockConfig(config, own)  # type: ignore[assignment]
+
+
+def resize(linear: nn.Linear, out_features: int, in_features: int) -> None:
+    """Give a Linear new, uninitialised parameters of another size."""
+    linear.out_features, linear.in_features = out_features, in_features
+    linear.weight = nn.Parameter(linear.weight.new_empty(out_features, in_features))
+    if linear.bias is not None:
+        linear.bias = nn.Parameter(linear.bias.new_empty(out_features))
+
+
+def make_classes(base: str, layout: Layout) -> tuple[type, type, type]:
+    """The config, base model and causal LM classes for pruned models of the type `base`.
+
+    Args:
+        base: the stock `model_type`, such as "llama"; the new one is "pruned_llama".
+        layout: the family's layout.
+    """
+    stock_config: Any = CONFIG_MAPPING[base]
+    stock_model: Any = MODEL_MAPPING[stock_config]
+    stock_causal_lm: Any = MODEL_FOR_CAUSAL_LM_MAPPING[stock_config]
+    counted = frozenset(layout.keys.values())
+
+    class Config(stock_config):
+        model_type = f"pruned_{base}"
+
+        def __getattribute__(self, key: str) -> Any:
+            # The global counts are for the stock __init__; transformers would warn of each reading.
+            if key in counted:
+                return object.__getattribute__(self, key)
+            return super().__getattribute__(key)
+
+    class Model(stock_model):
+        config_class = Config
+
+        def __init__(self, config: Any) -> None:
+            super().__init__(config)
+            _resize_blocks(self, layout.blocks.partition(".")[2], layout)
+
+    class CausalLM(stock_causal_lm):
+        config_class = Config
+
+        def __init__(self, config: Any) -> None:
+            super().__init__(config)
+            _resize_blocks(self, layout.blocks, layout)
+
+    classes: tuple[type, type, type] = (Config, Model, CausalLM)
+    for cls, stock in zip(classes, (stock_config, stock_model, stock_causal_lm), strict=True):
+        cls.__name__ = cls.__qualname__ = f"Pruned{stock.__name__}"
+        cls.__doc__ = f"{stock.__name__} whose blocks have their own counts (`per_layer_config`)."
+    return classes
+
+
+def _resize_blocks(model: Any, path: str, layout: Layout) -> None:
+    for index, block in enumerate(model.get_submodule(path).children()):
+        counts = _counts(model.config, index, layout.keys)
+        head_dim = block.get_submodule(layout.attention).head_dim
+        kv = counts["kv_heads"] * head_dim
+        sizes = {"query": counts["heads"] * head_dim, "key": kv, "value": kv}
+        sizes["neuron"] = counts["width"]
+        for site, (rows, columns) in layout.sites.items():
+            linear = block.get_submodule(site)
+            out_features = sum(sizes[role] for role in rows) or linear.out_features
+            resize(linear, out_features, sizes.get(columns, linear.in_features))
+            model._init_weights(linear)
+        set_counts(model.config, block, counts, layout)
+
+
+def _counts(config: Any, index: int, keys: dict[str, str]) -> dict[str, int]:
+    own = getattr(config, "per_layer_config", {})
+    if isinstance(own, dict):  # transformers before 5.14 hands on what the JSON says
+        block = {int(i): values for i, values in own.items()}.get(index, {})
+        counts = {role: block.get(key, getattr(config, key)) for role, key in keys.items()}
+    else:
+        counts = {role: getattr(own[index], key) for role, key in keys.items()}
+    counts.setdefault("kv_heads", counts["heads"])
+    return counts

@@ -1,0 +1,172 @@
+"""Cut MLP neurons and GQA groups off a model, and keep its config and classes in step.
+
+Axes: F features on one axis of one Linear.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from torch import nn
+from transformers import CONFIG_MAPPING
+
+from lightning_prune.anatomy import PRUNED_PREFIX, Anatomy, Block
+from lightning_prune.export.pruned_model import set_counts
+from lightning_prune.export.registry import layout_of, pruned_classes, stock_class
+from lightning_prune.plan import Plan
+from lightning_prune.surgery.features import check_units, kept_features
+
+__all__ = ["check_cuts", "shrink"]
+
+
+def shrink(anatomy: Anatomy, plan: Plan) -> None:
+    """Cut off the units that the plan removes, in place.
+
+    The parameters of every Linear concerned are replaced by smaller ones (same dtype, device and
+    `requires_grad`), so an optimizer must be built afterwards. Blocks that end alike in counts that
+    the stock class accepts leave a stock model with new config values. Otherwise the model and its
+    config become the pruned classes of their type, with `config.per_layer_config`, and the global
+    config values stay as they were.
+
+    Raises:
+        ValueError: the plan does not fit the model, would leave a block without a unit, or would
+            need a pruned class for a model of a class of its own; nothing was changed then.
+    """
+    check_cuts(anatomy, plan)
+    for block in anatomy.blocks:
+        for site, axis, keep_F in list(kept_features(block, plan)):
+            _cut(site.module, axis, keep_F)
+    if any(kept.removed for kind in plan.kinds for kept in plan.blocks(kind).values()):
+        _bring_in_step(anatomy)
+
+
+def check_cuts(anatomy: Anatomy, plan: Plan) -> None:
+    """Refuse a plan that `shrink` could not carry out.
+
+    Raises:
+        ValueError: as `shrink`.
+    """
+    check_units(anatomy, plan)
+    model: Any = anatomy.model
+    if model.config.model_type.startswith(PRUNED_PREFIX):
+        return
+    stock = stock_class(model.config.model_type)
+    if type(model) is not stock and not _fits_stock(anatomy, _planned_counts(anatomy, plan)):
+        raise ValueError(
+            f"the plan makes a model that needs its own class, which replaces {stock.__name__}; "
+            f"this model is a {type(model).__name__}. Prune the {stock.__name__} itself, or the "
+            "same number of units in every block."
+        )
+
+
+def _cut(linear: nn.Linear, axis: int, keep_F: torch.Tensor) -> None:
+    index_F = keep_F.nonzero().flatten().to(linear.weight.device)
+    linear.weight = _part(linear.weight, axis, index_F)
+    if axis == 1:
+        linear.in_features = index_F.numel()
+        return
+    linear.out_features = index_F.numel()
+    if linear.bias is not None:
+        linear.bias = _part(linear.bias, 0, index_F)
+
+
+def _part(parameter: torch.Tensor, axis: int, index_F: torch.Tensor) -> nn.Parameter:
+    part = parameter.detach().index_select(axis, index_F)
+    return nn.Parameter(part, requires_grad=parameter.requires_grad)
+
+
+# --- counts, config and classes ---
+
+UNEVEN_KEYS = ("per_layer_config", "allow_global_per_layer_attribute_access", "auto_map")
+
+
+def _bring_in_step(anatomy: Anatomy) -> None:
+    """Set the modules' own counts, the config and the classes to what the blocks now are."""
+    config: Any = anatomy.model.config
+    layout = layout_of(anatomy.family)
+    counts = [_counts(block) for block in anatomy.blocks]
+    for block, own in zip(anatomy.blocks, counts, strict=True):
+        set_counts(config, block.module, own, layout)
+    if _fits_stock(anatomy, counts):
+        _make_stock(anatomy, counts)
+    else:
+        _make_uneven(anatomy, counts)
+
+
+def _make_stock(anatomy: Anatomy, counts: list[dict[str, int]]) -> None:
+    model: Any = anatomy.model
+    config = model.config
+    if config.model_type.startswith(PRUNED_PREFIX):
+        model.__class__ = stock_class(_base(config))
+        config.per_layer_config = None
+        config.__class__ = model.config_class
+        for key in UNEVEN_KEYS:
+            config.__dict__.pop(key, None)
+    for key, value in _stock_values(anatomy, counts).items():
+        setattr(config, key, value)
+    for block in anatomy.blocks if anatomy.family.attention_reads_config else ():
+        block.module.get_submodule(block.family.attention).config = config
+
+
+def _make_uneven(anatomy: Anatomy, counts: list[dict[str, int]]) -> None:
+    model: Any = anatomy.model
+    config = model.config
+    if not config.model_type.startswith(PRUNED_PREFIX):
+        classes = pruned_classes(config.model_type)
+        model.__class__, config.__class__ = classes.causal_lm, classes.config
+        config.head_dim = anatomy.blocks[0].head_dim
+        config.allow_global_per_layer_attribute_access = True
+    keys = layout_of(anatomy.family).keys
+    config.per_layer_config = {
+        index: {key: own[role] for role, key in keys.items()} for index, own in enumerate(counts)
+    }
+
+
+def _counts(block: Block) -> dict[str, int]:
+    return {"heads": block.heads, "kv_heads": block.kv_heads, "width": block.width}
+
+
+def _planned_counts(anatomy: Anatomy, plan: Plan) -> list[dict[str, int]]:
+    neurons, groups = plan.blocks("neuron"), plan.blocks("group")
+    planned = []
+    for block in anatomy.blocks:
+        counts = _counts(block)
+        if block.index in neurons:
+            counts["width"] = neurons[block.index].index_U.numel()
+        if block.index in groups:
+            heads_each = counts["heads"] // counts["kv_heads"]
+            counts["kv_heads"] = groups[block.index].index_U.numel()
+            counts["heads"] = heads_each * counts["kv_heads"]
+        planned.append(counts)
+    return planned
+
+
+def _fits_stock(anatomy: Anatomy, counts: list[dict[str, int]]) -> bool:
+    """Whether the stock class can build a model whose blocks have these counts."""
+    config: Any = anatomy.model.config
+    if any(own != counts[0] for own in counts):
+        return False
+    attention_width = counts[0]["heads"] * anatomy.blocks[0].head_dim
+    if not anatomy.family.stores_head_dim and attention_width != config.hidden_size:
+        return False
+    given = {key: value for key, value in config.to_dict().items() if key not in UNEVEN_KEYS}
+    try:
+        CONFIG_MAPPING[_base(config)](**(given | _stock_values(anatomy, counts)))
+    except (ValueError, StrictDataclassError):  # some want heads that divide the hidden size
+        return False
+    return True
+
+
+def _stock_values(anatomy: Anatomy, counts: list[dict[str, int]]) -> dict[str, int]:
+    """The global config values of a model whose blocks all have the counts of the first."""
+    keys = layout_of(anatomy.family).keys
+    values = {key: counts[0][role] for role, key in keys.items()}
+    if anatomy.family.stores_head_dim:
+        values["head_dim"] = anatomy.blocks[0].head_dim
+    return values
+
+
+def _base(config: Any) -> str:
+    return config.model_type.removeprefix(PRUNED_PREFIX)

@@ -1,0 +1,109 @@
+"""Uneven folders in processes that do not know lightning_prune."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from lightning_prune.anatomy import Anatomy
+from lightning_prune.export import save
+from lightning_prune.surgery import shrink
+from tests.tiny import MODEL_TYPES, tiny_batch, tiny_model, uneven_plan
+
+STRANGER = Path(__file__).with_name("stranger.py")
+OTHER_PYTHON = os.environ.get("LIGHTNING_PRUNE_PYTHON_457")
+
+
+@pytest.fixture(scope="module")
+def models() -> dict[str, Any]:
+    """One uneven model of each family."""
+    pruned = {name: tiny_model(name) for name in MODEL_TYPES}
+    for model in pruned.values():
+        shrink(Anatomy(model), uneven_plan(model))
+    return pruned
+
+
+@pytest.fixture(scope="module")
+def look(
+    models: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], dict[str, dict[str, torch.Tensor]]]:
+    """Saves every model, and tells what an interpreter sees in the folders."""
+    root = tmp_path_factory.mktemp("uneven")
+    save_file({"ids": tiny_batch()}, root / "ids.safetensors")
+    for name, model in models.items():
+        save(model, root / name, plan=uneven_plan(tiny_model(name)))
+
+    def run(python: str) -> dict[str, dict[str, torch.Tensor]]:
+        environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+        modules = tmp_path_factory.mktemp("modules")
+        environment |= {"HF_MODULES_CACHE": str(modules), "HF_HUB_OFFLINE": "1"}
+        done = subprocess.run(
+            [python, str(STRANGER)],
+            cwd=root,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert "Reading global config value" not in done.stderr
+        return {name: load_file(root / f"{name}.seen.safetensors") for name in models}
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def seen(look: Callable[[str], Any]) -> dict[str, dict[str, torch.Tensor]]:
+    return look(sys.executable)
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_a_stranger_sees_the_same_logits(
+    model_type: str, models: dict[str, Any], seen: dict[str, dict[str, torch.Tensor]]
+) -> None:
+    """`from_pretrained(..., trust_remote_code=True)` gives the model that was saved."""
+    model, got = models[model_type], seen[model_type]
+    with torch.no_grad():
+        torch.testing.assert_close(got["logits"], model(tiny_batch()).logits)
+        hidden = model.base_model(tiny_batch()).last_hidden_state
+        torch.testing.assert_close(got["hidden"], hidden)
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_a_stranger_generates_the_same_tokens_with_and_without_cache(
+    model_type: str, models: dict[str, Any], seen: dict[str, dict[str, torch.Tensor]]
+) -> None:
+    """The key/value cache copes with blocks of different head counts."""
+    greedy = {"max_new_tokens": 8, "min_new_tokens": 8, "do_sample": False}
+    here = models[model_type].generate(tiny_batch()[:, :5], **greedy)
+    assert here.shape == (2, 13)
+    assert torch.equal(seen[model_type]["cached"], here)
+    assert torch.equal(seen[model_type]["uncached"], here)
+
+
+@pytest.mark.skipif(
+    OTHER_PYTHON is None,
+    reason="set LIGHTNING_PRUNE_PYTHON_457 to an interpreter with transformers 4.57.6",
+)
+def test_transformers_4_57_sees_the_same(
+    models: dict[str, Any], look: Callable[[str], dict[str, dict[str, torch.Tensor]]]
+) -> None:
+    """The folders load where `per_layer_config` is not known, with the same results."""
+    assert OTHER_PYTHON is not None
+    seen = look(OTHER_PYTHON)
+    for name, model in models.items():
+        # Gemma 2's soft-capped attention itself differs slightly between the two versions.
+        tolerance = {"rtol": 1e-3, "atol": 2e-3} if name == "gemma2" else {}
+        with torch.no_grad():
+            torch.testing.assert_close(
+                seen[name]["logits"], model(tiny_batch()).logits, **tolerance
+            )
+        assert torch.equal(seen[name]["cached"], seen[name]["uncached"])
