@@ -1,0 +1,124 @@
+"""The figures of one run, as a value that is written to and read from JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lightning_prune.files import atomic_write
+from lightning_prune.report.picture import structure_svg
+
+__all__ = ["BlockShape", "Report", "StageMetrics"]
+
+
+@dataclass(frozen=True)
+class StageMetrics:
+    """What was measured of the model at one stage of a run; None where it was not measured."""
+
+    perplexity: float | None
+    """Over the windows named in the report's settings."""
+    parameters: int
+    """Entries of all parameter tensors, zeros included."""
+    nonzero: int
+    """Entries that are not zero."""
+    bytes: int
+    """Of the parameters as stored."""
+    tokens_per_second: float | None
+    """Of the forward pass."""
+
+
+@dataclass(frozen=True)
+class BlockShape:
+    """One block as it is now and as it was: query heads, key/value heads, MLP neurons, masks."""
+
+    index: int
+    """Place of the block in the dense model, from 0."""
+    heads: int
+    kv_heads: int
+    width: int
+    """Neurons of the MLP."""
+    dense_heads: int
+    dense_kv_heads: int
+    dense_width: int
+    sparsity: dict[str, float]
+    """Fraction of weights that are zero, by the site's path in the block, e.g. `mlp.up_proj`."""
+
+
+@dataclass
+class Report:
+    """Everything a reader of the run wants to know, without the run.
+
+    The table looks up "window" (tokens), "validation_windows" (how many), "device" and "dtype" in
+    `settings` and shows those that are there; other settings are only stored.
+    """
+
+    model: str
+    method: str
+    created: str
+    """ISO 8601 time."""
+    stages: dict[str, StageMetrics]
+    """By name, in order: "dense", "pruned", "recovered", as far as the run went."""
+    blocks: list[BlockShape]
+    settings: dict[str, Any] = field(default_factory=dict)
+    """How it was measured and what was asked: window length, device, dtype, ratios."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Of the libraries, by name."""
+    files: dict[str, str] = field(default_factory=dict)
+    """What the run wrote, by what it is."""
+
+    def to_json(self) -> str:
+        """The report as JSON; infinite and undefined numbers become strings, as JSON has none."""
+        value = _without_nonfinite(asdict(self))
+        return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Report:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: the text is not JSON or not a report.
+        """
+        value = json.loads(text)
+        try:
+            stages = {name: _stage(stage) for name, stage in value.pop("stages").items()}
+            blocks = [BlockShape(**block) for block in value.pop("blocks")]
+            return cls(stages=stages, blocks=blocks, **value)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"this JSON is not a report of lightning_prune: {error}") from error
+
+    def write(self, folder: str | Path) -> None:
+        """Write report.json and structure.svg into `folder` and enter both in `files`.
+
+        A model without blocks has no picture.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        folder = Path(folder)
+        if self.blocks:
+            self.files["structure.svg"] = str(folder / "structure.svg")
+            with atomic_write(folder / "structure.svg") as file:
+                file.write(structure_svg(self))
+        self.files["report.json"] = str(folder / "report.json")
+        with atomic_write(folder / "report.json") as file:
+            file.write(self.to_json())
+
+
+def _stage(value: dict[str, Any]) -> StageMetrics:
+    for name in ("perplexity", "tokens_per_second"):
+        if value[name] is not None:
+            value[name] = float(value[name])  # "inf" and "nan" come as strings
+    return StageMetrics(**value)
+
+
+def _without_nonfinite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _without_nonfinite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nonfinite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value

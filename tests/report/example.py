@@ -1,0 +1,43 @@
+"""A report to test with: uneven blocks, and masks where asked."""
+
+from __future__ import annotations
+
+from lightning_prune.report import BlockShape, Report, StageMetrics
+
+
+def example_report(blocks: int = 4, sparsity: float = 0.0, model: str = "tiny") -> Report:
+    """A dense, a pruned and a recovered stage; block i keeps one group of two heads fewer."""
+    shapes = [
+        BlockShape(
+            index=i,
+            heads=8 - 2 * (i % 4),
+            kv_heads=4 - i % 4,
+            width=90 - i % 50,
+            dense_heads=8,
+            dense_kv_heads=4,
+            dense_width=90,
+            sparsity={"self_attn.q_proj": sparsity, "mlp.up_proj": sparsity / 2},
+        )
+        for i in range(blocks)
+    ]
+    stages = {
+        "dense": StageMetrics(36.214, 912_345, 912_345, 3_649_380, 5120.0),
+        "pruned": StageMetrics(88.02, 712_345, 712_345, 2_849_380, 6300.0),
+        "recovered": StageMetrics(None, 712_345, 712_345, 2_849_380, None),
+    }
+    return Report(
+        model=model,
+        method="GQATaylor(ratio=0.25)",
+        created="2020-01-01T00:00:00",
+        stages=stages,
+        blocks=shapes,
+        settings={
+            "window": 128,
+            "validation_windows": 64,
+            "device": "cpu",
+            "dtype": "float32",
+            "ratio": 0.25,
+        },
+        versions={"torch": "2.0"},
+        files={"plan": "runs/example/plan"},
+    )
