@@ -1,0 +1,103 @@
+"""Loaders that share windows among processes, and continue in the middle of an epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, DistributedSampler
+
+from lightning_prune.data.windows import Windows
+
+__all__ = ["ResumableLoader", "ShardSampler"]
+
+
+class ShardSampler(DistributedSampler[Any]):
+    """Every `world`-th window for this process, shuffled by epoch if asked for.
+
+    Every process gets the same number of windows, as sharded models need. When shuffling (for
+    training), a remainder that cannot be shared is left out; otherwise the last windows are filled
+    up with `None`, which `Windows` turns into windows that count for nothing.
+
+    Being a DistributedSampler, it is not replaced by Lightning.
+    """
+
+    def __init__(self, windows: Windows, rank: int, world: int, shuffle: bool, seed: int) -> None:
+        super().__init__(windows, world, rank, shuffle, seed, drop_last=shuffle)
+        self.ahead = 0
+        """How far `epoch` has run ahead of the epochs that were drawn."""
+
+    def __iter__(self) -> Iterator[Any]:
+        total = len(self.dataset)  # type: ignore[arg-type]
+        order: list[int | None] = list(range(total))
+        if self.shuffle:
+            generator = torch.Generator().manual_seed(self.seed + self.epoch - self.ahead)
+            order = torch.randperm(total, generator=generator).tolist()
+        order = (order + [None] * self.num_replicas)[: self.total_size]
+        return iter(order[self.rank :: self.num_replicas])
+
+
+class ResumableLoader(DataLoader[Any]):
+    """A DataLoader whose place in the epoch is part of Lightning's checkpoints.
+
+    Attributes:
+        processes: how many processes share an epoch's windows.
+        finished: tells how many batches of the epoch the training loop is through with; one that
+            an exception interrupted comes again after resuming.
+    """
+
+    processes = 1
+    finished: Callable[[], int] | None = None
+    _resume: dict[str, int] | None = None
+    _epoch = 0
+    _batches = 0
+    _ahead = 0
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        # A generator, so that nothing is drawn before the first batch is asked for: after a resume
+        # Lightning calls iter() first, and tells the sampler its epoch then.
+        self._epoch, self._batches = getattr(self.sampler, "epoch", 0), 0
+        if (state := self._resume) is not None:
+            self._resume, self._ahead = None, state["ahead"]
+            if self._epoch == state["epoch"] and state["batches"] < state["of"]:
+                self._batches = state["batches"]
+            elif state["batches"]:
+                # The next epoch. Resuming from the end of one, Lightning may count one too many.
+                self._ahead = self._epoch - (state["epoch"] - state["ahead"] + 1)
+        if isinstance(self.sampler, ShardSampler):
+            self.sampler.ahead = self._ahead
+        for batch in islice(super().__iter__(), self._batches, None):
+            self._batches += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """The epoch, how many of its batches are done, and what these numbers depend on."""
+        if self._resume is not None:
+            return self._resume
+        done = self._batches if self.finished is None else min(self._batches, self.finished())
+        return {"epoch": self._epoch, "ahead": self._ahead, "batches": done, **self._shape()}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """In the epoch of `state`, go on after its batches; the epochs after it are whole.
+
+        Raises:
+            ValueError: `state` is from the middle of an epoch of other batches.
+        """
+        shape = self._shape()
+        saved = {name: state[name] for name in shape}
+        if saved != shape and 0 < state["batches"] < state["of"]:
+            raise ValueError(
+                f"the checkpoint was written after batch {state['batches']} of an epoch of "
+                f"{_described(saved)}; this run has {_described(shape)}, so that epoch cannot be "
+                "continued. Resume with the same text, seqlen, batch_size and number of processes."
+            )
+        self._resume = dict(state)
+
+    def _shape(self) -> dict[str, int]:
+        return {"of": len(self), "size": self.batch_size or 1, "processes": self.processes}
+
+
+def _described(shape: dict[str, int]) -> str:
+    return "{of} batches of {size} windows in {processes} process(es)".format(**shape)

@@ -1,0 +1,310 @@
+"""A Hugging Face causal LM that Lightning can train, validate and test.
+
+Axes: B windows of a batch, T tokens of a window, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningModule
+from peft import PeftModel
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from lightning_prune.anatomy import family_of
+from lightning_prune.evaluation.metrics import Perplexity, next_token_nll
+from lightning_prune.models.adapter import Adapter, LoRA
+from lightning_prune.models.loading import DType, Source, from_config
+from lightning_prune.models.merge import Rebuild, merge, plain, rebuilder
+from lightning_prune.models.optimization import Schedule, adamw, scheduler
+from lightning_prune.models.sharding import data_mesh, shard
+from lightning_prune.plan import Plan
+from lightning_prune.sweep.states import labels_of
+
+__all__ = ["CausalLM"]
+
+Batch = Mapping[str, torch.Tensor]
+
+_ADAPTERS: dict[str, Callable[[], Adapter | None]] = {"lora": LoRA, "none": lambda: None}
+
+
+class CausalLM(LightningModule):
+    """A causal language model: loading, loss, perplexity, optimizer and adapter.
+
+    Batches are dicts with `input_ids` (B, T) and optional `attention_mask` and `labels`. Perplexity
+    is taken over the windows as they come: each token is predicted from those before it in its
+    window, so it depends on their length.
+
+    Checkpoints of a run with an adapter hold the trainable weights only. The frozen ones come from
+    `path` again, cut or masked by the run's plan, when `fit` resumes.
+
+    Attributes:
+        model: the Hugging Face model, with the adapter around it while it is trained; None before
+            `load`.
+        plans: what pruning has decided on this model, in the order in which it was applied.
+
+    Args:
+        path: the model: a Hugging Face folder, a name on the hub, or "quickstart" for the small
+            model that comes with the package.
+        config: configuration (with its model_type) of a model to train from random weights; given
+            instead of path.
+        adapter: small weights to train instead of the model's own: an Adapter such as LoRA, "lora"
+            for LoRA with its defaults, or "none" to train all weights.
+        dtype: type of the weights; "auto" is the type that they are saved in.
+        attn_implementation: "eager", "sdpa", "flash_attention_2", ...; null lets transformers
+            choose.
+        learning_rate: the highest learning rate of AdamW.
+        weight_decay: AdamW's weight decay; norms and biases are not decayed.
+        warmup_steps: steps in which the learning rate rises from 0.
+        schedule: what the learning rate does then: stay, or fall to 0 by a line or a cosine.
+        gradient_checkpointing: keep only the blocks' inputs for the backward pass, and compute the
+            rest again: less memory, more time.
+        trust_remote_code: run Python code that comes with the model.
+        revision: branch, tag or commit of a hub model.
+
+    Raises:
+        ValueError: neither path nor config is given, or both; or config's model_type is unknown.
+    """
+
+    def __init__(
+        self,
+        path: str | None = None,
+        config: dict[str, Any] | None = None,
+        adapter: Adapter | Literal["lora", "none"] | None = None,
+        dtype: DType = "auto",
+        attn_implementation: str | None = None,
+        learning_rate: float = 1e-4,
+        weight_decay: float = 0.0,
+        warmup_steps: int = 0,
+        schedule: Schedule = "constant",
+        gradient_checkpointing: bool = False,
+        trust_remote_code: bool = False,
+        revision: str | None = None,
+    ) -> None:
+        super().__init__()
+        if (path is None) == (config is None):
+            raise ValueError(
+                "CausalLM takes path, a model to load, or config, one to train from random "
+                f"weights: one of the two. Got path={path!r}, config={config!r}."
+            )
+        if config is not None:
+            family_of(str(config.get("model_type")))
+        self.path = path
+        self.random_config = config
+        self.adapter = _ADAPTERS[adapter]() if isinstance(adapter, str) else adapter
+        self.dtype_name = dtype
+        self.attn_implementation = attn_implementation
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.warmup_steps = warmup_steps
+        self.schedule = schedule
+        self.gradient_checkpointing = gradient_checkpointing
+        self.trust_remote_code = trust_remote_code
+        self.revision = revision
+        self.model: PreTrainedModel | PeftModel | None = None
+        self.plans: list[Plan] = []
+        self.perplexity = Perplexity()
+        self.rebuild: Rebuild | None = None
+
+    # --- the model ---
+
+    @cached_property
+    def source(self) -> Source | None:
+        """Where the model comes from; None if it starts from random weights."""
+        if self.path is None:
+            return None
+        return Source(self.path, self.revision, self.trust_remote_code)
+
+    def load(self) -> None:
+        """Build the model on the CPU, unless it is there already.
+
+        Raises:
+            FileNotFoundError: there is no model of this path.
+            ValueError: its type is unknown, its weights are incomplete, or the strategy asks for
+                tensor parallelism.
+        """
+        if self.model is not None:
+            return
+        if self.device_mesh is not None:
+            data_mesh(self.device_mesh)
+        if self.source is not None:
+            self.model = self.source.model(self.dtype_name, self.attn_implementation)
+        else:
+            assert self.random_config is not None
+            self.model = from_config(self.random_config, self.dtype_name, self.attn_implementation)
+
+    @property
+    def base(self) -> PreTrainedModel:
+        """The Hugging Face causal LM itself, also where an adapter has been put around it."""
+        assert self.model is not None, "call load() first"
+        return plain(self.model)
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase | None:
+        """The model's tokenizer; None where it has none. May be set, e.g. to one just trained."""
+        return self.source.tokenizer() if self.source is not None else None
+
+    @cached_property
+    def max_position_embeddings(self) -> int:
+        """The longest window that the model is made for; known before the model is loaded."""
+        if self.source is not None:
+            return self.source.config().max_position_embeddings
+        return AutoConfig.for_model(**(self.random_config or {})).max_position_embeddings
+
+    def setup(self, stage: str) -> None:
+        """Load the model and, for `fit`, attach the adapter; pruning callbacks have run by then."""
+        self.load()
+        if stage == "fit":
+            self._attach_adapter()
+            if self.gradient_checkpointing:
+                _checkpoint_activations(self.base)
+            self.train()
+
+    def configure_model(self) -> None:
+        """Load the model, and shard it if the strategy is FSDP2 (ModelParallelStrategy)."""
+        self.load()
+        if self.device_mesh is None or self._sharded:
+            return
+        assert self.model is not None
+        self.rebuild = rebuilder(self.model)
+        blocks = self.base.get_submodule(family_of(self.base.config.model_type).blocks)
+        shard(self.model, blocks.children(), data_mesh(self.device_mesh), self.trainer.precision)
+
+    @property
+    def _attached(self) -> bool:
+        return isinstance(self.model, PeftModel)
+
+    @property
+    def _sharded(self) -> bool:
+        return self.rebuild is not None
+
+    def _attach_adapter(self) -> None:
+        if self.adapter is None or self._attached:
+            return
+        if self._sharded:
+            raise ValueError(
+                "the adapter has to be attached before the model is sharded: with "
+                "ModelParallelStrategy, call fit before validate, test or predict."
+            )
+        self.model = self.adapter.attach(self.base)
+
+    def merge_adapter(self, plan: Plan | None = None) -> None:
+        """Merge the adapter into the weights, in place, where `merged_model` would make a copy.
+
+        Args:
+            plan: if given, its masks are applied again after merging: a low-rank update is dense.
+
+        Raises:
+            ValueError: the model is sharded.
+        """
+        if self._sharded:
+            raise ValueError("a sharded model cannot be merged in place; use merged_model(module).")
+        assert self.model is not None, "call load() first"
+        self.model = merge(self.model, plan)
+
+    def full_state_dict(self) -> dict[str, torch.Tensor]:
+        """All weights of `model` on the CPU, gathered from all processes.
+
+        Every process has to call it; only process 0 gets the weights, the others an empty dict.
+        """
+        assert self.model is not None, "call load() first"
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        return get_model_state_dict(self.model, options=options)  # type: ignore[return-value]
+
+    # --- steps ---
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Logits (B, T, V); position t predicts the token at t + 1."""
+        assert self.model is not None, "call load() first"
+        mask = batch.get("attention_mask")
+        return self.model(input_ids=batch["input_ids"], attention_mask=mask, use_cache=False).logits
+
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+        """The mean loss of the batch's next tokens."""
+        nll_BS, counted_BS = next_token_nll(self(batch), labels_of(batch))
+        loss = nll_BS.sum() / counted_BS.sum().clamp(min=1)
+        self.log("train_loss", loss, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add the batch to the perplexity."""
+        self.perplexity.update(self(batch), labels_of(batch))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log `val_loss` and `val_perplexity` over all tokens of all processes."""
+        self._log_perplexity("val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add the batch to the perplexity."""
+        self.perplexity.update(self(batch), labels_of(batch))
+
+    def on_test_epoch_end(self) -> None:
+        """Log `test_loss` and `test_perplexity` over all tokens of all processes."""
+        self._log_perplexity("test")
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+        """Mean negative log likelihood of each window's next tokens, (B,)."""
+        nll_BS, counted_BS = next_token_nll(self(batch), labels_of(batch))
+        return nll_BS.sum(dim=1) / counted_BS.sum(dim=1).clamp(min=1)
+
+    def _log_perplexity(self, prefix: str) -> None:
+        perplexity = self.perplexity.compute()
+        self.perplexity.reset()
+        # The values are the same in all processes; sync_dist only tells Lightning so.
+        self.log(f"{prefix}_loss", perplexity.log(), sync_dist=True)
+        self.log(f"{prefix}_perplexity", perplexity, prog_bar=True, sync_dist=True)
+
+    # --- training ---
+
+    def configure_optimizers(self) -> Any:
+        """AdamW over the trainable parameters, and the schedule, by the step."""
+        optimizer = adamw(self, self.learning_rate, self.weight_decay)
+        total = self.trainer.estimated_stepping_batches
+        schedule = scheduler(optimizer, self.schedule, self.warmup_steps, total)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """With an adapter, leave the frozen weights out. A sharded model is saved whole."""
+        if self._attached and not self._sharded:
+            for name in self._frozen():
+                checkpoint["state_dict"].pop(name)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put the frozen weights back, and check that the checkpoint fits the model.
+
+        Raises:
+            ValueError: it does not: other names or shapes.
+        """
+        if self._sharded:
+            return
+        own, saved = self.state_dict(), checkpoint["state_dict"]
+        if self._attached:
+            saved.update({name: own[name] for name in self._frozen() if name not in saved})
+        wrong = [
+            name
+            for name in sorted(own.keys() | saved.keys())
+            if name not in own or name not in saved or own[name].shape != saved[name].shape
+        ]
+        if wrong:
+            raise ValueError(
+                f"the checkpoint does not fit the model: {len(wrong)} weights are missing, unknown "
+                f"or of another shape, such as {wrong[0]}. Resume with the model, the adapter and "
+                "the pruning plan that it was made with."
+            )
+
+    def _frozen(self) -> list[str]:
+        parameters = self.named_parameters(remove_duplicate=False)
+        return [name for name, parameter in parameters if not parameter.requires_grad]
+
+
+def _checkpoint_activations(model: PreTrainedModel) -> None:
+    # The name changed during transformers 5; the old one warns.
+    enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
+    enable({"use_reentrant": False})

@@ -1,0 +1,148 @@
+"""From the name of a model to the model: folders, hub names, and the model that is shipped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from huggingface_hub import model_info, try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError, HTTPError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from lightning_prune import export
+from lightning_prune.anatomy import family_of
+
+__all__ = ["QUICKSTART", "DType", "Source", "from_config"]
+
+QUICKSTART = "quickstart"
+"""The name of the small model that is shipped with the package."""
+
+DType = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+class Source:
+    """A model in a folder or on the hub.
+
+    Args:
+        path: a Hugging Face folder, a hub name, or "quickstart".
+        revision: branch, tag or commit of a hub model.
+        trust_remote_code: run Python code that comes with the model.
+
+    Raises:
+        FileNotFoundError: neither a folder nor a hub model of that name can be found.
+    """
+
+    def __init__(
+        self, path: str, revision: str | None = None, trust_remote_code: bool = False
+    ) -> None:
+        self.path = path
+        self.location = _locate(path, revision)
+        self.is_folder = Path(self.location).is_dir()
+        self._arguments: dict[str, Any] = {
+            "revision": revision or "main",
+            "trust_remote_code": trust_remote_code,
+        }
+
+    def config(self) -> PreTrainedConfig:
+        """The model's configuration.
+
+        Raises:
+            ValueError: the model type is unknown.
+        """
+        raw, _ = PreTrainedConfig.get_config_dict(self.location, **self._arguments)
+        family_of(str(raw.get("model_type")))
+        return AutoConfig.from_pretrained(self.location, **self._arguments)
+
+    def model(self, dtype: DType, attn_implementation: str | None) -> PreTrainedModel:
+        """The model with its weights, on the CPU, in evaluation mode.
+
+        Raises:
+            ValueError: the model type is unknown, there are no safetensors, or weights are missing.
+        """
+        arguments = self._arguments | {
+            "config": self.config(),
+            "dtype": dtype,
+            "attn_implementation": attn_implementation,
+        }
+        if self.is_folder:
+            model = export.load(self.location, **arguments)
+            assert isinstance(model, PreTrainedModel)
+            return model
+        try:
+            return AutoModelForCausalLM.from_pretrained(
+                self.location, use_safetensors=True, **arguments
+            )
+        except OSError as error:
+            raise ValueError(
+                f"the model {self.path!r} cannot be loaded: {_first_line(error)} Weights are read "
+                "from safetensors only."
+            ) from error
+
+    def tokenizer(self) -> PreTrainedTokenizerBase | None:
+        """The model's tokenizer; None for a folder that holds none."""
+        folder = Path(self.location)
+        if self.is_folder and not any((*folder.glob("*token*"), *folder.glob("vocab*"))):
+            return None
+        return AutoTokenizer.from_pretrained(self.location, **self._arguments)
+
+
+def from_config(
+    config: dict[str, Any], dtype: DType, attn_implementation: str | None
+) -> PreTrainedModel:
+    """A model with random weights.
+
+    Args:
+        config: keys of the Hugging Face configuration, with `model_type`.
+        dtype: "auto" is the configuration's own dtype, or float32.
+        attn_implementation: as in transformers; None lets it choose.
+    """
+    hf_config = AutoConfig.for_model(**config)
+    if dtype != "auto":
+        hf_config.dtype = getattr(torch, dtype)
+    return AutoModelForCausalLM.from_config(
+        hf_config, dtype=hf_config.dtype or torch.float32, attn_implementation=attn_implementation
+    )
+
+
+def _locate(path: str, revision: str | None) -> str:
+    if path == QUICKSTART:
+        return str(Path(__file__).resolve().parents[1] / QUICKSTART)
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise FileNotFoundError(
+                f"the folder {path!r} holds no model: it has no config.json. Give the folder that "
+                "holds config.json and model.safetensors."
+            )
+        return str(folder)
+    if reason := _why_not_on_hub(path, revision):
+        raise FileNotFoundError(
+            f"no model {path!r}: there is no such folder, and no such model on the Hugging Face "
+            f"hub ({reason}). Give a folder that holds config.json and model.safetensors, a hub "
+            f"name such as 'meta-llama/Llama-3.2-1B', or {QUICKSTART!r}."
+        )
+    return path
+
+
+def _why_not_on_hub(name: str, revision: str | None) -> str | None:
+    """Ask once and briefly, where loading would retry for long; None: the model is there."""
+    try:
+        if not isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str):
+            model_info(name, revision=revision, timeout=10)
+    except HFValidationError:
+        return "this cannot be the name of one"
+    except (OSError, HTTPError) as error:
+        return _first_line(error)
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,89 @@
+"""From a module in training to one plain model, wherever its weights are."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from peft import PeftModel
+from torch import nn
+from transformers import PreTrainedModel
+
+from lightning_prune import distributed
+from lightning_prune.plan import Plan
+from lightning_prune.surgery import apply_masks
+
+if TYPE_CHECKING:
+    from lightning_prune.models.causal_lm import CausalLM
+
+__all__ = ["Rebuild", "merge", "merged_model", "plain", "rebuilder"]
+
+Model = PreTrainedModel | PeftModel
+Rebuild = Callable[[Mapping[str, torch.Tensor]], Model]
+
+
+def merged_model(module: CausalLM, plan: Plan | None = None) -> PreTrainedModel | None:
+    """A plain copy of a module's model on the CPU, with its adapter merged.
+
+    Works for one process, DDP and FSDP2; every process has to call it. The module itself is left
+    as it is and can be trained further.
+
+    Args:
+        module: a module whose model is loaded.
+        plan: if given, its masks are applied after merging; see `merge`.
+
+    Returns:
+        The model in process 0, and None in the others.
+    """
+    state = module.full_state_dict()
+    if distributed.rank() != 0:
+        return None
+    assert module.model is not None, "call load() first"
+    rebuild = module.rebuild or rebuilder(module.model)
+    merged = merge(rebuild(state), plan)
+    merged.eval()
+    return merged
+
+
+def plain(model: Model) -> PreTrainedModel:
+    """The Hugging Face model itself, without the peft model around it."""
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    assert isinstance(base, PreTrainedModel)
+    return base
+
+
+def merge(model: Model, plan: Plan | None = None) -> PreTrainedModel:
+    """Merge a peft adapter into the weights, in place; a model without one is returned as it is.
+
+    A low-rank update is dense: merging it revives the zeros of a masked model. The masks of `plan`
+    set them to zero again, and what the update had learnt there is lost.
+
+    Raises:
+        ValueError: the merged weights are not finite.
+    """
+    merged = model.merge_and_unload(safe_merge=True) if isinstance(model, PeftModel) else model
+    if plan is not None:
+        apply_masks(merged, plan)
+    return merged
+
+
+def rebuilder(model: Model) -> Rebuild:
+    """A function that makes models of this structure from a state dict, at any later time.
+
+    The structure is copied without its weights, so that it takes no memory, and stays plain when
+    the model itself is sharded.
+    """
+    weightless = {
+        id(p): nn.Parameter(p.detach().to("meta"), p.requires_grad) for p in model.parameters()
+    }
+    structure = copy.deepcopy(model, weightless)
+
+    def rebuild(state: Mapping[str, torch.Tensor]) -> Model:
+        rebuilt = copy.deepcopy(structure)
+        rebuilt.load_state_dict(state, assign=True)
+        plain(rebuilt).tie_weights()
+        return rebuilt.cpu()
+
+    return rebuild

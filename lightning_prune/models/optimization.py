@@ -1,0 +1,53 @@
+"""The default optimizer and learning rate schedule."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from torch import nn
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+__all__ = ["Schedule", "adamw", "scheduler"]
+
+Schedule = Literal["constant", "linear", "cosine"]
+
+
+def adamw(model: nn.Module, learning_rate: float, weight_decay: float) -> AdamW:
+    """AdamW over the trainable parameters; norms and biases (one axis) are not decayed."""
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return AdamW(
+        [group for group in groups if group["params"]],
+        lr=learning_rate,
+        fused=all(p.is_cuda for p in trainable) or None,
+    )
+
+
+def scheduler(
+    optimizer: Optimizer, schedule: Schedule, warmup_steps: int, total_steps: float
+) -> LambdaLR:
+    """Linear warm-up, then the learning rate stays, or falls to 0 at `total_steps`.
+
+    Raises:
+        ValueError: the learning rate is to fall, but the number of steps is not finite.
+    """
+    if schedule != "constant" and not math.isfinite(total_steps):
+        raise ValueError(
+            f"the {schedule} schedule needs the number of training steps: set the trainer's "
+            "max_steps or max_epochs, or use the constant schedule."
+        )
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return (step + 1) / warmup_steps
+        if schedule == "constant":
+            return 1.0
+        done = min(1.0, (step - warmup_steps) / max(1.0, total_steps - warmup_steps))
+        return 1 - done if schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
+
+    return LambdaLR(optimizer, factor)

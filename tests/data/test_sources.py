@@ -1,0 +1,237 @@
+"""Where text comes from, and into which split it goes."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+
+from lightning_prune.data.sources import Documents, read
+from tests.data.words import chat, lines, text
+
+SPLITS = ("train", "validation", "test")
+
+
+def hub(monkeypatch: pytest.MonkeyPatch, rows: Any) -> list[tuple[Any, dict[str, Any]]]:
+    """Let the hub give `rows`; returns what it was asked."""
+    asked: list[tuple[Any, dict[str, Any]]] = []
+
+    def load_dataset(*args: Any, **kwargs: Any) -> Any:
+        asked.append((args, kwargs))
+        if isinstance(rows, Exception):
+            raise rows
+        return rows
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    return asked
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    if path.suffix == ".parquet":
+        datasets.Dataset.from_list(rows).to_parquet(str(path))
+        return
+    opener: Any = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "wt", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+# --- named sources ---
+
+
+def test_builtin_splits_are_whole_topics_that_share_nothing() -> None:
+    """The three splits hold different topics, most of them to train on."""
+    train, validation, test = (read("builtin", split).items for split in SPLITS)
+    assert len(train) > 15 * len(validation) > 0
+    assert not set(train) & set(validation + test)
+    assert not set(validation) & set(test)
+
+
+@pytest.mark.parametrize(
+    ("source", "config"),
+    [("wikitext2", "wikitext-2-raw-v1"), ("wikitext103", "wikitext-103-raw-v1")],
+)
+def test_wikitext_train_lines_are_joined_otherwise_than_test_lines(
+    source: str, config: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reference codes join with a space in training and with a blank line in test."""
+    asked = hub(monkeypatch, datasets.Dataset.from_dict({"text": ["", " = A = \n", "b\n"]}))
+    assert read(source, "train").text() == "  = A = \n b\n"
+    assert read(source, "test").text() == "\n\n = A = \n\n\nb\n"
+    assert [(args[-1], kwargs["split"]) for args, kwargs in asked] == [
+        (config, "train"),
+        (config, "test"),
+    ]
+
+
+def test_ptb_sentences_are_joined_by_a_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Penn Treebank has its text in another column."""
+    hub(monkeypatch, datasets.Dataset.from_dict({"sentence": ["a b", "c"]}))
+    assert read("ptb", "test").text() == "a b c"
+
+
+def test_c4_streams_one_shard_and_keeps_documents_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only as many documents are drawn from the stream as are needed."""
+    drawn = []
+
+    def stream() -> Any:
+        for i in range(10**9):
+            drawn.append(i)
+            yield {"text": f"document {i}"}
+
+    asked = hub(monkeypatch, datasets.IterableDataset.from_generator(stream))
+    documents = read("c4", "validation")
+    assert documents.separate
+    assert documents.items[0] == "document 0"
+    assert len(documents.items) <= len(drawn) < 10**5
+    (args, kwargs), *_ = asked
+    assert args == ("allenai/c4",)
+    assert kwargs["streaming"]
+    assert list(kwargs["data_files"].values()) == ["en/c4-validation.00000-of-00008.json.gz"]
+
+
+def test_a_dataset_on_the_hub_is_read_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """owner/name goes to the hub, with the column that is asked for."""
+    hub(monkeypatch, datasets.Dataset.from_dict({"body": ["x", "y"]}))
+    assert read("owner/name", "train", "body").text() == "x\n\ny"
+
+
+def test_without_a_network_the_error_says_what_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And that a local path can be given instead."""
+    hub(monkeypatch, ConnectionError("no route"))
+    with pytest.raises(FileNotFoundError, match=r"test text from 'wikitext2'.*no route.*path of a"):
+        read("wikitext2", "test")
+
+
+def test_a_mistyped_path_is_not_asked_for_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing file fails at once, with the names that are known."""
+    asked = hub(monkeypatch, ConnectionError())
+    for source in ("data/missing.txt", "missing.jsonl", "/nowhere/at/all"):
+        with pytest.raises(FileNotFoundError, match=f"{source}.*wikitext2, wikitext103"):
+            read(source, "train")
+    assert asked == []
+
+
+# --- files ---
+
+
+@pytest.mark.parametrize("name", ["book.txt", "book.txt.gz"])
+def test_a_text_is_cut_by_characters_at_ends_of_lines(name: str, tmp_path: Path) -> None:
+    """The three parts are the text again, and each starts with a line."""
+    whole = "x" * 500 + "\n" + text(400)
+    opener: Any = gzip.open if name.endswith(".gz") else open
+    with opener(tmp_path / name, "wt", encoding="utf-8") as file:
+        file.write(whole)
+    parts = [read(str(tmp_path / name), split).text() for split in SPLITS]
+    assert "".join(parts) == whole
+    assert all(part.endswith(".\n") for part in parts)
+    assert [round(len(part) / len(whole), 2) for part in parts] == [0.9, 0.05, 0.05]
+
+
+def test_a_text_of_one_line_is_cut_as_well(tmp_path: Path) -> None:
+    """Without an end of line near the cut, the cut is where it falls."""
+    (tmp_path / "line.txt").write_text("ab" * 100)
+    assert [len(read(str(tmp_path / "line.txt"), split).text()) for split in SPLITS] == [
+        180,
+        10,
+        10,
+    ]
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz", "rows.parquet"])
+def test_rows_are_split_by_documents(name: str, tmp_path: Path) -> None:
+    """90 of 100 documents are for training; the others are joined by blank lines."""
+    rows = lines(100)
+    write_rows(tmp_path / name, [{"id": i, "text": row} for i, row in enumerate(rows)])
+    parts = [read(str(tmp_path / name), split) for split in SPLITS]
+    assert [part.items for part in parts] == [rows[:90], rows[90:95], rows[95:]]
+    assert parts[1].text() == "\n\n".join(rows[90:95])
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.parquet"])
+def test_messages_are_chats(name: str, tmp_path: Path) -> None:
+    """A column of messages is found without being named."""
+    write_rows(tmp_path / name, [chat(i) for i in range(20)])
+    documents = read(str(tmp_path / name), "train")
+    assert documents.chats
+    assert documents.items[3] == chat(3)["messages"]
+    assert not Documents(["a text"]).chats
+
+
+def test_another_column_can_be_named(tmp_path: Path) -> None:
+    """And an unknown one is answered with those there are."""
+    write_rows(tmp_path / "rows.jsonl", [{"body": row} for row in lines(20)])
+    assert read(str(tmp_path / "rows.jsonl"), "test", "body").items == lines(20)[19:]
+    with pytest.raises(ValueError, match="columns body, and neither 'text' nor.*text_column"):
+        read(str(tmp_path / "rows.jsonl"), "test")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"text": "a"}\n{"text": \n', "line 2, is not JSON"),
+        ('["a"]\n', r"row 1 of .*rows.jsonl has columns of no name"),
+        ('{"text": "a"}\n{"text": null}\n', r"row 2 of .*rows.jsonl holds a NoneType in 'text'"),
+        ('{"text": "a"}\n{"messages": []}\n', "texts and chats are mixed"),
+        ('{"messages": [{"role": "user", "content": "a"}]}\n', "1 chats, too few to split"),
+        ('{"text": " "}\n', "holds no text in its validation split"),
+        ("", "holds no text in its validation split"),
+    ],
+)
+def test_rows_that_cannot_be_used_are_named(content: str, message: str, tmp_path: Path) -> None:
+    """Which file and row is wrong, and how."""
+    (tmp_path / "rows.jsonl").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        read(str(tmp_path / "rows.jsonl"), "validation")
+
+
+def test_a_file_of_an_unknown_kind_is_refused(tmp_path: Path) -> None:
+    """The error lists the kinds."""
+    (tmp_path / "book.pdf").write_text("x")
+    with pytest.raises(ValueError, match=r"no known kind; known: \.txt"):
+        read(str(tmp_path / "book.pdf"), "train")
+
+
+# --- folders ---
+
+
+def test_files_of_a_folder_are_taken_by_their_names(tmp_path: Path) -> None:
+    """All shards of a split, in order; other files are left alone."""
+    (tmp_path / "train-1.txt").write_text("one")
+    (tmp_path / "train-0.txt").write_text("zero")
+    (tmp_path / "dev.txt").write_text("dev")
+    (tmp_path / "testimony.txt").write_text("no split")
+    write_rows(tmp_path / "test.jsonl", [{"text": "tested"}])
+    assert read(str(tmp_path), "train").items == ["zero", "one"]
+    assert [read(str(tmp_path), split).text() for split in SPLITS[1:]] == ["dev", "tested"]
+
+
+@pytest.mark.parametrize("name", ["validation.txt", "valid_raw.txt", "val.txt.gz", "Dev-1.txt"])
+def test_validation_files_go_by_several_names(name: str, tmp_path: Path) -> None:
+    """All of them are found."""
+    opener: Any = gzip.open if name.endswith(".gz") else open
+    with opener(tmp_path / name, "wt") as file:
+        file.write("here")
+    assert read(str(tmp_path), "validation").text() == "here"
+
+
+def test_a_split_that_a_folder_lacks_is_named(tmp_path: Path) -> None:
+    """With what there is, and what to do."""
+    (tmp_path / "train.txt").write_text("x")
+    with pytest.raises(ValueError, match="no validation file; it has train.txt.*validation.txt"):
+        read(str(tmp_path), "validation")
+
+
+def test_folders_saved_by_datasets_are_read(tmp_path: Path) -> None:
+    """With splits, or without: then it is shared out like a file."""
+    rows = datasets.Dataset.from_dict({"text": lines(40)})
+    rows.save_to_disk(str(tmp_path / "one"))
+    datasets.DatasetDict(train=rows, valid=rows.select([7])).save_to_disk(str(tmp_path / "two"))
+    assert read(str(tmp_path / "one"), "validation").items == lines(40)[36:38]
+    assert read(str(tmp_path / "two"), "train").items == lines(40)
+    assert read(str(tmp_path / "two"), "validation").items == [lines(40)[7]]
+    with pytest.raises(ValueError, match="has the splits train, valid, and no 'test'"):
+        read(str(tmp_path / "two"), "test")

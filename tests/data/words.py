@@ -1,0 +1,44 @@
+"""Made-up text, and tokenizers trained on it in a moment."""
+
+from __future__ import annotations
+
+import random
+
+from transformers import PreTrainedTokenizerFast
+
+from lightning_prune.data.tokenizer import train_tokenizer
+
+_WORDS = ("the", "a", "tree", "river", "runs", "under", "old", "bridge", "quiet", "birds", "sing")
+
+CHAT_TEMPLATE = (
+    "{% for m in messages %}{{ '<' + m['role'] + '>' + m['content'] + eos_token }}{% endfor %}"
+)
+
+
+def lines(count: int, seed: int = 0) -> list[str]:
+    """`count` different lines of eight words, each with its number."""
+    generator = random.Random(seed)
+    return [f"{i} {' '.join(generator.choices(_WORDS, k=8))}." for i in range(count)]
+
+
+def text(count: int, seed: int = 0) -> str:
+    """`count` lines, each ended."""
+    return "".join(line + "\n" for line in lines(count, seed))
+
+
+def tokenizer(chat: bool = False) -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer of 300 tokens."""
+    trained = train_tokenizer([text(200)], 300)
+    trained.chat_template = CHAT_TEMPLATE if chat else None
+    return trained
+
+
+def chat(number: int, words: int = 3) -> dict[str, list[dict[str, str]]]:
+    """A row of chat data."""
+    answer = " ".join([str(number)] * words)
+    return {
+        "messages": [
+            {"role": "user", "content": f"count {number}"},
+            {"role": "assistant", "content": answer},
+        ]
+    }

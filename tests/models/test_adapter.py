@@ -1,0 +1,63 @@
+"""What the adapter trains, and how it is said in YAML."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from jsonargparse import ArgumentParser
+
+from lightning_prune.models import CausalLM, LoRA
+from tests.tiny import MODEL_TYPES, tiny_batch, tiny_model
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_by_default_every_linear_of_every_block_is_adapted_and_nothing_else_trained(model_type):
+    """The targets come from the family's table, so fused and renamed projections are found."""
+    model = tiny_model(model_type)
+    linears = sum(
+        isinstance(m, torch.nn.Linear) for n, m in model.named_modules() if "layers." in n
+    )
+    adapted = LoRA(r=2).attach(model)
+    trainable = [name for name, p in adapted.named_parameters() if p.requires_grad]
+    assert len(trainable) == 2 * linears
+    assert all("lora_" in name for name in trainable)
+
+
+def test_a_fresh_adapter_does_not_change_the_model():
+    """Training starts from the pruned model's own function."""
+    model, tokens = tiny_model("llama"), tiny_batch()
+    before = model(tokens).logits
+    torch.testing.assert_close(LoRA(r=2).attach(model)(tokens).logits, before)
+
+
+def test_a_target_that_matches_nothing_is_an_error_even_beside_one_that_matches():
+    """A typo must not silently leave a projection without its adapter."""
+    lora = LoRA(target_modules=["q_proj", "w_proj"])
+    with pytest.raises(ValueError, match="'w_proj', which matches no Linear.*self_attn.q_proj"):
+        lora.attach(tiny_model("llama"))
+
+
+@pytest.mark.parametrize("arguments", [{"r": 0}, {"dropout": 1.0}])
+def test_impossible_settings_are_refused_at_once(arguments):
+    """Before any model is loaded."""
+    with pytest.raises(ValueError, match="LoRA"):
+        LoRA(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("said", "rank"),
+    [
+        ("null", None),
+        ("none", None),
+        ("lora", 8),
+        ("{class_path: LoRA, init_args: {r: 16}}", 16),
+        ("{class_path: lightning_prune.models.LoRA, init_args: {r: 3}}", 3),
+    ],
+)
+def test_an_adapter_is_said_in_yaml_by_word_or_by_class(said, rank):
+    """`adapter: lora | none | null` and the class with its arguments."""
+    parser = ArgumentParser()
+    parser.add_class_arguments(CausalLM, "model")
+    config = parser.parse_string(f"model: {{path: quickstart, adapter: {said}}}")
+    adapter = parser.instantiate(config).model.adapter
+    assert (adapter and adapter.r) == rank
