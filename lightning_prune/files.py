@@ -13,7 +13,7 @@ from typing import IO, Any
 import torch
 from safetensors.torch import save_file
 
-__all__ = ["atomic_write", "save_tensors", "sha256", "write_json"]
+__all__ = ["atomic_write", "replacing", "save_tensors", "sha256", "write_json"]
 
 
 @contextmanager
@@ -27,12 +27,27 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     Raises:
         OSError: the disk is full or the folder cannot be written; `path` is then left as it was.
     """
-    path = Path(path)
     encoding = None if "b" in mode else "utf-8"
-    with _renamed_on_success(path) as temporary, open(temporary, mode, encoding=encoding) as file:
+    with replacing(path) as temporary, open(temporary, mode, encoding=encoding) as file:
         yield file
-        file.flush()
-        os.fsync(file.fileno())
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path`; synced and renamed onto `path` when the block succeeds.
+
+    The folder is made if it does not exist. If the block fails, `path` is left as it was.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -46,11 +61,8 @@ def save_tensors(
     path: str | Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str] | None = None
 ) -> None:
     """Write a safetensors file, atomically."""
-    path = Path(path)
-    with _renamed_on_success(path) as temporary:
+    with replacing(path) as temporary:
         save_file(dict(tensors), temporary, metadata=metadata)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
 
 
 def sha256(path: str | Path) -> str:
@@ -60,14 +72,3 @@ def sha256(path: str | Path) -> str:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-@contextmanager
-def _renamed_on_success(path: Path) -> Iterator[Path]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

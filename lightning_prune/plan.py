@@ -9,15 +9,16 @@ Axes: O output features, I input features, U units of one block, P packed bytes.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from lightning_prune.files import save_tensors, sha256, write_json
+from lightning_prune.files import replacing, sha256, write_json
 
 __all__ = ["Kept", "Plan"]
 
@@ -25,7 +26,7 @@ FORMAT = 1
 JSON, TENSORS = "plan.json", "plan.safetensors"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Kept:
     """The units of one kind that one block keeps: their sorted indices, out of `total`."""
 
@@ -38,7 +39,7 @@ class Kept:
         return self.total - self.index_U.numel()
 
 
-@dataclass
+@dataclass(eq=False)
 class Plan:
     """What stays.
 
@@ -48,9 +49,9 @@ class Plan:
     """
 
     provenance: dict[str, Any] = field(default_factory=dict)
-    _masks: dict[str, tuple[torch.Tensor, torch.Size]] = field(default_factory=dict)
-    _kept: dict[str, dict[int, Kept]] = field(default_factory=dict)
-    _scores: dict[tuple[str, str], torch.Tensor] = field(default_factory=dict)
+    _masks: dict[str, tuple[torch.Tensor, torch.Size]] = field(default_factory=dict, repr=False)
+    _kept: dict[str, dict[int, Kept]] = field(default_factory=dict, repr=False)
+    _scores: dict[tuple[str, str], torch.Tensor] = field(default_factory=dict, repr=False)
 
     # --- weights ---
 
@@ -80,8 +81,8 @@ class Plan:
     def sparsity(self, name: str | None = None) -> float:
         """Fraction of zeros that the masks make: in one weight, or in all that have a mask."""
         names = self.mask_names if name is None else [name]
-        total = sum(self._masks[n][1].numel() for n in names)
         kept = sum(int(self.mask(n).sum()) for n in names)
+        total = sum(self.mask_shape(n).numel() for n in names)
         return 1 - kept / total if total else 0.0
 
     # --- units ---
@@ -97,7 +98,7 @@ class Plan:
 
     def set_kept(self, kind: str, block: int, index_U: torch.Tensor, total: int) -> None:
         """Decide that the units `index_U` (sorted) of `total` stay in a block."""
-        self._kept.setdefault(kind, {})[block] = Kept(index_U.cpu().long(), total)
+        self._kept.setdefault(kind, {})[block] = Kept(_copied(index_U).long(), total)
 
     def kept(self, kind: str, block: int) -> torch.Tensor:
         """Sorted indices of the units of a kind ("neuron" or "group") that a block keeps.
@@ -120,7 +121,7 @@ class Plan:
 
     def set_scores(self, kind: str, key: str | int, scores: torch.Tensor) -> None:
         """Keep the scores that a decision was made from, on the CPU."""
-        self._scores[kind, str(key)] = scores.detach().cpu()
+        self._scores[kind, str(key)] = _copied(scores)
 
     def scores(self, kind: str, key: str | int) -> torch.Tensor:
         """Scores before selection.
@@ -143,17 +144,19 @@ class Plan:
     # --- on disk ---
 
     def save(self, folder: str | Path) -> Path:
-        """Write `plan.safetensors`, then `plan.json` with its checksum, into `folder`."""
+        """Write `plan.safetensors`, and `plan.json` with its checksum, into `folder`.
+
+        A plan that is there already is replaced when both are written, or else left as it was.
+        """
         folder = Path(folder)
         tensors = {f"mask/{name}": bits_P for name, (bits_P, _) in self._masks.items()}
         for kind, blocks in self._kept.items():
             tensors |= {f"kept/{kind}/{i}": kept.index_U for i, kept in blocks.items()}
         for (kind, key), scores in self._scores.items():
-            tensors[f"scores/{kind}/{key}"] = scores.contiguous()
-        save_tensors(folder / TENSORS, tensors)
-        write_json(
-            folder / JSON,
-            {
+            tensors[f"scores/{kind}/{key}"] = scores
+        with replacing(folder / TENSORS) as temporary:
+            save_file(tensors, temporary)
+            head = {
                 "format": FORMAT,
                 "provenance": self.provenance,
                 "masks": {name: list(shape) for name, (_, shape) in self._masks.items()},
@@ -161,9 +164,9 @@ class Plan:
                     kind: {str(i): kept.total for i, kept in blocks.items()}
                     for kind, blocks in self._kept.items()
                 },
-                "sha256": sha256(folder / TENSORS),
-            },
-        )
+                "sha256": sha256(temporary),
+            }
+            write_json(folder / JSON, head)
         return folder
 
     @classmethod
@@ -183,22 +186,32 @@ class Plan:
                 )
         try:
             head = json.loads((folder / JSON).read_text(encoding="utf-8"))
-            known, masks, units = head["format"] <= FORMAT, head["masks"], head["units"]
-            intact = head["sha256"] == sha256(folder / TENSORS)
-            tensors = load_file(folder / TENSORS) if known and intact else {}
-        except (ValueError, KeyError, TypeError, SafetensorError) as error:
+            known = head["format"] <= FORMAT
+            intact = known and head["sha256"] == sha256(folder / TENSORS)
+            plan = cls._made_of(head, load_file(folder / TENSORS)) if intact else cls()
+        except (AttributeError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise ValueError(f"the plan in {folder} is damaged: {error!r}. Prune again.") from error
         if not known:
-            raise ValueError(f"the plan in {folder} is of format {head['format']}; update.")
+            raise ValueError(
+                f"the plan in {folder} is of format {head['format']}; this version reads up to "
+                f"{FORMAT}. Update lightning_prune."
+            )
         if not intact:
             raise ValueError(
                 f"{folder / TENSORS} does not match the checksum in {JSON}: it was truncated, or "
                 "belongs to another run. Prune again."
             )
+        return plan
+
+    @classmethod
+    def _made_of(cls, head: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Plan:
         plan = cls(provenance=head["provenance"])
-        for name, shape in masks.items():
-            plan._masks[name] = (tensors[f"mask/{name}"], torch.Size(shape))
-        for kind, totals in units.items():
+        for name, sizes in head["masks"].items():
+            bits_P, shape = tensors[f"mask/{name}"], torch.Size(sizes)
+            if bits_P.numel() != math.ceil(shape.numel() / 8):
+                raise ValueError(f"the mask of {name} cannot be of shape {sizes}")
+            plan._masks[name] = (bits_P, shape)
+        for kind, totals in head["units"].items():
             for block, total in totals.items():
                 plan.set_kept(kind, int(block), tensors[f"kept/{kind}/{block}"], total)
         for name, tensor in tensors.items():
@@ -220,6 +233,11 @@ def _pack(keep: torch.Tensor) -> torch.Tensor:
 def _unpack(bits_P: torch.Tensor, shape: torch.Size) -> torch.Tensor:
     flat = (bits_P[:, None] & _BITS_8).flatten().bool()
     return flat[: shape.numel()].view(shape)
+
+
+def _copied(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy on the CPU: parts of one tensor cannot be saved, and others may write into theirs."""
+    return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
 
 
 def _some(names: list[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -43,4 +42,4 @@ def perplexity(
         count = states.predicted()
     if count == 0:
         raise ValueError("no token to predict: the windows are empty, or all padding")
-    return math.exp(float(torch.stack(losses).sum()) / count)
+    return float((torch.stack(losses).sum() / count).exp())

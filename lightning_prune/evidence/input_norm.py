@@ -26,7 +26,8 @@ class InputNorm(InputEvidence):
     def update(self, input_BTI: torch.Tensor, keep_BT: torch.Tensor | None) -> None:
         """Add one batch: fp32 within a sequence, fp64 across sequences."""
         if keep_BT is not None:
-            input_BTI = input_BTI * keep_BT[..., None]
+            # Not a product: what stands at padded places may be NaN.
+            input_BTI = input_BTI.masked_fill(~keep_BT[..., None], 0)
         norm_BI = torch.linalg.vector_norm(input_BTI, dim=1, dtype=torch.float32)
         self._squares_I += norm_BI.double().square().sum(dim=0)
 

@@ -12,4 +12,4 @@ def removed_count(total: int, fraction: float) -> int:
 
     Rounding of binary fractions is not taken for a shortfall: 0.29 of 100 is 29, not 28.
     """
-    return math.floor(total * fraction + 1e-9 * total)
+    return math.floor(total * fraction * (1 + 1e-12))

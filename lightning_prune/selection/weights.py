@@ -44,7 +44,7 @@ def keep_n_of_m(score_OI: torch.Tensor, pattern: Pattern) -> torch.Tensor:
     columns = groups.unbind(-1)
     keep = torch.empty_like(groups, dtype=torch.bool)
     for i, column in enumerate(columns):
-        above = torch.zeros_like(column, dtype=torch.uint8)
+        above = torch.zeros_like(column, dtype=torch.int16)
         for j, other in enumerate(columns):
             if j != i:
                 above += (other >= column) if j > i else (other > column)

@@ -79,6 +79,8 @@ def _part(parameter: torch.Tensor, axis: int, index_F: torch.Tensor) -> nn.Param
 
 # --- counts, config and classes ---
 
+# A config read from a file holds its `model_type` itself, beside its class.
+OWN_TYPE = "model_type"
 UNEVEN_KEYS = ("per_layer_config", "allow_global_per_layer_attribute_access", "auto_map")
 
 
@@ -102,7 +104,7 @@ def _make_stock(anatomy: Anatomy, counts: list[dict[str, int]]) -> None:
         model.__class__ = stock_class(_base(config))
         config.per_layer_config = None
         config.__class__ = model.config_class
-        for key in UNEVEN_KEYS:
+        for key in (*UNEVEN_KEYS, OWN_TYPE):
             config.__dict__.pop(key, None)
     for key, value in _stock_values(anatomy, counts).items():
         setattr(config, key, value)
@@ -116,6 +118,7 @@ def _make_uneven(anatomy: Anatomy, counts: list[dict[str, int]]) -> None:
     if not config.model_type.startswith(PRUNED_PREFIX):
         classes = pruned_classes(config.model_type)
         model.__class__, config.__class__ = classes.causal_lm, classes.config
+        config.__dict__.pop(OWN_TYPE, None)
         config.head_dim = anatomy.blocks[0].head_dim
         config.allow_global_per_layer_attribute_access = True
     keys = layout_of(anatomy.family).keys

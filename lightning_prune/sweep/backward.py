@@ -45,7 +45,7 @@ def gradient_sweep(
         ValueError: no token is left to predict.
     """
     total = _predicted(states)
-    inputs = _inputs_of_blocks(states)
+    inputs = _inputs_of_blocks(states, min(blocks))
     upstream_BTD = _head_gradients(states, total)
     weight_B = _own_loss_weights(states, total) if squares else None
     for block in reversed(states.anatomy.blocks[min(blocks) :]):
@@ -77,10 +77,11 @@ def _predicted(states: HiddenStates) -> int:
     return total
 
 
-def _inputs_of_blocks(states: HiddenStates) -> list[list[torch.Tensor]]:
+def _inputs_of_blocks(states: HiddenStates, first: int) -> list[list[torch.Tensor]]:
+    """What stands in front of every block, kept from block `first` on."""
     inputs = []
     for block in states.anatomy.blocks:
-        inputs.append(list(states.hidden))
+        inputs.append(list(states.hidden) if block.index >= first else [])
         with on_device([block.module], states.device):
             states.advance(block)
     return inputs
@@ -98,9 +99,9 @@ def _head_gradients(states: HiddenStates, total: int) -> list[torch.Tensor]:
 
 
 def _own_loss_weights(states: HiddenStates, total: int) -> list[torch.Tensor]:
-    """What turns a sequence's share in the mean loss into its own mean loss."""
+    """What turns a sequence's share in the mean loss into its own mean loss; 0 if it has none."""
     counts = [(labels_of(batch)[:, 1:] != -100).sum(dim=1) for batch in states.batches]
-    return [(total / count_B.clamp(min=1)).to(states.device) for count_B in counts]
+    return [(total / count_B.clamp(min=1) * (count_B > 0)).to(states.device) for count_B in counts]
 
 
 def _backward(
@@ -158,4 +159,5 @@ def _add(
     ):
         sequence_OI = gradient_TO.mT @ input_TI
         one.update(sequence_OI)
-        one.update_square(sequence_OI * own)
+        if own > 0:
+            one.update_square(sequence_OI * own)

@@ -39,13 +39,17 @@ def replaced_forward(
 ) -> Iterator[None]:
     """Run `forward(i)` in place of the i-th module's own forward, inside the block."""
     modules = list(modules)
+    # Others (accelerate, for one) replace forwards too, and want theirs back.
+    before = [module.__dict__.get("forward") for module in modules]
     try:
         for i, module in enumerate(modules):
             module.forward = forward(i)
         yield
     finally:
-        for module in modules:
+        for module, own in zip(modules, before, strict=True):
             module.__dict__.pop("forward", None)
+            if own is not None:
+                module.forward = own
 
 
 @contextmanager

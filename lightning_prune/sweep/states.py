@@ -33,7 +33,7 @@ class HiddenStates:
         offload: keep the hidden states on the CPU between blocks, not on `device`.
 
     Raises:
-        ValueError: there are no batches.
+        ValueError: a batch is not of that form.
     """
 
     def __init__(
@@ -46,11 +46,7 @@ class HiddenStates:
         self.anatomy = anatomy
         self.device = device
         self.store = torch.device("cpu") if offload else device
-        self.batches = [dict(batch) for batch in batches]
-        if not self.batches:
-            raise ValueError(
-                "no calibration batches; pass an iterable of dicts with input_ids of shape (B, T)"
-            )
+        self.batches = [_checked(batch) for batch in batches]
         self.hidden: list[torch.Tensor] = []
         self._calls: list[list[tuple[tuple[Any, ...], dict[str, Any]]]] = []
         with torch.no_grad():
@@ -111,6 +107,11 @@ class HiddenStates:
         labels_BT = labels_of(self.batches[index])[:, 1:].to(logits_BTV.device)
         return nn.functional.cross_entropy(logits_BTV.mT, labels_BT, reduction="none")
 
+    def counted(self) -> int:
+        """Number of tokens that are no padding."""
+        masks = [batch.get("attention_mask", batch["input_ids"] >= 0) for batch in self.batches]
+        return sum(int((mask_BT != 0).sum()) for mask_BT in masks)
+
     def predicted(self) -> int:
         """Number of next tokens that the batches ask for."""
         return sum(int((labels_of(batch)[:, 1:] != -100).sum()) for batch in self.batches)
@@ -118,6 +119,20 @@ class HiddenStates:
     def outside_on_device(self) -> Any:
         """Context in which embeddings, final norm and head are on the device."""
         return on_device(self.anatomy.outside, self.device)
+
+
+def _checked(batch: Any) -> dict[str, torch.Tensor]:
+    """A batch as a dict, if it is one that a model can read."""
+    ids_BT = batch.get("input_ids") if isinstance(batch, Mapping) else batch
+    if not isinstance(batch, Mapping) or not isinstance(ids_BT, torch.Tensor):
+        raise ValueError(
+            "a batch is a dict with input_ids, a tensor of shape (B, T), and optional "
+            f"attention_mask; got {type(batch).__name__}"
+            + (f" with {sorted(batch)}" if isinstance(batch, Mapping) else "")
+        )
+    if ids_BT.ndim != 2 or ids_BT.numel() == 0:
+        raise ValueError(f"input_ids must be of shape (B, T), B, T > 0; got {tuple(ids_BT.shape)}")
+    return dict(batch)
 
 
 def labels_of(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
-from transformers import LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.plan import Plan
@@ -235,3 +236,17 @@ def test_quantised_weights_are_refused() -> None:
     model.model.layers[0].mlp.up_proj.weight = packed
     with pytest.raises(ValueError, match="packed or quantised weights"):
         shrink(Anatomy(model), uneven_plan(model))
+
+
+def test_a_model_read_from_a_file_can_be_cut_and_masked_again(tmp_path: Path) -> None:
+    """Its config holds its type itself; after an uneven cut that must be the pruned one."""
+    tiny_model("llama").save_pretrained(tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path)
+    shrink(Anatomy(model), uneven_plan(model))
+    assert model.config.model_type == "pruned_llama"
+    shrink(Anatomy(model), Plan())
+    even = tiny_plan(model, neuron={b.index: [0, 1] for b in Anatomy(model).blocks})
+    for block in Anatomy(model).blocks:
+        even.set_kept("group", block.index, torch.tensor([0]), block.kv_heads)
+    shrink(Anatomy(model), even)
+    assert (type(model), model.config.model_type) == (LlamaForCausalLM, "llama")

@@ -1,0 +1,122 @@
+"""What the pipeline asks of a pruning method. Tensors and anatomy only: no Lightning in here.
+
+Axes: O output features, I input features, U units of one block.
+"""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+
+from lightning_prune.allocation import Allocation
+from lightning_prune.anatomy import Anatomy, Block
+from lightning_prune.evidence import GradientEvidence, InputEvidence
+from lightning_prune.plan import Plan
+
+__all__ = ["Decision", "Method"]
+
+
+@dataclass
+class Decision:
+    """What one block keeps.
+
+    Attributes:
+        masks: by weight name, True = kept, (O, I).
+        kept: by kind of unit, the sorted indices that stay.
+    """
+
+    masks: dict[str, torch.Tensor] = field(default_factory=dict)
+    kept: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
+class Method(ABC):
+    """A pruning method: which evidence it needs, how it scores, what it selects.
+
+    The constructor only stores its arguments, under their own names, and checks their ranges;
+    whatever depends on the model is checked in `check`, before calibration starts.
+
+    Attributes:
+        evidence: what the sweep collects: a class of `InputEvidence` for one pass forward,
+            `GradientEvidence` for gradients, None for methods that look at weights only.
+        survey: decide only after every block was scored on the dense model. Otherwise each block
+            is decided on and changed before the next one is looked at.
+        propagation: with forward evidence and no survey: which hidden states later blocks see.
+        budget: the fraction to remove overall.
+        allocation: shares the budget among blocks; None: the same share for all.
+        plan: a plan to apply in place of calibrating.
+        keep_scores: leave the scores in the plan.
+        offload: keep hidden states on the CPU between blocks.
+    """
+
+    evidence: ClassVar[type[InputEvidence] | type[GradientEvidence] | None] = None
+    squares: ClassVar[bool] = False
+    survey: ClassVar[bool] = False
+    propagation: ClassVar[Literal["pruned", "dense"]] = "pruned"
+
+    allocation: Allocation | None
+    plan: Plan | str | Path | None
+    keep_scores: bool
+    offload: bool
+
+    @property
+    @abstractmethod
+    def budget(self) -> float:
+        """The fraction to remove overall."""
+
+    @abstractmethod
+    def blocks(self, anatomy: Anatomy) -> list[Block]:
+        """The blocks that the method works on."""
+
+    @abstractmethod
+    def check(self, anatomy: Anatomy) -> None:
+        """Refuse what cannot be done with this model, before anything expensive.
+
+        Raises:
+            ValueError: says what was asked, what the model has, and what to do.
+        """
+
+    @abstractmethod
+    def score(self, block: Block, evidence: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+        """Score what is decided together: a weight by its name (O, I), or a kind of unit (U,)."""
+
+    @abstractmethod
+    def select(self, block: Block, scores: Mapping[str, torch.Tensor], share: float) -> Decision:
+        """Decide what a block keeps when the fraction `share` of it must go."""
+
+    def prune_block(
+        self, block: Block, evidence: Mapping[str, Any], share: float
+    ) -> tuple[Decision, dict[str, torch.Tensor]]:
+        """Score and select in one block.
+
+        A method that corrects the weights that stay while it chooses overrides this, and writes
+        them into the block.
+        """
+        scores = self.score(block, evidence)
+        return self.select(block, scores, share), scores
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The constructor's arguments, of this class and of those that it passes on to."""
+        return {name: getattr(self, name) for name in self._defaults()}
+
+    def __repr__(self) -> str:
+        """The call that makes this method again, without arguments left at their defaults."""
+        defaults = self._defaults()
+        said = [f"{k}={v!r}" for k, v in self.arguments.items() if v != defaults[k]]
+        return f"{type(self).__name__}({', '.join(said)})"
+
+    @classmethod
+    def _defaults(cls) -> dict[str, Any]:
+        defaults: dict[str, Any] = {}
+        for base in cls.__mro__:
+            if issubclass(base, Method) and "__init__" in vars(base):
+                for name, parameter in inspect.signature(base).parameters.items():
+                    if parameter.kind is not parameter.VAR_KEYWORD:
+                        defaults.setdefault(name, parameter.default)
+        return defaults

@@ -1,0 +1,210 @@
+"""The one conductor: sweep → score → allocation → selection → plan → surgery.
+
+Called by the callbacks inside a Trainer, and by `prune` without one. It knows no method by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import closing
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from torch import nn
+
+from lightning_prune import distributed, surgery
+from lightning_prune.allocation import Uniform
+from lightning_prune.anatomy import Anatomy, Block
+from lightning_prune.evidence import GradientEvidence, InputEvidence
+from lightning_prune.method import Decision, Method
+from lightning_prune.plan import Plan
+from lightning_prune.report import BlockProgress
+from lightning_prune.sweep import (
+    HiddenStates,
+    evaluating,
+    forward_sweep,
+    gradient_sweep,
+    home_device,
+    on_device,
+)
+
+__all__ = ["fingerprint", "prune"]
+
+Batch = Mapping[str, torch.Tensor]
+
+
+def prune(
+    model: nn.Module,
+    method: Method,
+    batches: Iterable[Batch] | None = None,
+    device: torch.device | str | None = None,
+) -> Plan:
+    """Prune a model in place and return what was decided.
+
+    ```python
+    plan = prune(model, Wanda(sparsity=0.5), batches)
+    plan.mask("model.layers.0.mlp.up_proj.weight")  # bool, True = kept
+    ```
+
+    In several processes each one passes its own share of the batches; the statistics are added up,
+    and all processes take the decisions of process 0.
+
+    Args:
+        model: a Hugging Face causal LM of a known family, without adapters.
+        method: a pruning method, e.g. `Wanda(sparsity=0.5)`.
+        batches: calibration data, dicts with `input_ids` (B, T) and optional `attention_mask`
+            (1 = token). Not needed by methods that look at weights only, nor with `plan=`.
+        device: where blocks run, one at a time. Default: where the model is.
+
+    Raises:
+        ValueError: the method does not fit the model, weights or scores are not finite, there is
+            no calibration data, or nothing would be removed. The model is then unchanged, unless
+            the error came from a block in the middle of the sweep.
+    """
+    anatomy = Anatomy(model)
+    if method.plan is not None:
+        plan = method.plan if isinstance(method.plan, Plan) else Plan.load(method.plan)
+        surgery.apply(anatomy, plan)
+        return plan
+    method.check(anatomy)
+    _check_weights(anatomy)
+    if method.evidence is not None and batches is None:
+        raise ValueError(f"{method!r} needs calibration batches: dicts with input_ids (B, T)")
+    run = _Run(anatomy, method, home_device(model) if device is None else torch.device(device))
+    with evaluating(model), torch.no_grad():
+        run.decide(() if batches is None else batches)
+    run.plan.provenance = _provenance(model, method)
+    if not run.plan.removes_anything:
+        raise ValueError(f"{method!r} removes nothing from this model; ask for more")
+    return run.plan
+
+
+class _Run:
+    """One method at work on one model."""
+
+    def __init__(self, anatomy: Anatomy, method: Method, device: torch.device) -> None:
+        self.anatomy, self.method, self.device = anatomy, method, device
+        self.blocks = method.blocks(anatomy)
+        sizes = [sum(s.module.weight.numel() for s in block.sites) for block in self.blocks]
+        shares = (method.allocation or Uniform()).shares(method.budget, sizes)
+        self.shares = {block.index: share for block, share in zip(self.blocks, shares, strict=True)}
+        self.plan = Plan()
+
+    def decide(self, batches: Iterable[Batch]) -> None:
+        """Fill the plan, and apply it."""
+        # Closed at once after an error, so that blocks and hooks go back to where they were.
+        with closing(self._sweep(batches)) as sweep:
+            if self.method.survey:
+                scores = {block.index: self.method.score(block, found) for block, found in sweep}
+                self._select(scores)
+                surgery.apply(self.anatomy, self.plan)
+                return
+            for block, evidence in sweep:
+                share = self.shares[block.index]
+                decision, found = self.method.prune_block(block, evidence, share)
+                self._check_scores(block, found)
+                self._note(block, decision, found)
+                surgery.mask_block(block, decision.masks, decision.kept)
+        surgery.shrink(self.anatomy, self.plan)
+
+    def _select(self, scores: Mapping[int, Mapping[str, torch.Tensor]]) -> None:
+        for block in self.blocks:
+            found = scores[block.index]
+            self._check_scores(block, found)
+            self._note(block, self.method.select(block, found, self.shares[block.index]), found)
+
+    def _sweep(
+        self, batches: Iterable[Batch]
+    ) -> Generator[tuple[Block, Mapping[str, Any]], None, None]:
+        with BlockProgress(
+            len(self.blocks), type(self.method).__name__, enabled=distributed.rank() == 0
+        ) as progress:
+            for block, evidence in self._evidence(batches):
+                yield block, evidence
+                progress.advance(block.name)
+
+    def _evidence(self, batches: Iterable[Batch]) -> Iterator[tuple[Block, Mapping[str, Any]]]:
+        kind = self.method.evidence
+        if kind is None:
+            for block in self.blocks:
+                with on_device([block.module], self.device):
+                    yield block, {}
+            return
+        states = HiddenStates(self.anatomy, batches, self.device, self.method.offload)
+        if int(distributed.sum_(torch.tensor(states.counted()))) == 0:
+            raise ValueError(
+                "no calibration tokens: pass batches, dicts with input_ids (B, T), not all of them "
+                "padding. An iterator that was read before is empty: pass a list."
+            )
+        wanted = [block.index for block in self.blocks]
+        if issubclass(kind, GradientEvidence):
+            yield from gradient_sweep(states, wanted, self.method.squares)
+        else:
+            assert issubclass(kind, InputEvidence)
+            yield from forward_sweep(states, kind, wanted, self.method.propagation)
+
+    def _check_scores(self, block: Block, scores: Mapping[str, torch.Tensor]) -> None:
+        for name, score in scores.items():
+            if not torch.isfinite(score).all():
+                raise ValueError(
+                    f"{type(self.method).__name__} scores of {name} in {block.name} are not "
+                    "finite: the activations or gradients overflow. Load the model in bfloat16 or "
+                    "float32, and check that it answers well before pruning."
+                )
+
+    def _note(self, block: Block, decision: Decision, scores: Mapping[str, torch.Tensor]) -> None:
+        """Take process 0's word for a decision, and write it into the plan."""
+        for name, keep_OI in decision.masks.items():
+            self.plan.set_mask(name, distributed.broadcast_(keep_OI))
+        for kind, index_U in decision.kept.items():
+            distributed.broadcast_(index_U)
+            self.plan.set_kept(kind, block.index, index_U, block.units(kind))
+        if self.method.keep_scores:
+            for name, score in scores.items():
+                if name in decision.masks:
+                    self.plan.set_scores("weight", name, score)
+                else:
+                    self.plan.set_scores(name, block.index, score)
+
+
+def fingerprint(model: nn.Module) -> str:
+    """A hash of a model's tensors: their names, shapes, types, and some values of each."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        flat = tensor.detach().flatten()
+        sample = flat[:: max(1, flat.numel() // 64)].float().cpu()
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(sample.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _check_weights(anatomy: Anatomy) -> None:
+    for block in anatomy.blocks:
+        for site in block.sites:
+            if not torch.isfinite(site.module.weight).all():
+                raise ValueError(
+                    f"{site.weight_name} holds NaN or infinite values; the checkpoint is damaged "
+                    "or was saved from a diverged run. Nothing was pruned."
+                )
+
+
+def _provenance(model: nn.Module, method: Method) -> dict[str, Any]:
+    config = model.config
+    return {
+        "model": getattr(config, "_name_or_path", "") or type(model).__name__,
+        "model_type": config.model_type,  # type: ignore[union-attr]
+        "method": type(method).__name__,
+        "arguments": {name: _plain(value) for name, value in method.arguments.items()},
+        "versions": {name: version(name) for name in ("torch", "transformers", "lightning")},
+    }
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON can say it."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return repr(value)

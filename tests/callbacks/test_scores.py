@@ -1,0 +1,95 @@
+"""The score of every method, against a slow loop written from its equation."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lightning_prune.anatomy import Anatomy
+from lightning_prune.callbacks.gqa_taylor import taylor_score
+from lightning_prune.callbacks.magnitude import magnitude_score
+from lightning_prune.callbacks.wanda import wanda_score
+from tests.sweep.helpers import shared_model
+from tests.tiny import MODEL_TYPES
+
+
+def random(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_wanda_scores_are_weights_times_norms(dtype: torch.dtype) -> None:
+    """S_ij = |W_ij| · ||X_j||_2, in fp32 whatever the weight's type."""
+    weight_OI, norm_I = random(3, 5).to(dtype), random(5, seed=1).abs() * 1e5
+    score_OI = wanda_score(weight_OI, norm_I)
+    assert score_OI.dtype == torch.float32
+    for i in range(3):
+        for j in range(5):
+            expected = abs(float(weight_OI[i, j])) * float(norm_I[j])
+            assert float(score_OI[i, j]) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_magnitude_scores_are_magnitudes(dtype: torch.dtype) -> None:
+    """|W_ij| in fp32."""
+    weight_OI = random(3, 5).to(dtype)
+    score_OI = magnitude_score(weight_OI)
+    assert score_OI.dtype == torch.float32
+    assert score_OI.tolist() == [[abs(x) for x in row] for row in weight_OI.tolist()]
+
+
+def rows_and_columns(model_type: str, kind: str, unit: int) -> dict[str, tuple[int, set[int]]]:
+    """Of each site, the axis and the features that make up a unit, counted by hand.
+
+    8 heads in 4 groups (OPT: 8 groups), heads of 6 features (OPT: 4), 22 neurons.
+    """
+    size = 4 if model_type == "opt" else 6
+    heads = 1 if model_type == "opt" else 2
+    query = set(range(unit * heads * size, (unit + 1) * heads * size))
+    key = set(range(unit * size, (unit + 1) * size))
+    if model_type == "phi3":
+        key_rows = {48 + f for f in key}
+        value_rows = {48 + 24 + f for f in key}
+        groups = {
+            "self_attn.qkv_proj": (0, query | key_rows | value_rows),
+            "self_attn.o_proj": (1, query),
+        }
+        neurons = {"mlp.gate_up_proj": (0, {unit, 22 + unit}), "mlp.down_proj": (1, {unit})}
+    else:
+        out = "self_attn.out_proj" if model_type == "opt" else "self_attn.o_proj"
+        groups = {
+            "self_attn.q_proj": (0, query),
+            "self_attn.k_proj": (0, key),
+            "self_attn.v_proj": (0, key),
+            out: (1, query),
+        }
+        neurons = {
+            "mlp.gate_proj": (0, {unit}),
+            "mlp.up_proj": (0, {unit}),
+            "mlp.down_proj": (1, {unit}),
+        }
+        if model_type == "opt":
+            neurons = {"fc1": (0, {unit}), "fc2": (1, {unit})}
+    return groups if kind == "group" else neurons
+
+
+@pytest.mark.parametrize("kind", ["group", "neuron"])
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_taylor_scores_sum_over_all_weights_of_a_unit(model_type: str, kind: str) -> None:
+    """A group has its query heads, not those of other groups; every weight counts once."""
+    block = Anatomy(shared_model(model_type)).blocks[1]
+    saliency = {
+        site.weight_name: random(*site.module.weight.shape, seed=i).abs()
+        for i, site in enumerate(block.sites)
+    }
+    expected = []
+    for unit in range(block.units(kind)):
+        total = 0.0
+        for path, (axis, features) in rows_and_columns(model_type, kind, unit).items():
+            part = saliency[f"{block.name}.{path}.weight"]
+            part = part if axis == 0 else part.T
+            total += float(part[sorted(features)].sum())
+        expected.append(total)
+    found = taylor_score(block, kind, saliency)
+    assert found.shape == (block.units(kind),)
+    torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-4, atol=1e-4)

@@ -1,0 +1,87 @@
+"""Every pruning method of the package, with settings to try it by.
+
+A new method needs an entry in `SETTINGS`, and then has the whole contract to keep.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+import lightning_prune.callbacks
+from lightning_prune.callbacks import PruningCallback
+from tests.tiny import tiny_batch, tiny_model
+
+SETTINGS: dict[str, list[dict[str, Any]]] = {
+    "Magnitude": [{"sparsity": 0.29}, {"pattern": "2:4"}],
+    "Wanda": [{"sparsity": 0.29}, {"pattern": "2:4"}],
+    "GQATaylor": [
+        {"ratio": 0.25},
+        {"ratio": 0.6, "attention": False},
+        {"ratio": 0.6, "mlp": False},
+    ],
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A method with settings."""
+
+    cls: type[PruningCallback]
+    settings: dict[str, Any]
+
+    def make(self, **more: Any) -> PruningCallback:
+        return self.cls(**(self.settings | more))
+
+    def __str__(self) -> str:
+        return repr(self.make())
+
+
+def concrete_methods() -> list[type[PruningCallback]]:
+    """All methods that the package defines, exported or not."""
+    folder = lightning_prune.callbacks
+    for module in pkgutil.iter_modules(folder.__path__):
+        importlib.import_module(f"{folder.__name__}.{module.name}")
+    found: set[type[PruningCallback]] = set()
+    to_visit: list[type[PruningCallback]] = [PruningCallback]
+    while to_visit:
+        cls = to_visit.pop()
+        to_visit += cls.__subclasses__()
+        if not inspect.isabstract(cls) and cls.__module__.startswith("lightning_prune."):
+            found.add(cls)
+    return sorted(found, key=lambda cls: cls.__name__)
+
+
+METHODS = concrete_methods()
+CASES = [Case(cls, settings) for cls in METHODS for settings in SETTINGS.get(cls.__name__, [])]
+
+
+def even_model(model_type: str, **overrides: Any) -> nn.Module:
+    """A tiny model whose widths are all divisible by 4, as 2:4 wants it."""
+    width = "ffn_dim" if model_type == "opt" else "intermediate_size"
+    return tiny_model(model_type, **({width: 24} | overrides))
+
+
+def batches(size: int = 2, total: int = 4, tokens: int = 12) -> list[dict[str, torch.Tensor]]:
+    return [{"input_ids": part} for part in tiny_batch(total, tokens).split(size)]
+
+
+def state(model: nn.Module) -> dict[str, torch.Tensor]:
+    """A copy of all that the model holds."""
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def assert_same_state(model: nn.Module, expected: dict[str, torch.Tensor]) -> None:
+    """Bit for bit, NaN included."""
+    found = model.state_dict()
+    assert found.keys() == expected.keys()
+    for name, tensor in found.items():
+        torch.testing.assert_close(
+            tensor, expected[name], rtol=0, atol=0, equal_nan=True, msg=lambda m: f"{name}: {m}"
+        )

@@ -1,0 +1,109 @@
+"""Input statistics: against slow loops, and for every kind the same promises."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+import torch
+
+from lightning_prune.evidence import InputEvidence, InputNorm
+
+CPU = torch.device("cpu")
+KINDS = sorted(InputEvidence.__subclasses__(), key=lambda kind: kind.__name__)
+
+
+def inputs(batch: int = 6, tokens: int = 9, width: int = 13, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(batch, tokens, width, generator=generator) * 3
+
+
+def some_padding(batch: int = 6, tokens: int = 9) -> torch.Tensor:
+    """True at tokens; sequence b has b tokens of padding on the left."""
+    return torch.arange(tokens)[None] >= torch.arange(batch)[:, None]
+
+
+def fed(
+    kind: type[InputEvidence], batches: Iterable[tuple[torch.Tensor, torch.Tensor | None]]
+) -> InputEvidence:
+    one: InputEvidence | None = None
+    for input_BTI, keep_BT in batches:
+        one = one or kind(input_BTI.shape[-1], CPU)
+        one.update(input_BTI, keep_BT)
+    assert one is not None
+    return one
+
+
+def test_norms_equal_a_loop_over_the_tokens() -> None:
+    """The root of the sum of squares of every feature over all tokens that count."""
+    input_BTI, keep_BT = inputs(), some_padding()
+    squares = [0.0] * 13
+    for sequence, keep in zip(input_BTI.tolist(), keep_BT.tolist(), strict=True):
+        for token, counts in zip(sequence, keep, strict=True):
+            for j, value in enumerate(token):
+                squares[j] += value * value * counts
+    expected_I = torch.tensor(squares, dtype=torch.float64).sqrt().float()
+    norm_I = fed(InputNorm, [(input_BTI, keep_BT)]).result()
+    assert norm_I.dtype == torch.float32
+    torch.testing.assert_close(norm_I, expected_I)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_squares_of_half_precision_do_not_overflow(dtype: torch.dtype) -> None:
+    """60000 squared is far above what float16 holds."""
+    input_BTI = torch.full((2, 8, 1), 60000.0).to(dtype)
+    norm_I = fed(InputNorm, [(input_BTI, None)]).result()
+    torch.testing.assert_close(norm_I, input_BTI.float()[0, 0] * 4)
+
+
+def test_a_long_sum_keeps_its_precision() -> None:
+    """A thousand small batches after a large one are not lost."""
+    batches = [(torch.full((1, 1, 1), value), None) for value in [1000.0] + [0.1] * 1000]
+    exact = (1e6 + 1000 * float(torch.tensor(0.1)) ** 2) ** 0.5
+    assert float(fed(InputNorm, batches).result()) == pytest.approx(exact, rel=1e-7)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("rubbish", [0.0, 1e30, float("nan"), float("inf")])
+def test_padding_does_not_count(kind: type[InputEvidence], rubbish: float) -> None:
+    """Whatever stands at padded places, the statistic is that of the tokens alone."""
+    input_BTI, keep_BT = inputs(), some_padding()
+    padded_BTI = input_BTI.masked_fill(~keep_BT[..., None], rubbish)
+    alone = [
+        (sequence[keep][None], None) for sequence, keep in zip(input_BTI, keep_BT, strict=True)
+    ]
+    torch.testing.assert_close(
+        fed(kind, [(padded_BTI, keep_BT)]).result(), fed(kind, alone).result()
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_sum_does_not_depend_on_batches_or_their_order(kind: type[InputEvidence]) -> None:
+    """Bit for bit: one by one, in pairs, backwards, all at once."""
+    input_BTI, keep_BT = inputs(), some_padding()
+    whole = fed(kind, [(input_BTI, keep_BT)]).result()
+    for size in (1, 2, 4):
+        parts = list(zip(input_BTI.split(size), keep_BT.split(size), strict=True))
+        for order in (parts, parts[::-1]):
+            torch.testing.assert_close(fed(kind, order).result(), whole, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_halves_add_up_to_the_whole(kind: type[InputEvidence]) -> None:
+    """What two processes collected, added up, is what one would have collected."""
+    input_BTI, keep_BT = inputs(), some_padding()
+    whole = fed(kind, [(input_BTI, keep_BT)])
+    first = fed(kind, [(input_BTI[:2], keep_BT[:2])])
+    second = fed(kind, [(input_BTI[2:], keep_BT[2:])])
+    for mine, other in zip(first.sums, second.sums, strict=True):
+        mine += other
+    torch.testing.assert_close(first.result(), whole.result(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_inputs_are_left_as_they_were(kind: type[InputEvidence]) -> None:
+    """Listening changes nothing."""
+    input_BTI = inputs()
+    before = input_BTI.clone()
+    fed(kind, [(input_BTI, some_padding())])
+    assert torch.equal(input_BTI, before)

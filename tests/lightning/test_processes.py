@@ -1,0 +1,68 @@
+"""The same run in one process, in two with DDP, and in two with FSDP2."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import lightning_prune
+from lightning_prune import Plan
+
+STRATEGIES = {
+    "one process": [],
+    "ddp": ["--trainer.strategy=ddp", "--trainer.devices=2"],
+    "fsdp2": ["--trainer.strategy=ModelParallelStrategy", "--trainer.devices=2"],
+}
+METHODS = {
+    "cut": [],
+    "masked": ["--trainer.callbacks=Wanda", "--trainer.callbacks.sparsity=0.5"],
+}
+
+
+def fit(root: Path, *arguments: str) -> None:
+    """Run the quickstart's `fit` for two steps, as a user would."""
+    command = [sys.executable, "-m", "lightning_prune.cli", "fit", "--config=quickstart.yaml"]
+    short = ["--trainer.max_steps=2", "--trainer.accelerator=cpu", "--data.nsamples=32"]
+    done = subprocess.run(
+        [*command, f"--trainer.default_root_dir={root}", *short, *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def decisions(root: Path) -> dict[str, torch.Tensor]:
+    """Everything that a run's plan decided."""
+    plan = Plan.load(root / "plan")
+    kept = {f"{k} {i}": u.index_U for k in plan.kinds for i, u in plan.blocks(k).items()}
+    return kept | {name: plan.mask(name) for name in plan.mask_names}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_two_processes_decide_train_and_save_as_one(tmp_path: Path, method: str) -> None:
+    """The same plan bit for bit, the same pruned perplexity, and whole folders saved."""
+    for name, arguments in STRATEGIES.items():
+        fit(tmp_path / name, *METHODS[method], *arguments)
+    alone = decisions(tmp_path / "one process")
+    assert alone
+    expected = json.loads((tmp_path / "one process" / "report.json").read_text())["stages"]
+    for name in ("ddp", "fsdp2"):
+        found = decisions(tmp_path / name)
+        assert found.keys() == alone.keys()
+        for key, tensor in found.items():
+            torch.testing.assert_close(tensor, alone[key], rtol=0, atol=0, msg=f"{name}: {key}")
+        stages = json.loads((tmp_path / name / "report.json").read_text())["stages"]
+        assert stages["pruned"]["perplexity"] == expected["pruned"]["perplexity"]
+        # Two processes take twice the batch a step, so they recover a little more.
+        assert stages["recovered"]["perplexity"] < stages["pruned"]["perplexity"]
+        recovered = lightning_prune.load(tmp_path / name / "recovered")
+        assert sum(p.numel() for p in recovered.parameters()) == stages["recovered"]["parameters"]

@@ -1,0 +1,204 @@
+"""The gradient sweep gives the gradients that autograd gives for the whole model."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from lightning_prune.anatomy import Anatomy
+from lightning_prune.evidence import GradientEvidence
+from lightning_prune.sweep import HiddenStates, gradient_sweep
+from tests.sweep.helpers import CPU, counting_blocks, padded, shared_model, split, traces
+from tests.tiny import MODEL_TYPES, tiny_model
+
+Batch = dict[str, torch.Tensor]
+
+
+def autograd(model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
+    """The gradient of the mean loss over all tokens that are predicted, by plain autograd."""
+    model = copy.deepcopy(model).requires_grad_()
+    labels_BT = batch.get("labels", batch["input_ids"])
+    labels_BT = labels_BT.masked_fill(batch.get("attention_mask", labels_BT * 0 + 1) == 0, -100)
+    inputs = {name: batch[name] for name in batch if name != "labels"}
+    logits_BTV = model(**inputs, use_cache=False).logits
+    F.cross_entropy(logits_BTV[:, :-1].flatten(0, 1).float(), labels_BT[:, 1:].flatten()).backward()
+    return {
+        site.weight_name: site.module.weight.grad
+        for block in Anatomy(model).blocks
+        for site in block.sites
+    }
+
+
+def swept(
+    model: nn.Module, batches: list[Batch], squares: bool = False, offload: bool = False
+) -> dict[str, GradientEvidence]:
+    states = HiddenStates(Anatomy(model), batches, CPU, offload)
+    found: dict[str, GradientEvidence] = {}
+    for _, evidence in gradient_sweep(states, range(len(states.anatomy.blocks)), squares):
+        found |= evidence
+    return found
+
+
+def assert_gradients_equal(
+    found: dict[str, GradientEvidence], expected: dict[str, torch.Tensor]
+) -> None:
+    assert set(found) == set(expected)
+    for name, one in found.items():
+        product_OI = one.weight_OI.double() * expected[name].double()
+        torch.testing.assert_close(
+            one.first_OI.double(), product_OI, rtol=1e-3, atol=1e-5 * float(product_OI.abs().max())
+        )
+
+
+@pytest.mark.parametrize(("side", "size"), [("none", 1), ("left", 3), ("right", 2)])
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_they_equal_autograds(model_type: str, side: str, size: int) -> None:
+    """Every site of every block, with padding, in batches of any size."""
+    model, batch = shared_model(model_type), padded(side)
+    assert_gradients_equal(swept(model, split(batch, size)), autograd(model, batch))
+
+
+@pytest.mark.parametrize(
+    ("model_type", "attention"), [("llama", "eager"), ("llama", "sdpa"), ("gemma3_text", "eager")]
+)
+def test_they_equal_autograds_with_either_attention(model_type: str, attention: str) -> None:
+    """Masks handed over by the model (eager), or implied (sdpa)."""
+    model, batch = tiny_model(model_type), padded("left")
+    model.set_attn_implementation(attention)
+    assert_gradients_equal(swept(model, split(batch, 2)), autograd(model, batch))
+
+
+def test_labels_say_which_tokens_count() -> None:
+    """Tokens labelled -100 are read and not predicted."""
+    model, batch = tiny_model("llama"), padded("right")
+    batch["labels"] = batch["input_ids"].clone()
+    batch["labels"][:, :7] = -100
+    assert_gradients_equal(swept(model, split(batch, 1)), autograd(model, batch))
+
+
+def test_every_token_weighs_the_same() -> None:
+    """A short sequence does not weigh as much as a long one, however they are batched."""
+    model, batch = tiny_model("llama"), padded("right")
+    one, all_at_once = swept(model, split(batch, 1)), swept(model, [batch])
+    for name in one:
+        torch.testing.assert_close(
+            one[name].first_OI, all_at_once[name].first_OI, rtol=1e-3, atol=1e-6
+        )
+
+
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_squares_are_those_of_each_sequence(model_type: str, size: int) -> None:
+    """The mean over sequences of the squared gradient of each one's own mean loss."""
+    model, batch = shared_model(model_type), padded("left")
+    singles = [autograd(model, one) for one in split(batch, 1)]
+    found = swept(model, split(batch, size), squares=True)
+    assert_gradients_equal(found, autograd(model, batch))
+    for name, one in found.items():
+        expected_OI = torch.stack([single[name].square() for single in singles]).mean(dim=0)
+        limit = 1e-5 * float(expected_OI.max())
+        torch.testing.assert_close(one.square_OI, expected_OI, rtol=2e-3, atol=limit)
+
+
+def test_a_sequence_without_a_prediction_does_not_count() -> None:
+    """Neither in the gradient nor in the mean of the squares."""
+    model, batch = tiny_model("llama"), padded("none", batch=2)
+    padding = torch.zeros(1, 14, dtype=torch.long)
+    longer = {
+        "input_ids": torch.cat([batch["input_ids"], padding]),
+        "attention_mask": torch.cat([torch.ones(2, 14, dtype=torch.long), padding]),
+    }
+    plain, more = swept(model, [batch], squares=True), swept(model, [longer], squares=True)
+    for name in plain:
+        torch.testing.assert_close(more[name].first_OI, plain[name].first_OI, rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(
+            more[name].square_OI, plain[name].square_OI, rtol=1e-3, atol=1e-6
+        )
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_frozen_weights_have_gradients_too(model_type: str) -> None:
+    """Nothing needs to require gradients, and none are left in the parameters."""
+    model, batch = tiny_model(model_type), padded("left")
+    expected = autograd(model, batch)
+    for frozen in (True, False):
+        model.requires_grad_(not frozen)
+        assert_gradients_equal(swept(model, [batch]), expected)
+        for parameter in model.parameters():
+            assert parameter.grad is None
+            assert parameter.requires_grad is not frozen
+
+
+def test_bfloat16_gradients_are_summed_in_higher_precision() -> None:
+    """The type of the model does not limit the sum; the gradients agree within its rounding."""
+    batch = padded("left")
+    found = swept(tiny_model("llama", dtype=torch.bfloat16), split(batch, 1))
+    exact = swept(tiny_model("llama"), [batch])
+    for name, one in found.items():
+        assert one.first_OI.dtype == torch.float32
+        a, b = one.first_OI.flatten(), exact[name].first_OI.flatten()
+        assert float(F.cosine_similarity(a, b, dim=0)) > 0.99
+
+
+def test_offloading_changes_nothing() -> None:
+    """Where hidden states wait does not show in the gradients."""
+    model, batches = tiny_model("llama"), split(padded("left"), 2)
+    away, here = swept(model, batches, offload=True), swept(model, batches)
+    for name in here:
+        torch.testing.assert_close(away[name].first_OI, here[name].first_OI, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "ran"),
+    [([0, 1, 2], [0, 1, 2, 2, 1, 0]), ([1], [0, 1, 2, 2, 1]), ([2], [0, 1, 2, 2])],
+)
+def test_it_goes_back_only_as_far_as_needed(blocks: list[int], ran: list[int]) -> None:
+    """One pass forward, then backwards to the first block wanted."""
+    model, batch = tiny_model("llama"), padded("none")
+    expected = autograd(model, batch)
+    with counting_blocks(model) as seen:
+        states = HiddenStates(Anatomy(model), [batch], CPU)
+        swept = dict((block.index, evidence) for block, evidence in gradient_sweep(states, blocks))
+    assert list(swept) == blocks[::-1]
+    assert seen == ran
+    for index, evidence in swept.items():
+        own = {n: g for n, g in expected.items() if n.startswith(f"model.layers.{index}.")}
+        assert_gradients_equal(evidence, own)
+
+
+def test_nothing_to_predict_is_refused() -> None:
+    """Windows of one token, and padding only, have no loss."""
+    for batch in (
+        padded("none", tokens=1),
+        {"input_ids": padded("none")["input_ids"], "attention_mask": torch.zeros(3, 14)},
+    ):
+        states = HiddenStates(Anatomy(tiny_model("llama")), [batch], CPU)
+        with pytest.raises(ValueError, match=r"ask for no token.*at least two tokens in a row"):
+            next(gradient_sweep(states, [0]))
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_nothing_is_left_behind(model_type: str) -> None:
+    """Not after the sweep, not when it is left early, not after an error in the middle."""
+    model = shared_model(model_type)
+    before = traces(model)
+    swept(model, [padded("left")])
+    assert traces(model) == before
+
+    states = HiddenStates(Anatomy(model), [padded("left")], CPU)
+    sweep = gradient_sweep(states, range(3))
+    next(sweep)
+    sweep.close()
+    assert traces(model) == before
+
+    states = HiddenStates(Anatomy(model), [padded("left")], CPU)
+    sweep = gradient_sweep(states, range(3))
+    next(sweep)
+    states._calls.clear()  # what the next block needs is gone
+    with pytest.raises(IndexError):
+        next(sweep)
+    assert traces(model) == before

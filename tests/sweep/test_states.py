@@ -1,0 +1,152 @@
+"""Hidden states block by block are those of the model's own forward."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_prune.anatomy import Anatomy
+from lightning_prune.sweep import HiddenStates
+from tests.sweep.helpers import CPU, block_inputs, padded, shared_model, split, tokens_of, traces
+from tests.tiny import MODEL_TYPES, tiny_batch, tiny_model
+
+SLIDING = ("mistral", "gemma2", "gemma3_text")
+ATTENTION = [
+    (model_type, attention)
+    for model_type in MODEL_TYPES
+    for attention in ("eager", "sdpa")
+    if (model_type, attention) != ("gemma2", "sdpa")  # which transformers does not offer
+]
+
+
+@torch.no_grad()
+def stepped(model: nn.Module, batches: list[dict[str, torch.Tensor]]) -> list[list[torch.Tensor]]:
+    """Block by block: the hidden states of every batch in front of each block."""
+    states = HiddenStates(Anatomy(model), batches, CPU)
+    found = []
+    for block in states.anatomy.blocks:
+        found.append(list(states.hidden))
+        states.advance(block)
+    return found
+
+
+@pytest.mark.parametrize("side", ["none", "left", "right"])
+@pytest.mark.parametrize(("model_type", "attention"), ATTENTION)
+def test_they_equal_the_models_own(model_type: str, attention: str, side: str) -> None:
+    """Bit for bit, for batches of several sizes in one calibration set."""
+    model = tiny_model(model_type)
+    model.set_attn_implementation(attention)
+    batch = padded(side)
+    batches = [batch, *split(batch, 2)]
+    expected = [block_inputs(model, one) for one in batches]
+    for index, hidden in enumerate(stepped(model, batches)):
+        for i, one in enumerate(batches):
+            kept = tokens_of(one)
+            torch.testing.assert_close(hidden[i][kept], expected[i][index][kept], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("side", ["none", "left", "right"])
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_they_do_not_depend_on_the_batch_size(model_type: str, side: str) -> None:
+    """Sequence by sequence or all at once."""
+    model, batch = shared_model(model_type), padded(side)
+    kept = tokens_of(batch)
+    for whole, single in zip(stepped(model, [batch]), stepped(model, split(batch, 1)), strict=True):
+        torch.testing.assert_close(torch.cat(single)[kept], whole[0][kept], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_they_equal_the_models_own_in_bfloat16(model_type: str) -> None:
+    """The model's type is kept on the way."""
+    model = tiny_model(model_type, dtype=torch.bfloat16)
+    batch = padded("left")
+    for hidden, expected in zip(stepped(model, [batch]), block_inputs(model, batch), strict=True):
+        assert hidden[0].dtype == torch.bfloat16
+        kept = tokens_of(batch)
+        torch.testing.assert_close(hidden[0][kept], expected[kept], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "attention"), [pair for pair in ATTENTION if pair[0] in SLIDING]
+)
+def test_every_block_gets_its_own_attention_mask(model_type: str, attention: str) -> None:
+    """A window of 8 shows in 14 tokens: a model that sees all of them gives other states."""
+    near, far = tiny_model(model_type), tiny_model(model_type, sliding_window=64)
+    for model in (near, far):
+        model.set_attn_implementation(attention)
+    batch = padded("none")
+    states, others = stepped(near, [batch]), stepped(far, [batch])
+    assert (states[1][0] - others[1][0]).abs().max() > 1e-3
+    torch.testing.assert_close(states[2][0], block_inputs(near, batch)[2], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("side", ["none", "left", "right"])
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_the_logits_are_the_models_own(model_type: str, side: str) -> None:
+    """Final norm, head and soft capping included."""
+    model, batch = shared_model(model_type), padded(side)
+    states = HiddenStates(Anatomy(model), [batch], CPU)
+    for block in states.anatomy.blocks:
+        states.advance(block)
+    with torch.no_grad():
+        expected = model(**batch, use_cache=False).logits
+        found = states.logits(0, states.hidden[0])
+    kept = tokens_of(batch)
+    torch.testing.assert_close(found[kept], expected[kept], rtol=0, atol=0)
+
+
+def test_position_ids_are_passed_on() -> None:
+    """Positions of the caller's own reach the blocks."""
+    model = tiny_model("llama")
+    batch = {"input_ids": tiny_batch(2, 12), "position_ids": torch.arange(12)[None] * 3}
+    expected = block_inputs(model, batch)
+    for index, hidden in enumerate(stepped(model, [batch])):
+        torch.testing.assert_close(hidden[0], expected[index], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_nothing_is_left_behind(model_type: str) -> None:
+    """The blocks have their own forward again."""
+    model = shared_model(model_type)
+    before = traces(model)
+    states = HiddenStates(Anatomy(model), [padded("left")], CPU)
+    states.logits(0, states.hidden[0])
+    assert traces(model) == before
+
+
+def test_a_failing_model_is_left_as_it_was() -> None:
+    """An error inside the model's forward puts the blocks' forwards back."""
+    model = tiny_model("llama")
+    before = traces(model)
+    with pytest.raises((IndexError, RuntimeError)):
+        HiddenStates(Anatomy(model), [{"input_ids": torch.full((1, 4), 10**6)}], CPU)
+    assert traces(model) == before
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        (tiny_batch(), "a batch is a dict with input_ids.*got Tensor"),
+        ([tiny_batch()], "a batch is a dict with input_ids.*got list"),
+        ({"ids": tiny_batch()}, r"a batch is a dict with input_ids.*with \['ids'\]"),
+        ({"input_ids": [[1, 2]]}, "a batch is a dict with input_ids, a tensor"),
+        ({"input_ids": tiny_batch()[0]}, r"must be of shape \(B, T\).*got \(12,\)"),
+        ({"input_ids": tiny_batch()[:0]}, r"must be of shape \(B, T\).*got \(0, 12\)"),
+        ({"input_ids": tiny_batch()[:, :0]}, r"must be of shape \(B, T\).*got \(2, 0\)"),
+    ],
+)
+def test_what_is_no_batch_is_refused(batch: Any, message: str) -> None:
+    """A message about the batch, not from deep inside the model."""
+    with pytest.raises(ValueError, match=message):
+        HiddenStates(Anatomy(tiny_model("llama")), [batch], CPU)
+
+
+def test_tokens_are_counted_without_padding() -> None:
+    """Counted: no padding. Predicted: no padding, and not the first of a sequence."""
+    batch = padded("right", batch=2, tokens=8)
+    states = HiddenStates(Anatomy(tiny_model("llama")), [batch, padded("none", 1, 8)], CPU)
+    assert states.counted() == 8 + 5 + 8
+    assert states.predicted() == 7 + 4 + 7

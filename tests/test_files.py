@@ -1,0 +1,91 @@
+"""Files are written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lightning_prune.files import atomic_write, replacing, save_tensors, sha256, write_json
+
+
+def fail_in(path: Path, how: str) -> None:
+    """Writes something, then fails."""
+    if how == "text":
+        with atomic_write(path) as file:
+            file.write("half")
+            raise OSError("disk full")
+    if how == "bytes":
+        with atomic_write(path, "wb") as file:
+            file.write(b"half")
+            raise OSError("disk full")
+    with replacing(path) as temporary:
+        temporary.write_bytes(b"half")
+        raise OSError("disk full")
+
+
+@pytest.mark.parametrize("how", ["text", "bytes", "path"])
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, how: str) -> None:
+    """The file keeps what it held, and no temporary file stays."""
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(OSError, match="disk full"):
+        fail_in(path, how)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("how", ["text", "bytes", "path"])
+def test_a_failed_first_write_leaves_nothing(tmp_path: Path, how: str) -> None:
+    """Where there was no file, there is none afterwards."""
+    with pytest.raises(OSError, match="disk full"):
+        fail_in(tmp_path / "file", how)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_old_file_stands_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    """A reader in the middle of a write sees the old file."""
+    path = tmp_path / "file"
+    path.write_text("old")
+    with atomic_write(path) as file:
+        file.write("new")
+        file.flush()
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+
+
+def test_folders_are_made(tmp_path: Path) -> None:
+    """Parents that do not exist are made."""
+    path = tmp_path / "a" / "b" / "file.json"
+    write_json(path, {"ü": [1, 2]})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"ü": [1, 2]}
+
+
+def test_what_json_cannot_say_leaves_the_old_file(tmp_path: Path) -> None:
+    """An error in the middle of the document does not cut the file."""
+    path = tmp_path / "file.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        write_json(path, {"a": 2, "b": torch.ones(1)})
+    assert json.loads(path.read_text()) == {"a": 1}
+
+
+def test_tensors_come_back(tmp_path: Path) -> None:
+    """Values, types and shapes; over an older file too."""
+    path = tmp_path / "x" / "t.safetensors"
+    tensors = {"a": torch.arange(6).view(2, 3), "b": torch.ones(2, dtype=torch.bfloat16)}
+    save_tensors(path, {"c": torch.zeros(1)})
+    save_tensors(path, tensors)
+    torch.testing.assert_close(load_file(path), tensors, rtol=0, atol=0)
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_sha256_is_that_of_the_whole_file(tmp_path: Path) -> None:
+    """Also of a file longer than one read."""
+    path = tmp_path / "file"
+    path.write_bytes(b"abc" * 500_000)
+    assert sha256(path) == hashlib.sha256(b"abc" * 500_000).hexdigest()
