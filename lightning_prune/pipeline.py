@@ -73,9 +73,9 @@ def prune(
     if method.evidence is not None and batches is None:
         raise ValueError(f"{method!r} needs calibration batches: dicts with input_ids (B, T)")
     run = _Run(anatomy, method, home_device(model) if device is None else torch.device(device))
+    run.plan.provenance = _provenance(model, method)  # of the model as it is before
     with evaluating(model), torch.no_grad():
         run.decide(() if batches is None else batches)
-    run.plan.provenance = _provenance(model, method)
     if not run.plan.removes_anything:
         raise ValueError(f"{method!r} removes nothing from this model; ask for more")
     return run.plan

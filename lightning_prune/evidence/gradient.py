@@ -31,7 +31,7 @@ class GradientEvidence:
         self._sequences = torch.zeros((), dtype=torch.float64)
 
     def update(self, gradient_OI: torch.Tensor) -> None:
-        """Add the gradient of one batch's share in the mean loss."""
+        """Add the gradient of the summed loss of some tokens."""
         self._sum_OI += gradient_OI
 
     def update_square(self, gradient_OI: torch.Tensor) -> None:
@@ -40,9 +40,9 @@ class GradientEvidence:
         self._squares_OI += gradient_OI.double().square()
         self._sequences += 1
 
-    def reduce(self) -> None:
-        """Add up over all processes, in place."""
-        distributed.sum_(self._sum_OI)
+    def reduce(self, tokens: int) -> None:
+        """Add up over all processes, and make the gradient that of the mean over `tokens`."""
+        distributed.sum_(self._sum_OI).div_(tokens)
         if self._squares_OI is not None:
             distributed.sum_(self._squares_OI)
             distributed.sum_(self._sequences)

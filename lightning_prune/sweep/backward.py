@@ -39,23 +39,23 @@ def gradient_sweep(
         squares: collect per-sequence squared gradients too.
 
     Yields:
-        The block and its evidence by weight name.
+        The block and its evidence by weight name, which is gone when the next block is asked for.
 
     Raises:
         ValueError: no token is left to predict.
     """
     total = _predicted(states)
     inputs = _inputs_of_blocks(states, min(blocks))
-    upstream_BTD = _head_gradients(states, total)
-    weight_B = _own_loss_weights(states, total) if squares else None
+    upstream_BTD = _head_gradients(states)
+    weight_B = _own_loss_weights(states) if squares else None
     for block in reversed(states.anatomy.blocks[min(blocks) :]):
         wanted = block.index in blocks
-        evidence = {
-            site.weight_name: GradientEvidence(site.module.weight.to(states.device), squares)
-            for site in block.sites
-            if wanted
-        }
         with on_device([block.module], states.device):
+            evidence = {
+                site.weight_name: GradientEvidence(site.module.weight, squares)
+                for site in block.sites
+                if wanted
+            }
             for i, hidden in enumerate(inputs[block.index]):
                 own_B = weight_B[i] if weight_B is not None else None
                 with _listening(block, evidence, own_B):
@@ -63,8 +63,9 @@ def gradient_sweep(
             inputs[block.index].clear()
             if wanted:
                 for one in evidence.values():
-                    one.reduce()
+                    one.reduce(total)
                 yield block, evidence
+                evidence.clear()  # or the caller's name for it keeps it through the next block
 
 
 def _predicted(states: HiddenStates) -> int:
@@ -87,21 +88,24 @@ def _inputs_of_blocks(states: HiddenStates, first: int) -> list[list[torch.Tenso
     return inputs
 
 
-def _head_gradients(states: HiddenStates, total: int) -> list[torch.Tensor]:
-    """The gradient of the mean loss with respect to the last block's output, batch by batch."""
+def _head_gradients(states: HiddenStates) -> list[torch.Tensor]:
+    """The gradient of the summed loss with respect to the last block's output, batch by batch.
+
+    Not of the mean: divided by a hundred thousand tokens it would vanish in float16.
+    """
     gradients = []
     with states.outside_on_device(), torch.enable_grad():
         for i, hidden in enumerate(states.hidden):
             hidden = hidden.to(states.device).detach().requires_grad_()
-            loss = states.losses(i, hidden).sum() / total
+            loss = states.losses(i, hidden).sum()
             gradients.append(torch.autograd.grad(loss, hidden)[0].to(states.store))
     return gradients
 
 
-def _own_loss_weights(states: HiddenStates, total: int) -> list[torch.Tensor]:
-    """What turns a sequence's share in the mean loss into its own mean loss; 0 if it has none."""
+def _own_loss_weights(states: HiddenStates) -> list[torch.Tensor]:
+    """What makes a sequence's summed loss its mean loss; 0 if nothing is predicted in it."""
     counts = [(labels_of(batch)[:, 1:] != -100).sum(dim=1) for batch in states.batches]
-    return [(total / count_B.clamp(min=1) * (count_B > 0)).to(states.device) for count_B in counts]
+    return [((count_B > 0) / count_B.clamp(min=1)).to(states.device) for count_B in counts]
 
 
 def _backward(

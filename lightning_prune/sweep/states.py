@@ -136,10 +136,15 @@ def _checked(batch: Any) -> dict[str, torch.Tensor]:
 
 
 def labels_of(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """A batch's labels, or its tokens if it has none; -100 at padding."""
+    """A batch's labels, or its tokens if it has none; -100 at padding and right behind it.
+
+    What a model says at a padded place is no prediction of the first token of a sequence.
+    """
     labels_BT = batch.get("labels", batch["input_ids"])
     if "attention_mask" in batch:
-        labels_BT = labels_BT.masked_fill(batch["attention_mask"] == 0, -100)
+        padding_BT = batch["attention_mask"] == 0
+        behind_BT = nn.functional.pad(padding_BT[:, :-1], (1, 0))
+        labels_BT = labels_BT.masked_fill(padding_BT | behind_BT, -100)
     return labels_BT
 
 

@@ -82,6 +82,4 @@ def assert_same_state(model: nn.Module, expected: dict[str, torch.Tensor]) -> No
     found = model.state_dict()
     assert found.keys() == expected.keys()
     for name, tensor in found.items():
-        torch.testing.assert_close(
-            tensor, expected[name], rtol=0, atol=0, equal_nan=True, msg=lambda m: f"{name}: {m}"
-        )
+        torch.testing.assert_close(tensor, expected[name], rtol=0, atol=0, equal_nan=True)

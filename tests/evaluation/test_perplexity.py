@@ -22,7 +22,7 @@ def slow_perplexity(model: nn.Module, batch: dict[str, torch.Tensor]) -> float:
         ids_T = one["input_ids"][0]
         counts_T = one.get("attention_mask", torch.ones_like(one["input_ids"]))[0]
         for t in range(1, len(ids_T)):
-            if counts_T[t]:
+            if counts_T[t - 1] and counts_T[t]:
                 losses.append(-float(logits_TV[t - 1].log_softmax(0)[ids_T[t]]))
     return math.exp(sum(losses) / len(losses))
 
@@ -55,6 +55,14 @@ def test_it_does_not_depend_on_the_amount_of_padding() -> None:
     assert perplexity(model, [wider]) == pytest.approx(perplexity(model, [batch]), rel=1e-5)
 
 
+def test_left_and_right_padding_give_the_same() -> None:
+    """The first token of a sequence is not predicted from the padding in front of it."""
+    model, left = shared_model("llama"), padded("left")
+    order = left["attention_mask"].argsort(dim=1, descending=True, stable=True)
+    right = {name: tensor.gather(1, order) for name, tensor in left.items()}
+    assert perplexity(model, [left]) == pytest.approx(perplexity(model, [right]), rel=1e-5)
+
+
 def test_labels_say_which_tokens_count() -> None:
     """With all labels but the last ignored, it is that token's own."""
     model, ids_BT = shared_model("llama"), tiny_batch(1, 12)
@@ -83,9 +91,11 @@ def test_nothing_to_predict_is_refused(batches: list[dict[str, torch.Tensor]]) -
 
 def test_the_model_is_left_as_it_was() -> None:
     """Training mode, hooks and forwards."""
-    model = tiny_model("llama").train()
+    model = tiny_model("opt", dropout=0.5).train()
     before = traces(model)
-    perplexity(model, [padded("left")])
+    found = perplexity(model, [padded("left")])
+    assert found == perplexity(model.eval(), [padded("left")])  # without dropout
+    model.train()
     tokens_per_second(model, padded("left"), torch.device("cpu"))
     assert traces(model) == before
 

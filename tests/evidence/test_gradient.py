@@ -13,8 +13,18 @@ def test_the_gradient_is_completed_before_it_is_multiplied() -> None:
     one = GradientEvidence(torch.tensor([[2.0, -3.0]]))
     one.update(torch.tensor([[1.0, 1.0]]))
     one.update(torch.tensor([[-1.0, 2.0]]))
+    one.reduce(tokens=1)
     assert one.first_OI.tolist() == [[0.0, -9.0]]
     assert one.absolute_OI.tolist() == [[0.0, 9.0]]
+
+
+def test_the_gradient_is_that_of_the_mean_over_tokens() -> None:
+    """Sums of losses come in, and are divided once, by all tokens."""
+    one = GradientEvidence(torch.tensor([[2.0]]))
+    one.update(torch.tensor([[3.0]]))
+    one.update(torch.tensor([[5.0]]))
+    one.reduce(tokens=4)
+    assert one.first_OI.tolist() == [[4.0]]
 
 
 def test_squares_are_averaged_over_sequences() -> None:

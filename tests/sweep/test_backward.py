@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.evidence import GradientEvidence
 from lightning_prune.sweep import HiddenStates, gradient_sweep
-from tests.sweep.helpers import CPU, counting_blocks, padded, shared_model, split, traces
+from tests.sweep.helpers import CPU, counting_blocks, padded, shared_model, split, tokens_of, traces
 from tests.tiny import MODEL_TYPES, tiny_model
 
 Batch = dict[str, torch.Tensor]
@@ -22,7 +22,9 @@ def autograd(model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
     """The gradient of the mean loss over all tokens that are predicted, by plain autograd."""
     model = copy.deepcopy(model).requires_grad_()
     labels_BT = batch.get("labels", batch["input_ids"])
-    labels_BT = labels_BT.masked_fill(batch.get("attention_mask", labels_BT * 0 + 1) == 0, -100)
+    kept_BT = tokens_of(batch)
+    kept_BT[:, 1:] &= kept_BT[:, :-1].clone()
+    labels_BT = labels_BT.masked_fill(~kept_BT, -100)
     inputs = {name: batch[name] for name in batch if name != "labels"}
     logits_BTV = model(**inputs, use_cache=False).logits
     F.cross_entropy(logits_BTV[:, :-1].flatten(0, 1).float(), labels_BT[:, 1:].flatten()).backward()
@@ -144,6 +146,22 @@ def test_bfloat16_gradients_are_summed_in_higher_precision() -> None:
         assert float(F.cosine_similarity(a, b, dim=0)) > 0.99
 
 
+def test_gradients_do_not_vanish_in_float16() -> None:
+    """A small gradient at each of many tokens; a thousandth of it would be 0 in float16."""
+    batch = padded("none", batch=64)
+
+    def model(dtype: torch.dtype) -> nn.Module:
+        quiet = tiny_model("llama", dtype=dtype)
+        with torch.no_grad():
+            quiet.lm_head.weight.mul_(1e-3)
+        return quiet
+
+    found, exact = swept(model(torch.float16), [batch]), swept(model(torch.float32), [batch])
+    for name, one in found.items():
+        a, b = one.first_OI.flatten(), exact[name].first_OI.flatten()
+        assert float(F.cosine_similarity(a, b, dim=0, eps=0)) > 0.99, name
+
+
 def test_offloading_changes_nothing() -> None:
     """Where hidden states wait does not show in the gradients."""
     model, batches = tiny_model("llama"), split(padded("left"), 2)
@@ -162,10 +180,10 @@ def test_it_goes_back_only_as_far_as_needed(blocks: list[int], ran: list[int]) -
     expected = autograd(model, batch)
     with counting_blocks(model) as seen:
         states = HiddenStates(Anatomy(model), [batch], CPU)
-        swept = dict((block.index, evidence) for block, evidence in gradient_sweep(states, blocks))
-    assert list(swept) == blocks[::-1]
+        found = {b.index: dict(evidence) for b, evidence in gradient_sweep(states, blocks)}
+    assert list(found) == blocks[::-1]
     assert seen == ran
-    for index, evidence in swept.items():
+    for index, evidence in found.items():
         own = {n: g for n, g in expected.items() if n.startswith(f"model.layers.{index}.")}
         assert_gradients_equal(evidence, own)
 
@@ -202,3 +220,14 @@ def test_nothing_is_left_behind(model_type: str) -> None:
     with pytest.raises(IndexError):
         next(sweep)
     assert traces(model) == before
+
+
+def test_one_blocks_evidence_at_a_time() -> None:
+    """What was yielded is let go before the next block's begins, whoever still names it."""
+    states = HiddenStates(Anatomy(shared_model("llama")), [padded("none")], CPU)
+    sweep = gradient_sweep(states, range(3))
+    _, first = next(sweep)
+    assert len(first) == 7
+    next(sweep)
+    assert first == {}
+    sweep.close()
