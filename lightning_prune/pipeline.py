@@ -66,6 +66,12 @@ def prune(
     anatomy = Anatomy(model)
     if method.plan is not None:
         plan = method.plan if isinstance(method.plan, Plan) else Plan.load(method.plan)
+        made_by = plan.provenance.get("method", type(method).__name__)
+        if made_by != type(method).__name__:
+            raise ValueError(
+                f"the plan was made by {made_by}; apply it with {made_by}(plan=…), not with "
+                f"{type(method).__name__}"
+            )
         surgery.apply(anatomy, plan)
         return plan
     method.check(anatomy)
@@ -194,6 +200,7 @@ def _provenance(model: nn.Module, method: Method) -> dict[str, Any]:
     config = model.config
     return {
         "model": getattr(config, "_name_or_path", "") or type(model).__name__,
+        "revision": getattr(config, "_commit_hash", None),
         "model_type": config.model_type,  # type: ignore[union-attr]
         "method": type(method).__name__,
         "arguments": {name: _plain(value) for name, value in method.arguments.items()},

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from lightning_prune.anatomy import Site
-from lightning_prune.callbacks.base import WeightPruning
+from lightning_prune.callbacks.families import WeightPruning
 
 __all__ = ["Magnitude", "magnitude_score"]
 

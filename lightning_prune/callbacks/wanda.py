@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 
 from lightning_prune.anatomy import Site
-from lightning_prune.callbacks.base import WeightPruning
+from lightning_prune.callbacks.families import WeightPruning
 from lightning_prune.evidence import InputNorm
 
 __all__ = ["Wanda", "wanda_score"]

@@ -13,14 +13,14 @@ from lightning_prune.sweep import evaluating, on_device
 
 __all__ = ["tokens_per_second"]
 
-WARM_UP, RUNS = 2, 7
+WARM_UP, RUNS = 3, 15
 
 
 @torch.no_grad()
 def tokens_per_second(
     model: nn.Module, batch: Mapping[str, torch.Tensor], device: torch.device
 ) -> float | None:
-    """Tokens per second of a forward pass over one batch: the median of seven runs after two.
+    """Tokens per second of a forward pass over one batch: the median of fifteen runs after three.
 
     The whole model is on the device meanwhile; None if it does not fit there.
     """

@@ -24,11 +24,12 @@ def model_card(model: nn.Module, plan: Plan | None, uneven: bool) -> str:
     base = _base_model(model, plan)
     head = ["library_name: transformers", "pipeline_tag: text-generation"]
     head += [f"base_model: {base}"] if base else []
-    head += ["tags:", "- pruned", "- lightning_prune"]
+    head += ["tags:", *(["- pruned"] if plan is not None or uneven else []), "- lightning_prune"]
+    pruned = "Pruned" if plan is not None or uneven else "Trained"
     parts = [
         "---\n" + "\n".join(head) + "\n---",
-        "# Pruned model",
-        f"A pruned version of `{base}`." if base else "A pruned causal language model.",
+        f"# {pruned} model",
+        f"A {pruned.lower()} version of `{base}`." if base else "A causal language model.",
     ]
     if plan is not None:
         parts += ["## What was pruned", _decisions(plan)]

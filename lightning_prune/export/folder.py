@@ -44,6 +44,7 @@ def replaced_folder(folder: Path, marker: str, size: int) -> Iterator[Path]:
         temporary.mkdir()
         yield temporary
         for path in [*temporary.iterdir(), temporary]:
+            path.chmod(path.stat().st_mode | 0o444)  # safetensors writes for the owner alone
             _sync(path)
         if folder.exists():
             folder.rename(old)

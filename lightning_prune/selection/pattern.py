@@ -27,12 +27,16 @@ class Pattern:
             )
 
     @classmethod
-    def parse(cls, text: str) -> Pattern:
+    def parse(cls, text: str | int) -> Pattern:
         """Read "N:M".
+
+        YAML reads 2:4 without quotes as a number of base 60, 124; such a number is read back.
 
         Raises:
             ValueError: the text is not of that form, or N is not between 0 and M.
         """
+        if isinstance(text, int):
+            return cls(*divmod(text, 60))
         match = re.fullmatch(r"(\d+):(\d+)", text)
         if not match:
             raise ValueError(f"pattern {text!r} is not of the form N:M (N kept of M), as in '2:4'")

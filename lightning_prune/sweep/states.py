@@ -74,10 +74,8 @@ class HiddenStates:
 
     def keep(self, index: int) -> torch.Tensor | None:
         """Which tokens of a batch count, (B, T) bool on the device; None if all do."""
-        mask = self.batches[index].get("attention_mask")
-        if mask is None or bool(mask.all()):
-            return None
-        return mask.to(self.device).bool()
+        keep_BT = _counts(self.batches[index])
+        return None if bool(keep_BT.all()) else keep_BT.to(self.device)
 
     def run(self, block: Block, index: int, hidden: torch.Tensor) -> torch.Tensor:
         """A block's output for one batch."""
@@ -108,9 +106,8 @@ class HiddenStates:
         return nn.functional.cross_entropy(logits_BTV.mT, labels_BT, reduction="none")
 
     def counted(self) -> int:
-        """Number of tokens that are no padding."""
-        masks = [batch.get("attention_mask", batch["input_ids"] >= 0) for batch in self.batches]
-        return sum(int((mask_BT != 0).sum()) for mask_BT in masks)
+        """Number of tokens that are neither padding nor ignored."""
+        return sum(int(_counts(batch).sum()) for batch in self.batches)
 
     def predicted(self) -> int:
         """Number of next tokens that the batches ask for."""
@@ -133,6 +130,16 @@ def _checked(batch: Any) -> dict[str, torch.Tensor]:
     if ids_BT.ndim != 2 or ids_BT.numel() == 0:
         raise ValueError(f"input_ids must be of shape (B, T), B, T > 0; got {tuple(ids_BT.shape)}")
     return dict(batch)
+
+
+def _counts(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Which tokens count in statistics, (B, T): not padding, and not ignored by the labels."""
+    keep_BT = torch.ones_like(batch["input_ids"], dtype=torch.bool)
+    if "attention_mask" in batch:
+        keep_BT &= batch["attention_mask"] != 0
+    if "labels" in batch:
+        keep_BT &= batch["labels"] != -100
+    return keep_BT
 
 
 def labels_of(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:

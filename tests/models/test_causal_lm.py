@@ -147,12 +147,13 @@ def test_validation_does_not_depend_on_the_batch_size():
         assert result["val_loss"] == pytest.approx(results[0]["val_loss"], rel=1e-5)
 
 
-def test_validation_does_not_depend_on_padding():
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_validation_does_not_depend_on_padding(side):
     """Padded tokens are neither predicted nor looked at."""
     made, ids_NT = module(), tiny_batch(3, 12)
     windows = []
     for ids_T, length in zip(ids_NT, (12, 9, 5), strict=True):
-        pad = (0, 12 - length)
+        pad = (12 - length, 0) if side == "left" else (0, 12 - length)
         padded_T = torch.nn.functional.pad(ids_T[:length], pad, value=0)
         mask_T = torch.nn.functional.pad(torch.ones(length, dtype=torch.long), pad, value=0)
         windows.append({"input_ids": padded_T, "attention_mask": mask_T})
