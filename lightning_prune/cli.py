@@ -45,6 +45,7 @@ class PruneTrainer(Trainer):
         model.adapter = None
         self.fit_loop.epoch_loop.max_steps = 0
         self.limit_val_batches = 0
+        self.log_every_n_steps = 1  # nothing is logged; Lightning would warn about larger ones
         self.fit(model, datamodule)
 
 

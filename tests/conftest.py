@@ -1,4 +1,7 @@
-"""One thread per process: tiny tensors gain nothing from more, and busy machines lose a lot."""
+"""What all tests share.
+
+One thread per process: tiny tensors gain nothing from more, and busy machines lose a lot.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from lightning_prune.data.sources import read
+from lightning_prune.data.tokenizer import train_tokenizer
+from tests.tiny import tiny_model
+
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
+# lightning 2.6 calls jsonargparse by the names of before 4.49
+os.environ["JSONARGPARSE_DEPRECATION_WARNINGS"] = "off"
 torch.set_num_threads(1)
 
 
@@ -18,3 +27,20 @@ def token_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     folder = tmp_path_factory.getbasetemp() / "token-cache"
     monkeypatch.setenv("LIGHTNING_PRUNE_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved Llama: 3 blocks of 8 heads in 4 groups, 22 neurons, 300 tokens."""
+    folder = tmp_path_factory.mktemp("model")
+    tiny_model("llama", vocab_size=300).save_pretrained(folder)
+    train_tokenizer(read("builtin", "validation").items[:3], 300).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A text of some ten thousand characters."""
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    path.write_text(read("builtin", "validation").text()[:12_000])
+    return path

@@ -105,7 +105,8 @@ class UnitPruning(PruningCallback):
     """Methods that remove whole units, so that the model gets smaller.
 
     Args:
-        ratio: fraction of the units to remove from each block, in (0, 1).
+        ratio: fraction of the units to remove from each block, in (0, 1). Needed unless a plan is
+            given.
         attention: remove GQA groups: query heads with the key/value head that they share.
         mlp: remove MLP neurons.
         settings: the arguments of `PruningCallback`.
@@ -118,17 +119,17 @@ class UnitPruning(PruningCallback):
     cuts = True
 
     def __init__(
-        self, ratio: float = 0.25, attention: bool = True, mlp: bool = True, **settings: Any
+        self, ratio: float | None = None, attention: bool = True, mlp: bool = True, **settings: Any
     ) -> None:
         super().__init__(**settings)
         self.ratio, self.attention, self.mlp = ratio, attention, mlp
-        if not 0 < ratio < 1:
+        if not self.kinds:
+            raise ValueError("attention=False, mlp=False leaves nothing to prune; set one of them")
+        if self.plan is None and (ratio is None or not 0 < ratio < 1):
             raise ValueError(
                 f"ratio={ratio} is not in (0, 1); it is the fraction of units removed, and 1 "
                 "would remove every GQA group and every neuron"
             )
-        if not self.kinds:
-            raise ValueError("attention=False, mlp=False leaves nothing to prune; set one of them")
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -138,7 +139,7 @@ class UnitPruning(PruningCallback):
     @property
     def budget(self) -> float:
         """The ratio."""
-        return self.ratio
+        return self.ratio or 0.0
 
     def check(self, anatomy: Anatomy) -> None:
         """Refuse a ratio too small to remove a unit of a kind that was asked for."""
@@ -146,7 +147,7 @@ class UnitPruning(PruningCallback):
             if kind not in self.kinds:
                 continue
             most = max(block.units(kind) for block in self.blocks(anatomy))
-            if removed_count(most, self.ratio) == 0:
+            if removed_count(most, self.budget) == 0:
                 advice = (
                     f"Ask for ratio={math.ceil(1000 / most) / 1000} or more, or set {switch}=False."
                     if most > 1

@@ -55,7 +55,8 @@ class GQATaylor(UnitPruning):
     ```
 
     Args:
-        ratio: fraction of the units to remove from each block, in (0, 1).
+        ratio: fraction of the units to remove from each block, in (0, 1). Needed unless a plan is
+            given.
         attention: remove GQA groups: query heads with the key/value head that they share.
         mlp: remove MLP neurons.
         settings: the arguments of `PruningCallback`.

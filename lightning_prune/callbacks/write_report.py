@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from lightning_prune import distributed
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.callbacks.base import PruneObserver, PruningCallback
-from lightning_prune.evaluation import perplexity, tokens_per_second
+from lightning_prune.evaluation import continuation, perplexity, tokens_per_second
 from lightning_prune.models import CausalLM, merged_model
 from lightning_prune.plan import Plan
 from lightning_prune.report import BlockShape, Report, StageMetrics, print_report
@@ -32,10 +32,13 @@ class WriteReport(PruneObserver):
 
     Args:
         speed: also measure tokens per second, forward, of each model on the device at hand.
+        prompt: tokens of the first validation window that each model goes on from; 0: none.
     """
 
-    def __init__(self, speed: bool = True) -> None:
+    def __init__(self, speed: bool = True, prompt: int = 24) -> None:
         self.speed = speed
+        self.prompt = prompt
+        self._samples: dict[str, str] = {}
         self._stages: dict[str, StageMetrics] = {}
         self._dense: list[tuple[int, int, int]] = []
         self._blocks: list[BlockShape] = []
@@ -45,13 +48,13 @@ class WriteReport(PruneObserver):
         """Measure the dense model; with several methods, before the first one."""
         if trainer.is_global_zero and not self._dense:
             self._dense = _shapes(pl_module.base)
-            self._stages["dense"] = self._measure(trainer, pl_module.base)
+            self._measure("dense", trainer, pl_module, pl_module.base)
         distributed.barrier()
 
     def on_prune_end(self, trainer: Trainer, pl_module: CausalLM, plan: Plan) -> None:
         """Measure the pruned model, and write the report as far as it goes."""
         if trainer.is_global_zero:
-            self._stages["pruned"] = self._measure(trainer, pl_module.base)
+            self._measure("pruned", trainer, pl_module, pl_module.base)
             self._blocks = _block_shapes(pl_module.base, self._dense)
             self._report(trainer, pl_module).write(trainer.default_root_dir)
         distributed.barrier()
@@ -63,7 +66,7 @@ class WriteReport(PruneObserver):
             return
         model = merged_model(pl_module, pl_module.plans[-1])
         if model is not None:
-            self._stages["recovered"] = self._measure(trainer, model)
+            self._measure("recovered", trainer, pl_module, model)
             self._blocks = _block_shapes(model, self._dense)
         distributed.barrier()
 
@@ -75,7 +78,7 @@ class WriteReport(PruneObserver):
             report.write(trainer.default_root_dir)
             print_report(report)
 
-    def _measure(self, trainer: Trainer, model: nn.Module) -> StageMetrics:
+    def _measure(self, stage: str, trainer: Trainer, pl_module: CausalLM, model: nn.Module) -> None:
         batches = _validation_batches(trainer)
         device = trainer.strategy.root_device
         parameters = list(model.parameters())
@@ -85,7 +88,7 @@ class WriteReport(PruneObserver):
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
             "dtype": str(parameters[0].dtype).removeprefix("torch."),
         }
-        return StageMetrics(
+        self._stages[stage] = StageMetrics(
             perplexity=perplexity(model, batches, device) if batches else None,
             parameters=sum(p.numel() for p in parameters),
             nonzero=sum(int(p.count_nonzero()) for p in parameters),
@@ -94,6 +97,12 @@ class WriteReport(PruneObserver):
                 tokens_per_second(model, batches[0], device) if batches and self.speed else None
             ),
         )
+
+        if batches and self.prompt and pl_module.tokenizer is not None:
+            prompt_T = batches[0]["input_ids"][0, : self.prompt]
+            said = continuation(model, pl_module.tokenizer, prompt_T, device)
+            self._samples["prompt"] = str(pl_module.tokenizer.decode(prompt_T))
+            self._samples |= {stage: said} if said is not None else {}
 
     def _report(self, trainer: Trainer, pl_module: CausalLM) -> Report:
         root = Path(trainer.default_root_dir)
@@ -106,6 +115,7 @@ class WriteReport(PruneObserver):
             stages=dict(self._stages),
             blocks=self._blocks,
             settings=self._settings,
+            samples=dict(self._samples),
             versions={
                 name: version(name) for name in ("torch", "transformers", "lightning", "peft")
             },

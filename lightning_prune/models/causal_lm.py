@@ -150,9 +150,15 @@ class CausalLM(LightningModule):
 
     @cached_property
     def max_position_embeddings(self) -> int:
-        """The longest window that the model is made for; known before the model is loaded."""
+        """The longest window that the model is made for; known before the model is loaded.
+
+        Raises:
+            ValueError: no table describes this model type.
+        """
         if self.source is not None:
-            return self.source.config().max_position_embeddings
+            config = self.source.config()
+            family_of(config.model_type)
+            return config.max_position_embeddings
         return AutoConfig.for_model(**(self.random_config or {})).max_position_embeddings
 
     def setup(self, stage: str) -> None:

@@ -5,13 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
+from lightning.pytorch.strategies import ModelParallelStrategy, StrategyRegistry
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-__all__ = ["data_mesh", "shard"]
+__all__ = ["FSDP2", "data_mesh", "shard"]
 
 _COMPUTE_DTYPE = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+
+class FSDP2(ModelParallelStrategy):
+    """The model spread over all devices of all nodes; `strategy="fsdp2"` in a Trainer.
+
+    Lightning's own ModelParallelStrategy splits single tensors over the devices of a node unless it
+    is told the number of all devices.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(tensor_parallel_size=1)
+
+    def setup_environment(self) -> None:
+        """Count the devices, and start the processes."""
+        self._data_parallel_size = self.num_nodes * self.num_processes
+        super().setup_environment()
+
+
+StrategyRegistry.register("fsdp2", FSDP2, "FSDP2 over all devices", override=True)
 
 
 def data_mesh(mesh: DeviceMesh) -> DeviceMesh:
@@ -24,8 +44,7 @@ def data_mesh(mesh: DeviceMesh) -> DeviceMesh:
     if tensor_parallel > 1:
         raise ValueError(
             f"the strategy asks for tensor parallelism over {tensor_parallel} devices, and "
-            "CausalLM has none. Set ModelParallelStrategy's data_parallel_size to the number of "
-            "all devices, and tensor_parallel_size to 1."
+            "CausalLM has none. Use strategy: fsdp2, which spreads the model over all devices."
         )
     return mesh["data_parallel"]
 

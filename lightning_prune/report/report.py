@@ -66,6 +66,8 @@ class Report:
     """How it was measured and what was asked: window length, device, dtype, ratios."""
     versions: dict[str, str] = field(default_factory=dict)
     """Of the libraries, by name."""
+    samples: dict[str, str] = field(default_factory=dict)
+    """A "prompt" and, by stage, how the model went on, the likeliest token each time."""
     files: dict[str, str] = field(default_factory=dict)
     """What the run wrote, by what it is."""
 

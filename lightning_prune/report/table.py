@@ -52,9 +52,14 @@ def stage_table(report: Report) -> Table:
 
 
 def print_report(report: Report, console: Console | None = None) -> None:
-    """Print the table, then the files of the run, one per line and never broken."""
+    """Print the table, what each model said, and the files, one per line and never broken."""
     console = console or Console()
     console.print(stage_table(report))
+    if report.samples:
+        samples = Table.grid(padding=(0, 2))
+        for name, text in report.samples.items():
+            samples.add_row(Text(name, "bold"), Text(" ".join(text.split()), "dim"))
+        console.print(samples, end="\n\n")
     width = max(map(len, report.files), default=0)
     for name, path in report.files.items():
         console.print(Text.assemble((f"{name:{width}}", "bold"), f"  {path}"), soft_wrap=True)

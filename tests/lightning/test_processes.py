@@ -17,7 +17,7 @@ from lightning_prune import Plan
 STRATEGIES = {
     "one process": [],
     "ddp": ["--trainer.strategy=ddp", "--trainer.devices=2"],
-    "fsdp2": ["--trainer.strategy=ModelParallelStrategy", "--trainer.devices=2"],
+    "fsdp2": ["--trainer.strategy=fsdp2", "--trainer.devices=2"],
 }
 METHODS = {
     "cut": [],

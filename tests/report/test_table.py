@@ -99,3 +99,12 @@ def test_a_terminal_without_unicode_can_print_it() -> None:
     file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     print_report(example_report(), Console(file=file, width=80))
     file.flush()
+
+
+def test_what_the_models_said_is_printed_on_one_line_each() -> None:
+    """Line breaks in the text do not break the columns."""
+    report = example_report()
+    report.samples = {"prompt": "Once\nupon", "dense": "a time"}
+    text = printed(report)
+    assert "prompt  Once upon" in text
+    assert "dense   a time" in text
