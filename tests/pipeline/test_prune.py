@@ -260,3 +260,27 @@ def test_a_model_on_the_cpu_is_pruned_on_the_gpu(method: Any, offload: bool) -> 
     assert {p.device.type for p in other.parameters()} == {"cpu"}
     for key in here._scores:
         torch.testing.assert_close(there._scores[key], here._scores[key], rtol=1e-3, atol=1e-3)
+
+
+def test_a_plan_is_applied_by_the_method_that_made_it() -> None:
+    """Wanda does not cut what GQATaylor planned to."""
+    plan = prune(tiny_model("llama"), GQATaylor(ratio=0.25), [{"input_ids": tiny_batch()}])
+    model = tiny_model("llama")
+    with pytest.raises(ValueError, match=r"made by GQATaylor; apply it with GQATaylor\(plan="):
+        prune(model, Wanda(plan=plan))
+    prune(model, GQATaylor(plan=plan))
+    assert model.model.layers[0].mlp.up_proj.out_features == 17
+
+
+def test_ignored_tokens_do_not_count() -> None:
+    """A token labelled -100 is left out of the statistics, as padding is."""
+    short, ids = tiny_batch(tokens=8), tiny_batch(tokens=12)
+    ids[:, :8] = short
+    labels = ids.clone()
+    labels[:, 8:] = -100
+    plans = [
+        prune(tiny_model("llama"), Wanda(sparsity=0.5, keep_scores=True), [batch])
+        for batch in ({"input_ids": short}, {"input_ids": ids, "labels": labels})
+    ]
+    name = "model.layers.0.self_attn.q_proj.weight"
+    torch.testing.assert_close(plans[0].scores("weight", name), plans[1].scores("weight", name))

@@ -31,3 +31,10 @@ def test_other_texts_are_refused(text: str) -> None:
     """The message names the form."""
     with pytest.raises(ValueError, match=r"not of the form N:M .*'2:4'"):
         Pattern.parse(text)
+
+
+@pytest.mark.parametrize("text", ["2:4", "4:8", "1:4", "16:32"])
+def test_a_pattern_that_yaml_read_as_a_number_is_read_back(text: str) -> None:
+    """YAML 1.1 takes N:M for a number of base 60."""
+    kept, group = map(int, text.split(":"))
+    assert Pattern.parse(60 * kept + group) == Pattern.parse(text)
