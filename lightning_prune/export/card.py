@@ -29,7 +29,9 @@ def model_card(model: nn.Module, plan: Plan | None, uneven: bool) -> str:
     parts = [
         "---\n" + "\n".join(head) + "\n---",
         f"# {pruned} model",
-        f"A {pruned.lower()} version of `{base}`." if base else f"A {pruned.lower()} causal language model.",
+        f"A {pruned.lower()} version of `{base}`."
+        if base
+        else f"A {pruned.lower()} causal language model.",
     ]
     if plan is not None:
         parts += ["## What was pruned", _decisions(plan)]
