@@ -65,6 +65,8 @@ class _SaveConfig(SaveConfigCallback):
         super().__init__(*args, **{**kwargs, "save_to_log_dir": False})
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage != "fit":  # validating a run must not overwrite what made it
+            return
         folder = Path(trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
         self.parser.save(self.config, str(folder / "config.yaml"), overwrite=True, multifile=False)
@@ -106,8 +108,8 @@ class PruneCLI(LightningCLI):
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line.
 
-    An error that this package raises is one line and exit status 2; set LIGHTNING_PRUNE_DEBUG=1 for
-    its traceback.
+    An error that this package raises, or the disk, is one line and exit status 2; set
+    LIGHTNING_PRUNE_DEBUG=1 for its traceback.
     """
     _quiet()
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -125,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     except (ValueError, TypeError, OSError, KeyError) as error:
         root = _root(error)
-        if os.environ.get(DEBUG) or not _ours(root):
+        if os.environ.get(DEBUG) or not (_ours(root) or isinstance(root, OSError)):
             raise
         _fail(str(root))
 

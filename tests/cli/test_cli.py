@@ -113,7 +113,9 @@ def test_an_uneven_result_is_validated_by_path(
     root = run("fit", "--config=quickstart.yaml", "--trainer.max_steps=1")
     expected = json.loads((root / "report.json").read_text())["stages"]["recovered"]["perplexity"]
     capsys.readouterr()
+    before = (root / "config.yaml").read_text()
     run("validate", model=root / "recovered")
+    assert (root / "config.yaml").read_text() == before
     assert f"{expected:.4f}"[:6] in capsys.readouterr().out
 
 
@@ -131,6 +133,7 @@ MISTAKES = {
     "typo": (["--trainer.callbacks.sparsty=0.5"], "'sparsty' is not accepted"),
     "no such config": (["--config=nothing.yaml"], "no config 'nothing.yaml'.*quickstart.yaml"),
     "no such text": (["--data.source=./nothing.txt"], "nothing.txt"),
+    "a folder that cannot be": (["--trainer.default_root_dir=/proc/x"], "/proc/x"),
     "window too long": (["--data.seqlen=100"], "seqlen=100 is more than the 64 tokens"),
 }
 
