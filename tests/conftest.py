@@ -44,3 +44,9 @@ def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("text") / "text.txt"
     path.write_text(read("builtin", "validation").text()[:12_000])
     return path
+
+
+@pytest.fixture(autouse=True)
+def no_global_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A seed that the command line sets in the environment does not reach the tests after it."""
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
