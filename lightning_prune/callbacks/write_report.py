@@ -125,7 +125,7 @@ class WriteReport(PruneObserver):
 
 def _validation_batches(trainer: Trainer) -> list[dict[str, torch.Tensor]]:
     """Every validation window, whatever share of them this process validates on."""
-    data = trainer.datamodule  # type: ignore[attr-defined]
+    data = getattr(trainer, "datamodule", None)
     loader = data.val_dataloader() if data is not None else None
     if loader is None:
         return []

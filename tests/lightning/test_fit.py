@@ -10,10 +10,20 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from torch.utils.data import DataLoader
 from transformers import AutoModelForCausalLM
 
 import lightning_prune
-from lightning_prune import CausalLM, GQATaylor, LoRA, Plan, SavePretrained, TextData, Wanda
+from lightning_prune import (
+    CausalLM,
+    GQATaylor,
+    LoRA,
+    Magnitude,
+    Plan,
+    SavePretrained,
+    TextData,
+    Wanda,
+)
 from lightning_prune.callbacks import WriteReport
 
 
@@ -207,3 +217,30 @@ def test_a_method_without_calibration_text_is_refused(tmp_path: Path, model_fold
     trainer = make_trainer(tmp_path, Wanda(sparsity=0.5))
     with pytest.raises(ValueError, match="needs calibration text"):
         trainer.fit(CausalLM(str(model_folder)), loader, loader)
+
+
+def test_magnitude_needs_no_datamodule(
+    tmp_path: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Plain loaders train; the report leaves out what it had no text to measure."""
+    batches = [{"input_ids": torch.randint(3, 300, (2, 16))} for _ in range(4)]
+    loader = DataLoader(batches, batch_size=None)
+    callbacks = [Magnitude(sparsity=0.5), WriteReport(), SavePretrained()]
+    trainer = make_trainer(tmp_path, *callbacks, steps=2)
+    trainer.fit(CausalLM(str(model_folder)), loader, loader)
+    stages = json.loads((tmp_path / "report.json").read_text())["stages"]
+    assert stages["recovered"]["perplexity"] is None
+    assert stages["pruned"]["nonzero"] < stages["dense"]["nonzero"]
+
+
+def test_a_second_fit_goes_on_with_the_pruned_model(
+    tmp_path: Path, model_folder: Path, text_file: Path
+) -> None:
+    """A Trainer or a module used again is not pruned again."""
+    module, method = CausalLM(str(model_folder)), GQATaylor(ratio=0.25)
+    trainer = make_trainer(tmp_path, method, steps=2)
+    trainer.fit(module, make_data(text_file))
+    trainer.fit_loop.epoch_loop.max_steps = 4
+    trainer.fit(module, make_data(text_file))
+    assert len(module.plans) == 1
+    assert module.base.model.layers[0].mlp.up_proj.out_features == 17
