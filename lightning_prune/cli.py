@@ -15,6 +15,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from transformers.utils.logging import disable_progress_bar
 
 from lightning_prune.callbacks import PruningCallback, SavePretrained, WriteReport
@@ -108,8 +109,8 @@ class PruneCLI(LightningCLI):
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line.
 
-    An error that this package raises, or the disk, is one line and exit status 2; set
-    LIGHTNING_PRUNE_DEBUG=1 for its traceback.
+    An error of this package, of Lightning's settings, or of the disk, is one line and exit status
+    2; set LIGHTNING_PRUNE_DEBUG=1 for its traceback.
     """
     _quiet()
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -125,9 +126,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             seed_everything_default=0,
             auto_configure_optimizers=False,
         )
-    except (ValueError, TypeError, OSError, KeyError) as error:
+    except (ValueError, TypeError, OSError, KeyError, MisconfigurationException) as error:
         root = _root(error)
-        if os.environ.get(DEBUG) or not (_ours(root) or isinstance(root, OSError)):
+        plain = _ours(root) or isinstance(root, (OSError, MisconfigurationException))
+        if os.environ.get(DEBUG) or not plain:
             raise
         _fail(str(root))
 

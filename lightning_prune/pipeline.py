@@ -59,10 +59,16 @@ def prune(
         device: where blocks run, one at a time. Default: where the model is.
 
     Raises:
+        TypeError: the model is no module, or the method no method.
         ValueError: the method does not fit the model, weights or scores are not finite, there is
             no calibration data, or nothing would be removed. The model is then unchanged, unless
             the error came from a block in the middle of the sweep.
     """
+    if not isinstance(model, nn.Module) or not isinstance(method, Method):
+        raise TypeError(
+            "prune takes a model and a method, as in prune(model, Wanda(sparsity=0.5), batches); "
+            f"got {model if isinstance(model, str) else type(model).__name__!r} and {method!r}"
+        )
     anatomy = Anatomy(model)
     if method.plan is not None:
         plan = method.plan if isinstance(method.plan, Plan) else Plan.load(method.plan)

@@ -81,7 +81,9 @@ def _loading(uneven: bool) -> str:
     if uneven:
         code += [
             "",
-            "Its blocks differ in size, so it brings its model code, `modeling_pruned.py`. With "
+            "The stock class takes no such counts of heads and neurons: its blocks differ, or its "
+            "heads do not divide the hidden size. So it brings its model code, "
+            "`modeling_pruned.py`. With "
             "`lightning_prune` installed, `lightning_prune.load(folder)` does without that code.",
         ]
     return "\n".join(code)

@@ -284,3 +284,10 @@ def test_ignored_tokens_do_not_count() -> None:
     ]
     name = "model.layers.0.self_attn.q_proj.weight"
     torch.testing.assert_close(plans[0].scores("weight", name), plans[1].scores("weight", name))
+
+
+@pytest.mark.parametrize("method", ["wanda", Wanda])
+def test_what_is_no_method_is_refused(method: Any) -> None:
+    """A name or a class is not a method."""
+    with pytest.raises(TypeError, match="prune takes a model and a method"):
+        prune(tiny_model("llama"), method, batches())
