@@ -56,6 +56,13 @@ class Perplexity(Metric):
         self.add_state("nll", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
+    def _apply(self, *args: Any, **kwargs: Any) -> Perplexity:
+        """Move, but never lower the precision: `bf16-true` casts every module of a Trainer."""
+        super()._apply(*args, **kwargs)
+        self.nll = self.nll.double()
+        self._defaults["nll"] = torch.zeros_like(self.nll)
+        return self
+
     def update(self, logits_BTV: torch.Tensor, labels_BT: torch.Tensor) -> None:
         """Add the next-token losses of a batch; see `next_token_nll` for the arguments."""
         nll_BS, counted_BS = next_token_nll(logits_BTV, labels_BT)

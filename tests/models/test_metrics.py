@@ -71,3 +71,12 @@ def test_a_trained_model_has_its_known_perplexity_at_any_batch_size(batch):
     with torch.no_grad():
         batches = [(module({"input_ids": ids}), ids) for ids in windows_NT.split(batch)]
     assert perplexity(*batches) == pytest.approx(4.287970, rel=1e-5)
+
+
+def test_a_cast_of_the_module_does_not_lower_the_precision() -> None:
+    """Lightning's bf16-true casts the metric with the module that holds it."""
+    metric = Perplexity().to(torch.bfloat16)
+    torch.nn.ModuleList([metric]).to(torch.bfloat16)
+    assert metric.nll.dtype == torch.float64
+    metric.reset()
+    assert metric.nll.dtype == torch.float64
