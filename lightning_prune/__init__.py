@@ -20,13 +20,12 @@ from typing import TYPE_CHECKING, Any
 from lightning_prune.export import load, save
 from lightning_prune.pipeline import prune
 from lightning_prune.plan import Plan
+from lightning_prune.version import __version__
 
 if TYPE_CHECKING:
     from lightning_prune.callbacks import GQATaylor, Magnitude, SavePretrained, Wanda, WriteReport
     from lightning_prune.data import TextData
     from lightning_prune.models import CausalLM, LoRA
-
-__version__ = "0.1.0"
 
 __all__ = [
     "CausalLM",
@@ -38,6 +37,7 @@ __all__ = [
     "TextData",
     "Wanda",
     "WriteReport",
+    "__version__",
     "load",
     "prune",
     "save",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -29,10 +29,12 @@ class Decision:
     Attributes:
         masks: by weight name, True = kept, (O, I).
         kept: by kind of unit, the sorted indices that stay.
+        weights: by weight name, the corrected weight (O, I), where the method changes what stays.
     """
 
     masks: dict[str, torch.Tensor] = field(default_factory=dict)
     kept: dict[str, torch.Tensor] = field(default_factory=dict)
+    weights: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 class Method(ABC):
@@ -42,22 +44,22 @@ class Method(ABC):
     whatever depends on the model is checked in `check`, before calibration starts.
 
     Attributes:
-        evidence: what the sweep collects: a class of `InputEvidence` for one pass forward,
+        evidence: what the sweep collects: a class of `InputEvidence` for one pass forward, of
             `GradientEvidence` for gradients, None for methods that look at weights only.
-        survey: decide only after every block was scored on the dense model. Otherwise each block
-            is decided on and changed before the next one is looked at.
-        propagation: with forward evidence and no survey: which hidden states later blocks see.
+        survey: decide only after every block was scored on the dense model, in `decide`.
+            Otherwise each block is decided on and changed before the next one is looked at, in
+            `prune_block`.
+        order: with forward evidence and no survey: which changes it sees; see `forward_sweep`.
         budget: the fraction to remove overall.
         allocation: shares the budget among blocks; None: the same share for all.
         plan: a plan to apply in place of calibrating.
         keep_scores: leave the scores in the plan.
-        offload: keep hidden states on the CPU between blocks.
+        offload: keep hidden states and evidence on the CPU between blocks.
     """
 
-    evidence: ClassVar[type[InputEvidence] | type[GradientEvidence] | None] = None
-    squares: ClassVar[bool] = False
+    evidence: type[InputEvidence] | type[GradientEvidence] | None = None
     survey: ClassVar[bool] = False
-    propagation: ClassVar[Literal["pruned", "dense"]] = "pruned"
+    order: Literal["block", "linear", "none"] = "block"
 
     allocation: Allocation | None
     plan: Plan | str | Path | None
@@ -69,9 +71,19 @@ class Method(ABC):
     def budget(self) -> float:
         """The fraction to remove overall."""
 
+    @property
+    def calibrates(self) -> bool:
+        """Whether calibration batches are needed."""
+        asks = self.evidence or (self.allocation and self.allocation.evidence)
+        return asks is not None and self.plan is None
+
     @abstractmethod
     def blocks(self, anatomy: Anatomy) -> list[Block]:
-        """The blocks that the method works on."""
+        """The blocks that the method works on, with the sites that it works on in each."""
+
+    def outside(self, anatomy: Anatomy) -> dict[str, torch.Tensor]:
+        """Masks of weights outside the blocks, by name; applied before anything runs."""
+        return {}
 
     @abstractmethod
     def check(self, anatomy: Anatomy) -> None:
@@ -89,13 +101,30 @@ class Method(ABC):
     def select(self, block: Block, scores: Mapping[str, torch.Tensor], share: float) -> Decision:
         """Decide what a block keeps when the fraction `share` of it must go."""
 
+    def decide(
+        self,
+        blocks: Sequence[Block],
+        scores: Mapping[int, Mapping[str, torch.Tensor]],
+        shares: Mapping[int, float],
+    ) -> dict[int, Decision]:
+        """After a survey: decide on all blocks, each for itself.
+
+        A method that compares across blocks overrides this.
+
+        Args:
+            blocks: the blocks that the method works on.
+            scores: by block index, what `score` made.
+            shares: by block index, the fraction that the allocation gives it to remove.
+        """
+        return {b.index: self.select(b, scores[b.index], shares[b.index]) for b in blocks}
+
     def prune_block(
         self, block: Block, evidence: Mapping[str, Any], share: float
     ) -> tuple[Decision, dict[str, torch.Tensor]]:
-        """Score and select in one block.
+        """Without a survey: decide on one block, or on those of its sites that come with it.
 
-        A method that corrects the weights that stay while it chooses overrides this, and writes
-        them into the block.
+        A method that corrects the weights that stay while it chooses overrides this, and leaves
+        them in the decision; it does not change the block itself.
         """
         scores = self.score(block, evidence)
         return self.select(block, scores, share), scores

@@ -17,7 +17,7 @@ from torch import nn
 from lightning_prune import distributed, surgery
 from lightning_prune.allocation import Uniform
 from lightning_prune.anatomy import Anatomy, Block
-from lightning_prune.evidence import GradientEvidence, InputEvidence
+from lightning_prune.evidence import GradientEvidence
 from lightning_prune.method import Decision, Method
 from lightning_prune.plan import Plan
 from lightning_prune.report import BlockProgress
@@ -29,6 +29,7 @@ from lightning_prune.sweep import (
     home_device,
     on_device,
 )
+from lightning_prune.version import __version__
 
 __all__ = ["fingerprint", "prune"]
 
@@ -82,7 +83,7 @@ def prune(
         return plan
     method.check(anatomy)
     _check_weights(anatomy)
-    if method.evidence is not None and batches is None:
+    if method.calibrates and batches is None:
         raise ValueError(f"{method!r} needs calibration batches: dicts with input_ids (B, T)")
     run = _Run(anatomy, method, home_device(model) if device is None else torch.device(device))
     run.plan.provenance = _provenance(model, method)  # of the model as it is before
@@ -99,86 +100,112 @@ class _Run:
     def __init__(self, anatomy: Anatomy, method: Method, device: torch.device) -> None:
         self.anatomy, self.method, self.device = anatomy, method, device
         self.blocks = method.blocks(anatomy)
-        sizes = [sum(s.module.weight.numel() for s in block.sites) for block in self.blocks]
-        shares = (method.allocation or Uniform()).shares(method.budget, sizes)
-        self.shares = {block.index: share for block, share in zip(self.blocks, shares, strict=True)}
         self.plan = Plan()
 
     def decide(self, batches: Iterable[Batch]) -> None:
         """Fill the plan, and apply it."""
+        for name, keep in self.method.outside(self.anatomy).items():
+            self.plan.set_mask(name, distributed.broadcast_(keep))
+        surgery.apply_masks(self.anatomy, self.plan)
+        states = self._states(batches) if self.method.calibrates else None
+        shares = self._shares(states)
         # Closed at once after an error, so that blocks and hooks go back to where they were.
-        with closing(self._sweep(batches)) as sweep:
+        with closing(self._sweep(states)) as sweep:
             if self.method.survey:
                 scores = {block.index: self.method.score(block, found) for block, found in sweep}
-                self._select(scores)
+                decisions = self.method.decide(self.blocks, scores, shares)
+                for block in self.blocks:
+                    self._note(block, decisions[block.index], scores[block.index])
                 surgery.apply(self.anatomy, self.plan)
                 return
             for block, evidence in sweep:
-                share = self.shares[block.index]
-                decision, found = self.method.prune_block(block, evidence, share)
-                self._check_scores(block, found)
+                decision, found = self.method.prune_block(block, evidence, shares[block.index])
                 self._note(block, decision, found)
-                surgery.mask_block(block, decision.masks, decision.kept)
+                surgery.mask_block(block, decision.masks, decision.kept, decision.weights)
         surgery.shrink(self.anatomy, self.plan)
 
-    def _select(self, scores: Mapping[int, Mapping[str, torch.Tensor]]) -> None:
-        for block in self.blocks:
-            found = scores[block.index]
-            self._check_scores(block, found)
-            self._note(block, self.method.select(block, found, self.shares[block.index]), found)
-
-    def _sweep(
-        self, batches: Iterable[Batch]
-    ) -> Generator[tuple[Block, Mapping[str, Any]], None, None]:
-        with BlockProgress(
-            len(self.blocks), type(self.method).__name__, enabled=distributed.rank() == 0
-        ) as progress:
-            for block, evidence in self._evidence(batches):
-                yield block, evidence
-                progress.advance(block.name)
-
-    def _evidence(self, batches: Iterable[Batch]) -> Iterator[tuple[Block, Mapping[str, Any]]]:
-        kind = self.method.evidence
-        if kind is None:
-            for block in self.blocks:
-                with on_device([block.module], self.device):
-                    yield block, {}
-            return
+    def _states(self, batches: Iterable[Batch]) -> HiddenStates:
         states = HiddenStates(self.anatomy, batches, self.device, self.method.offload)
         if int(distributed.sum_(torch.tensor(states.counted()))) == 0:
             raise ValueError(
                 "no calibration tokens: pass batches, dicts with input_ids (B, T), not all of them "
                 "padding. An iterator that was read before is empty: pass a list."
             )
-        wanted = [block.index for block in self.blocks]
-        if issubclass(kind, GradientEvidence):
-            yield from gradient_sweep(states, wanted, self.method.squares)
-        else:
-            assert issubclass(kind, InputEvidence)
-            yield from forward_sweep(states, kind, wanted, self.method.propagation)
+        return states
 
-    def _check_scores(self, block: Block, scores: Mapping[str, torch.Tensor]) -> None:
-        for name, score in scores.items():
-            if not torch.isfinite(score).all():
-                raise ValueError(
-                    f"{type(self.method).__name__} scores of {name} in {block.name} are not "
-                    "finite: the activations or gradients overflow. Load the model in bfloat16 or "
-                    "float32, and check that it answers well before pruning."
-                )
+    def _shares(self, states: HiddenStates | None) -> dict[int, float]:
+        """The fraction to remove from each block, by its index."""
+        allocation = self.method.allocation or Uniform()
+        importance: list[float] = []
+        if allocation.evidence is not None:
+            assert states is not None, "a method calibrates if its allocation does"
+            start = list(states.hidden)
+            sweep = forward_sweep(states, allocation.evidence, self.blocks, "none")
+            with self._progress(type(allocation).__name__) as progress, closing(sweep):
+                for block, found in sweep:
+                    importance.append(allocation.importance(block, found))
+                    progress.advance(block.name)
+            states.rewind(start)
+        sizes = [sum(s.module.weight.numel() for s in block.sites) for block in self.blocks]
+        shares = allocation.shares(self.method.budget, sizes, importance)
+        agreed = distributed.broadcast_(torch.tensor(shares, dtype=torch.float64)).tolist()
+        return {block.index: share for block, share in zip(self.blocks, agreed, strict=True)}
+
+    def _progress(self, name: str) -> BlockProgress:
+        return BlockProgress(len(self.blocks), name, enabled=distributed.rank() == 0)
+
+    def _sweep(
+        self, states: HiddenStates | None
+    ) -> Generator[tuple[Block, Mapping[str, Any]], None, None]:
+        left = {block.index: len(block.sites) for block in self.blocks}
+        with self._progress(type(self.method).__name__) as progress:
+            for block, evidence in self._evidence(states):
+                yield block, evidence
+                left[block.index] -= len(block.sites)
+                if not left[block.index]:
+                    progress.advance(block.name)
+
+    def _evidence(self, states: HiddenStates | None) -> Iterator[tuple[Block, Mapping[str, Any]]]:
+        kind = self.method.evidence
+        if kind is None:
+            for block in self.blocks:
+                with on_device([block.module], self.device):
+                    yield block, {}
+            return
+        assert states is not None, "a method calibrates if it asks for evidence"
+        if issubclass(kind, GradientEvidence):
+            yield from gradient_sweep(states, kind, self.blocks)
+        else:
+            order = "none" if self.method.survey else self.method.order
+            yield from forward_sweep(states, kind, self.blocks, order)
 
     def _note(self, block: Block, decision: Decision, scores: Mapping[str, torch.Tensor]) -> None:
         """Take process 0's word for a decision, and write it into the plan."""
+        self._check(block, scores, "scores")
+        self._check(block, decision.weights, "corrected weights")
         for name, keep_OI in decision.masks.items():
             self.plan.set_mask(name, distributed.broadcast_(keep_OI))
         for kind, index_U in decision.kept.items():
             distributed.broadcast_(index_U)
             self.plan.set_kept(kind, block.index, index_U, block.units(kind))
+        for name, weight_OI in decision.weights.items():
+            distributed.broadcast_(weight_OI)
+            self.plan.corrected.append(name)
         if self.method.keep_scores:
             for name, score in scores.items():
                 if name in decision.masks:
                     self.plan.set_scores("weight", name, score)
                 else:
                     self.plan.set_scores(name, block.index, score)
+
+    def _check(self, block: Block, found: Mapping[str, torch.Tensor], what: str) -> None:
+        for name, tensor in found.items():
+            if not torch.isfinite(tensor).all():
+                raise ValueError(
+                    f"{type(self.method).__name__}: {what} of {name} in {block.name} are not "
+                    "finite: the activations or gradients overflow. Load the model in bfloat16 or "
+                    "float32, and check that it answers well before pruning."
+                )
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -210,7 +237,10 @@ def _provenance(model: nn.Module, method: Method) -> dict[str, Any]:
         "model_type": config.model_type,  # type: ignore[union-attr]
         "method": type(method).__name__,
         "arguments": {name: _plain(value) for name, value in method.arguments.items()},
-        "versions": {name: version(name) for name in ("torch", "transformers", "lightning")},
+        "versions": {
+            "lightning_prune": __version__,
+            **{name: version(name) for name in ("torch", "transformers", "lightning")},
+        },
     }
 
 

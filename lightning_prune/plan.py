@@ -8,22 +8,25 @@ Axes: O output features, I input features, U units of one block, P packed bytes.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from lightning_prune.files import replacing, sha256, write_json
 
 __all__ = ["Kept", "Plan"]
 
 FORMAT = 1
-JSON, TENSORS = "plan.json", "plan.safetensors"
+JSON, TENSORS, WEIGHTS = "plan.json", "plan.safetensors", "corrected.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +49,14 @@ class Plan:
     Attributes:
         provenance: where the plan comes from: model, method and its arguments, calibration,
             library versions. Only strings, numbers, lists and dicts.
+        corrected: names of the weights whose remaining values the method changed too. Saved with
+            its model, a plan has those weights beside it; without, it cannot be applied again.
+        weights_file: where they are; None: they were not saved.
     """
 
     provenance: dict[str, Any] = field(default_factory=dict)
+    corrected: list[str] = field(default_factory=list)
+    weights_file: Path | None = None
     _masks: dict[str, tuple[torch.Tensor, torch.Size]] = field(default_factory=dict, repr=False)
     _kept: dict[str, dict[int, Kept]] = field(default_factory=dict, repr=False)
     _scores: dict[tuple[str, str], torch.Tensor] = field(default_factory=dict, repr=False)
@@ -117,7 +125,77 @@ class Plan:
         units = sum(kept.removed for blocks in self._kept.values() for kept in blocks.values())
         return units > 0 or any(not self.mask(name).all() for name in self._masks)
 
+    # --- plans together ---
+
+    @property
+    def steps(self) -> list[dict[str, Any]]:
+        """The provenance of every plan that this one consists of, in the order of their use."""
+        return self.provenance.get("steps", [self.provenance])
+
+    def then(self, other: Plan) -> Plan:
+        """The decisions of this plan, and of `other`, which was made on what this one left.
+
+        Where both have a mask for a weight, both hold; units that `other` keeps are counted among
+        those that this plan kept.
+
+        Raises:
+            ValueError: `other` does not follow: it cuts a model that is masked already, or has a
+                mask of another shape or another number of units than this plan left.
+        """
+        if self._masks and other._kept:
+            raise ValueError(
+                "a plan that cuts units cannot follow one that masks weights: the masks would no "
+                "longer fit. Cut first, then mask."
+            )
+        both = Plan(
+            provenance={"steps": [*self.steps, *other.steps]},
+            corrected=list(dict.fromkeys([*self.corrected, *other.corrected])),
+            _masks=self._masks | other._masks,
+            _kept={kind: dict(blocks) for kind, blocks in self._kept.items()},
+            _scores=self._scores | other._scores,
+        )
+        for name in self._masks.keys() & other._masks.keys():
+            (ours_P, shape), (theirs_P, their_shape) = self._masks[name], other._masks[name]
+            if shape != their_shape:
+                raise ValueError(
+                    f"the two masks for {name!r} have shapes {tuple(shape)} and "
+                    f"{tuple(their_shape)}. Were the plans made for the same model?"
+                )
+            both._masks[name] = (ours_P & theirs_P, shape)
+        for kind, blocks in other._kept.items():
+            for block, kept in blocks.items():
+                both._kept.setdefault(kind, {})[block] = self._left(kind, block, kept)
+        return both
+
+    def _left(self, kind: str, block: int, later: Kept) -> Kept:
+        """What stays when a later plan keeps some of the units that this one left."""
+        first = self._kept.get(kind, {}).get(block)
+        if first is None:
+            return later
+        if first.index_U.numel() != later.total:
+            raise ValueError(
+                f"the first plan leaves {first.index_U.numel()} {kind} units in block {block}, and "
+                f"the second one is about {later.total}. Were they made one after the other?"
+            )
+        return Kept(first.index_U[later.index_U], first.total)
+
+    def fingerprint(self) -> str:
+        """A hash of what is decided; where a plan comes from, and its scores, do not count."""
+        digest = hashlib.sha256(" ".join(sorted(self.corrected)).encode())
+        for name, (bits_P, shape) in sorted(self._masks.items()):
+            digest.update(f"mask {name} {tuple(shape)} ".encode() + bits_P.numpy().tobytes())
+        for kind, blocks in sorted(self._kept.items()):
+            for block, kept in sorted(blocks.items()):
+                digest.update(f"{kind} {block} {kept.total} ".encode())
+                digest.update(kept.index_U.numpy().tobytes())
+        return digest.hexdigest()
+
     # --- scores ---
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether scores were kept."""
+        return bool(self._scores)
 
     def set_scores(self, kind: str, key: str | int, scores: torch.Tensor) -> None:
         """Keep the scores that a decision was made from, on the CPU."""
@@ -141,14 +219,40 @@ class Plan:
             )
         return self._scores[kind, str(key)]
 
+    # --- corrected weights ---
+
+    def corrected_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Each corrected weight by its name, read from the file one at a time.
+
+        Raises:
+            ValueError: the plan was saved without its model, so that they are nowhere.
+        """
+        if not self.corrected:
+            return
+        if self.weights_file is None:
+            raise ValueError(
+                "the method that made this plan also corrected the weights that stay, and the plan "
+                "was saved without them. Load the pruned model's folder, or save the plan with "
+                "plan.save(folder, model) next time."
+            )
+        with safe_open(self.weights_file, "pt") as file:
+            for name in self.corrected:
+                yield name, file.get_tensor(name)
+
     # --- on disk ---
 
-    def save(self, folder: str | Path) -> Path:
+    def save(self, folder: str | Path, model: nn.Module | None = None) -> Path:
         """Write `plan.safetensors`, and `plan.json` with its checksum, into `folder`.
 
-        A plan that is there already is replaced when both are written, or else left as it was.
+        A plan that is there already is replaced when all is written, or else left as it was.
+
+        Args:
+            folder: made if it is not there.
+            model: the pruned model; weights that the method corrected are saved from it, so that
+                the plan can be applied again.
         """
         folder = Path(folder)
+        saved = self._save_weights(folder, model) if model is not None and self.corrected else None
         tensors = {f"mask/{name}": bits_P for name, (bits_P, _) in self._masks.items()}
         for kind, blocks in self._kept.items():
             tensors |= {f"kept/{kind}/{i}": kept.index_U for i, kept in blocks.items()}
@@ -164,10 +268,21 @@ class Plan:
                     kind: {str(i): kept.total for i, kept in blocks.items()}
                     for kind, blocks in self._kept.items()
                 },
+                "corrected": self.corrected,
+                "weights_sha256": saved,
                 "sha256": sha256(temporary),
             }
             write_json(folder / JSON, head)
         return folder
+
+    def _save_weights(self, folder: Path, model: nn.Module) -> str:
+        state = model.state_dict()
+        tensors = {name: state[name].contiguous() for name in self.corrected}
+        with replacing(folder / WEIGHTS) as temporary:
+            save_file(tensors, temporary)
+            digest = sha256(temporary)
+        self.weights_file = folder / WEIGHTS
+        return digest
 
     @classmethod
     def load(cls, path: str | Path) -> Plan:
@@ -189,6 +304,9 @@ class Plan:
             known = head["format"] <= FORMAT
             intact = known and head["sha256"] == sha256(folder / TENSORS)
             plan = cls._made_of(head, load_file(folder / TENSORS)) if intact else cls()
+            if digest := head.get("weights_sha256"):
+                plan.weights_file = folder / WEIGHTS
+                intact = intact and digest == sha256(plan.weights_file)
         except (AttributeError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise ValueError(f"the plan in {folder} is damaged: {error!r}. Prune again.") from error
         if not known:
@@ -198,14 +316,14 @@ class Plan:
             )
         if not intact:
             raise ValueError(
-                f"{folder / TENSORS} does not match the checksum in {JSON}: it was truncated, or "
-                "belongs to another run. Prune again."
+                f"the tensors in {folder} do not match the checksums in {JSON}: they were "
+                "truncated, or belong to another run. Prune again."
             )
         return plan
 
     @classmethod
     def _made_of(cls, head: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Plan:
-        plan = cls(provenance=head["provenance"])
+        plan = cls(provenance=head["provenance"], corrected=head.get("corrected", []))
         for name, sizes in head["masks"].items():
             bits_P, shape = tensors[f"mask/{name}"], torch.Size(sizes)
             if bits_P.numel() != math.ceil(shape.numel() / 8):

@@ -8,8 +8,8 @@ Axes: O output features, I input features, U units, S features of one unit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -121,6 +121,17 @@ class Block:
             shared[site.table.reads] = (*shared.get(site.table.reads, ()), site)
         return shared
 
+    def sites_in(self, copy: nn.Module) -> Iterator[Site]:
+        """The same sites in a copy of the block's module."""
+        for site in self.sites:
+            linear = copy.get_submodule(site.table.path)
+            assert isinstance(linear, nn.Linear)
+            yield replace(site, module=linear)
+
+    def part(self, sites: Iterable[Site]) -> Block:
+        """The same block with some of its sites only, as far as a method is concerned."""
+        return replace(self, sites=tuple(sites))
+
     def _role_sizes(self) -> dict[str, int]:
         group = self.heads // self.kv_heads * self.head_dim if self.kv_heads else 0
         return {"query": group, "key": self.head_dim, "value": self.head_dim, "neuron": 1}
@@ -151,6 +162,14 @@ class Anatomy:
             ) from error
         self.blocks = [self._bind(i, block) for i, block in enumerate(modules.children())]
 
+    @cached_property
+    def head(self) -> Block:
+        """The output layer (lm_head), as one more block, with one site, behind the last."""
+        linear = self.model.get_output_embeddings()  # type: ignore[operator]
+        name = next(name for name, module in self.model.named_modules() if module is linear)
+        site = Site(name, SiteTable("", reads="head_input"), linear)
+        return Block(len(self.blocks), name, linear, self.family, (site,))
+
     @property
     def outside(self) -> list[nn.Module]:
         """The modules that are no blocks: embeddings, rotary tables, final norm, head."""
@@ -169,8 +188,10 @@ class Anatomy:
             linear = module.get_submodule(table.path)
             if not isinstance(linear, nn.Linear):
                 raise ValueError(
-                    f"{name}.{table.path} is a {type(linear).__name__}, not a Linear. Prune the "
-                    "plain model, before adapters or other wrappers are attached to it."
+                    f"{name}.{table.path} is a {type(linear).__module__}."
+                    f"{type(linear).__qualname__}, not a torch.nn.Linear. Prune the plain model: "
+                    "merge its adapter first (module.merge_adapter() of a CausalLM, "
+                    "merge_and_unload() of a peft model), or take other wrappers off."
                 )
             sites.append(Site(f"{name}.{table.path}", table, linear))
         return Block(index, name, module, self.family, tuple(sites))

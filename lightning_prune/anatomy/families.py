@@ -10,7 +10,7 @@ the inner width of the MLP; an empty role is the residual stream, which is never
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 __all__ = ["FAMILIES", "Family", "SiteTable"]
 
@@ -24,12 +24,14 @@ class SiteTable:
         reads: name of the tensor that it reads; sites with the same name share their input.
         rows: roles of its output features, in order; a fused projection has several.
         columns: role of its input features.
+        adds: its output is added to the residual stream as it is, with no norm in between.
     """
 
     path: str
     reads: str
     rows: tuple[str, ...] = ()
     columns: str = ""
+    adds: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,17 +68,23 @@ _LLAMA_SITES = (
     SiteTable("self_attn.q_proj", reads="attention_input", rows=("query",)),
     SiteTable("self_attn.k_proj", reads="attention_input", rows=("key",)),
     SiteTable("self_attn.v_proj", reads="attention_input", rows=("value",)),
-    SiteTable("self_attn.o_proj", reads="attention_output", columns="query"),
+    SiteTable("self_attn.o_proj", reads="attention_output", columns="query", adds=True),
     SiteTable("mlp.gate_proj", reads="mlp_input", rows=("neuron",)),
     SiteTable("mlp.up_proj", reads="mlp_input", rows=("neuron",)),
-    SiteTable("mlp.down_proj", reads="mlp_inner", columns="neuron"),
+    SiteTable("mlp.down_proj", reads="mlp_inner", columns="neuron", adds=True),
 )
 
 LLAMA = Family(
-    model_types=("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text"),
+    model_types=("llama", "mistral", "qwen2", "qwen3"),
     blocks="model.layers",
     sites=_LLAMA_SITES,
     attributes={"mlp.intermediate_size": "width"},
+)
+
+GEMMA = replace(  # norms stand between its outputs and the residual stream
+    LLAMA,
+    model_types=("gemma2", "gemma3_text"),
+    sites=tuple(replace(site, adds=False) for site in _LLAMA_SITES),
 )
 
 PHI3 = Family(
@@ -84,9 +92,9 @@ PHI3 = Family(
     blocks="model.layers",
     sites=(
         SiteTable("self_attn.qkv_proj", reads="attention_input", rows=("query", "key", "value")),
-        SiteTable("self_attn.o_proj", reads="attention_output", columns="query"),
+        SiteTable("self_attn.o_proj", reads="attention_output", columns="query", adds=True),
         SiteTable("mlp.gate_up_proj", reads="mlp_input", rows=("neuron", "neuron")),
-        SiteTable("mlp.down_proj", reads="mlp_inner", columns="neuron"),
+        SiteTable("mlp.down_proj", reads="mlp_inner", columns="neuron", adds=True),
     ),
     attributes={"self_attn.num_key_value_heads": "kv_heads"},
     attention_reads_config=True,
@@ -99,9 +107,9 @@ OPT = Family(
         SiteTable("self_attn.q_proj", reads="attention_input", rows=("query",)),
         SiteTable("self_attn.k_proj", reads="attention_input", rows=("key",)),
         SiteTable("self_attn.v_proj", reads="attention_input", rows=("value",)),
-        SiteTable("self_attn.out_proj", reads="attention_output", columns="query"),
+        SiteTable("self_attn.out_proj", reads="attention_output", columns="query", adds=True),
         SiteTable("fc1", reads="mlp_input", rows=("neuron",)),
-        SiteTable("fc2", reads="mlp_inner", columns="neuron"),
+        SiteTable("fc2", reads="mlp_inner", columns="neuron", adds=True),
     ),
     kv_heads_key=None,
     width_key="ffn_dim",
@@ -109,4 +117,4 @@ OPT = Family(
     attributes={"self_attn.num_heads": "heads"},
 )
 
-FAMILIES: tuple[Family, ...] = (LLAMA, PHI3, OPT)
+FAMILIES: tuple[Family, ...] = (LLAMA, GEMMA, PHI3, OPT)

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 import torch
 
 from lightning_prune.anatomy import Block
-from lightning_prune.callbacks.families import UnitPruning
+from lightning_prune.callbacks.unit_pruning import UnitPruning
 from lightning_prune.evidence import GradientEvidence
 
 __all__ = ["GQATaylor", "taylor_score"]

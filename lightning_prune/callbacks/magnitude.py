@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from lightning_prune.anatomy import Site
-from lightning_prune.callbacks.families import WeightPruning
+from lightning_prune.callbacks.weight_pruning import WeightPruning
 
 __all__ = ["Magnitude", "magnitude_score"]
 
@@ -39,7 +39,7 @@ class Magnitude(WeightPruning):
         settings: the arguments of `PruningCallback`.
     """
 
-    scope = "matrix"
+    own_scope = "matrix"
 
     def score_site(self, site: Site, evidence: Any) -> torch.Tensor:
         """The weight's magnitude."""

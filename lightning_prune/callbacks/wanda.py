@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 
 from lightning_prune.anatomy import Site
-from lightning_prune.callbacks.families import WeightPruning
+from lightning_prune.callbacks.weight_pruning import WeightPruning
 from lightning_prune.evidence import InputNorm
 
 __all__ = ["Wanda", "wanda_score"]
@@ -46,7 +46,6 @@ class Wanda(WeightPruning):
     """
 
     evidence = InputNorm
-    scope = "row"
 
     def score_site(self, site: Site, evidence: torch.Tensor) -> torch.Tensor:
         """Weights times input norms."""

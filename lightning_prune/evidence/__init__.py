@@ -1,7 +1,17 @@
 """Streaming accumulators over calibration data; they see tensors only."""
 
 from lightning_prune.evidence.base import InputEvidence
-from lightning_prune.evidence.gradient import GradientEvidence
+from lightning_prune.evidence.cross_gram import CrossGram, PairedGram
+from lightning_prune.evidence.gradient import GradientEvidence, SquaredGradientEvidence
+from lightning_prune.evidence.gram import Gram
 from lightning_prune.evidence.input_norm import InputNorm
 
-__all__ = ["GradientEvidence", "InputEvidence", "InputNorm"]
+__all__ = [
+    "CrossGram",
+    "GradientEvidence",
+    "Gram",
+    "InputEvidence",
+    "InputNorm",
+    "PairedGram",
+    "SquaredGradientEvidence",
+]

@@ -5,11 +5,13 @@ Axes: O output features, I input features.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 
 from lightning_prune import distributed
 
-__all__ = ["GradientEvidence"]
+__all__ = ["GradientEvidence", "SquaredGradientEvidence"]
 
 
 class GradientEvidence:
@@ -21,13 +23,17 @@ class GradientEvidence:
 
     Args:
         weight_OI: the weight, as it was when the gradients were taken.
+
+    Attributes:
         squares: also keep the squares of every sequence's own gradient.
     """
 
-    def __init__(self, weight_OI: torch.Tensor, squares: bool = False) -> None:
+    squares: ClassVar[bool] = False
+
+    def __init__(self, weight_OI: torch.Tensor) -> None:
         self.weight_OI = weight_OI.detach()
         self._sum_OI = torch.zeros_like(self.weight_OI, dtype=torch.float64)
-        self._squares_OI = torch.zeros_like(self._sum_OI) if squares else None
+        self._squares_OI = torch.zeros_like(self._sum_OI) if self.squares else None
         self._sequences = torch.zeros((), dtype=torch.float64)
 
     def update(self, gradient_OI: torch.Tensor) -> None:
@@ -62,3 +68,9 @@ class GradientEvidence:
         """Mean of g² over sequences, the diagonal of the empirical Fisher matrix (fp32)."""
         assert self._squares_OI is not None, "made without squares"
         return (self._squares_OI / self._sequences).float()
+
+
+class SquaredGradientEvidence(GradientEvidence):
+    """The same with the squares, for second-order terms: twice the memory of one block."""
+
+    squares = True

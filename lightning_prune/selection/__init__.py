@@ -2,14 +2,26 @@
 
 from lightning_prune.selection.count import removed_count
 from lightning_prune.selection.pattern import Pattern
+from lightning_prune.selection.scope import BLOCK, Scope, Ties, keep_in_scope, scope_size
 from lightning_prune.selection.units import keep_units
-from lightning_prune.selection.weights import keep_n_of_m, keep_per_matrix, keep_per_row
+from lightning_prune.selection.weights import (
+    keep_above_threshold,
+    keep_n_of_m,
+    keep_per_matrix,
+    keep_per_row,
+)
 
 __all__ = [
+    "BLOCK",
     "Pattern",
+    "Scope",
+    "Ties",
+    "keep_above_threshold",
+    "keep_in_scope",
     "keep_n_of_m",
     "keep_per_matrix",
     "keep_per_row",
     "keep_units",
     "removed_count",
+    "scope_size",
 ]

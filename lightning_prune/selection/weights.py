@@ -9,12 +9,13 @@ R of them removed.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from lightning_prune.selection.count import removed_count
 from lightning_prune.selection.pattern import Pattern
 
-__all__ = ["keep_n_of_m", "keep_per_matrix", "keep_per_row"]
+__all__ = ["keep_above_threshold", "keep_n_of_m", "keep_per_matrix", "keep_per_row"]
 
 
 def keep_per_row(score_OI: torch.Tensor, sparsity: float) -> torch.Tensor:
@@ -26,6 +27,16 @@ def keep_per_matrix(score_OI: torch.Tensor, sparsity: float) -> torch.Tensor:
     """Remove the lowest scores of the whole matrix."""
     removed = removed_count(score_OI.numel(), sparsity)
     return _keep_highest(score_OI.reshape(1, -1), removed).view(score_OI.shape)
+
+
+def keep_above_threshold(score_OI: torch.Tensor, sparsity: float) -> torch.Tensor:
+    """The rule of the reference codes, to compare with: one score becomes the threshold.
+
+    What equals the threshold goes, so one weight more than asked is removed from a matrix, and
+    all that tie with it.
+    """
+    removed = min(int(score_OI.numel() * sparsity) + 1, score_OI.numel())
+    return score_OI > _highest_removed(score_OI.reshape(1, -1), removed)
 
 
 def keep_n_of_m(score_OI: torch.Tensor, pattern: Pattern) -> torch.Tensor:
@@ -56,8 +67,7 @@ def _keep_highest(score_SM: torch.Tensor, removed: int) -> torch.Tensor:
     """True for all but the `removed` lowest of each row; of equal scores the first ones go."""
     if removed == 0:
         return torch.ones_like(score_SM, dtype=torch.bool)
-    lowest_SR = score_SM.topk(removed, dim=1, largest=False, sorted=False).values
-    threshold_S1 = lowest_SR.amax(dim=1, keepdim=True)
+    threshold_S1 = _highest_removed(score_SM, removed)
     keep_SM = score_SM > threshold_S1
     surplus_S1 = score_SM.shape[1] - removed - keep_SM.sum(dim=1, keepdim=True)
     if surplus_S1.any():  # ties at the threshold: the last ones of them stay
@@ -65,3 +75,16 @@ def _keep_highest(score_SM: torch.Tensor, removed: int) -> torch.Tensor:
         first_S1 = tied_SM.sum(dim=1, keepdim=True) - surplus_S1
         keep_SM |= tied_SM & (tied_SM.cumsum(dim=1) > first_S1)
     return keep_SM
+
+
+def _highest_removed(score_SM: torch.Tensor, removed: int) -> torch.Tensor:
+    """The `removed`-th lowest of each row, shape (S, 1), without a sort.
+
+    On the CPU numpy's partition takes a seventh of the time of topk for rows, and a tenth for
+    whole matrices.
+    """
+    if score_SM.is_cpu and score_SM.dtype in (torch.float32, torch.float64):
+        ordered_SM = np.partition(score_SM.detach().numpy(), removed - 1, axis=1)
+        return torch.from_numpy(ordered_SM[:, removed - 1 : removed].copy())
+    lowest_SR = score_SM.topk(removed, dim=1, largest=False, sorted=False).values
+    return lowest_SR.amax(dim=1, keepdim=True)

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.plan import Plan
-from lightning_prune.surgery.mask import apply_masks, check_masks, mask_block, mask_units
+from lightning_prune.surgery.mask import (
+    apply_masks,
+    check_masks,
+    mask_block,
+    mask_units,
+    write_corrected,
+)
 from lightning_prune.surgery.shrink import check_cuts, shrink
 
 __all__ = ["apply", "apply_masks", "mask_block", "mask_units", "shrink"]
 
 
 def apply(anatomy: Anatomy, plan: Plan) -> None:
-    """Do all that a plan says, in place: zero the weights that go, then cut the units that go.
+    """Do all that a plan says, in place: correct what stays, zero what goes, cut units that go.
 
     Raises:
         ValueError: the plan does not fit the model; nothing was changed then.
     """
     check_masks(anatomy.model, plan)
     check_cuts(anatomy, plan)
+    write_corrected(anatomy.model, plan)
     apply_masks(anatomy.model, plan)
     shrink(anatomy, plan)

@@ -14,7 +14,7 @@ from lightning_prune.anatomy import Anatomy, Block
 from lightning_prune.plan import Plan
 from lightning_prune.surgery.features import check_units, kept_features
 
-__all__ = ["apply_masks", "check_masks", "mask_block", "mask_units"]
+__all__ = ["apply_masks", "check_masks", "mask_block", "mask_units", "write_corrected"]
 
 
 @torch.no_grad()
@@ -34,6 +34,18 @@ def apply_masks(model: nn.Module | Anatomy, plan: Plan) -> None:
     for name in plan.mask_names:
         weight_OI = weights[name]
         weight_OI.masked_fill_(~plan.mask(name).to(weight_OI.device), 0)
+
+
+@torch.no_grad()
+def write_corrected(model: nn.Module, plan: Plan) -> None:
+    """Give weights the values that the method corrected them to, in place.
+
+    Raises:
+        ValueError: the plan was saved without them; nothing was changed then.
+    """
+    weights = dict(model.named_parameters())
+    for name, weight_OI in plan.corrected_weights():
+        weights[name].copy_(weight_OI)
 
 
 def check_masks(model: nn.Module, plan: Plan) -> None:
@@ -74,16 +86,22 @@ def mask_units(anatomy: Anatomy, plan: Plan) -> None:
 
 @torch.no_grad()
 def mask_block(
-    block: Block, masks: Mapping[str, torch.Tensor], kept: Mapping[str, torch.Tensor]
+    block: Block,
+    masks: Mapping[str, torch.Tensor],
+    kept: Mapping[str, torch.Tensor],
+    weights: Mapping[str, torch.Tensor],
 ) -> None:
-    """Zero what one block does not keep, while a sweep is on its way.
+    """Correct what stays in one block and zero what does not, while a sweep is on its way.
 
     Args:
         block: the block, on whatever device.
         masks: by weight name, True = kept (O, I).
         kept: by kind of unit, the indices that stay.
+        weights: by weight name, the corrected weight (O, I).
     """
     for site in block.sites:
+        if site.weight_name in weights:
+            site.module.weight.copy_(weights[site.weight_name])
         if site.weight_name in masks:
             gone_OI = ~masks[site.weight_name].to(site.module.weight.device)
             site.module.weight.masked_fill_(gone_OI, 0)

@@ -1,12 +1,13 @@
 """Running a model block by block. The only room that registers hooks or moves blocks."""
 
 from lightning_prune.sweep.backward import gradient_sweep
-from lightning_prune.sweep.forward import forward_sweep
+from lightning_prune.sweep.forward import Order, forward_sweep
 from lightning_prune.sweep.placement import evaluating, home_device, on_device
 from lightning_prune.sweep.states import HiddenStates
 
 __all__ = [
     "HiddenStates",
+    "Order",
     "evaluating",
     "forward_sweep",
     "gradient_sweep",

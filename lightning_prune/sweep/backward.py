@@ -10,7 +10,7 @@ Axes: B sequences, T tokens, D hidden size, O output features, I input features.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import torch
@@ -26,7 +26,7 @@ __all__ = ["gradient_sweep"]
 
 
 def gradient_sweep(
-    states: HiddenStates, blocks: Collection[int], squares: bool = False
+    states: HiddenStates, evidence: type[GradientEvidence], blocks: Sequence[Block]
 ) -> Iterator[tuple[Block, dict[str, GradientEvidence]]]:
     """Yield each wanted block, from the last to the first, with the evidence of its weights.
 
@@ -35,8 +35,8 @@ def gradient_sweep(
 
     Args:
         states: the calibration set in front of block 0.
-        blocks: indices of the blocks to yield.
-        squares: collect per-sequence squared gradients too.
+        evidence: makes the accumulator of a weight, `GradientEvidence` or a class of it.
+        blocks: the blocks to yield, with the sites that matter.
 
     Yields:
         The block and its evidence by weight name, which is gone when the next block is asked for.
@@ -45,27 +45,28 @@ def gradient_sweep(
         ValueError: no token is left to predict.
     """
     total = _predicted(states)
-    inputs = _inputs_of_blocks(states, min(blocks))
+    wanted = {block.index: block for block in blocks}
+    first = min(wanted)
+    inputs = _inputs_of_blocks(states, first)
     upstream_BTD = _head_gradients(states)
-    weight_B = _own_loss_weights(states) if squares else None
-    for block in reversed(states.anatomy.blocks[min(blocks) :]):
-        wanted = block.index in blocks
-        with on_device([block.module], states.device):
-            evidence = {
-                site.weight_name: GradientEvidence(site.module.weight, squares)
-                for site in block.sites
-                if wanted
+    weight_B = _own_loss_weights(states) if evidence.squares else None
+    for own in reversed(states.anatomy.blocks[first:]):
+        block = wanted.get(own.index)
+        with on_device([own.module], states.device):
+            collected = {
+                site.weight_name: evidence(site.module.weight)
+                for site in (block.sites if block is not None else ())
             }
-            for i, hidden in enumerate(inputs[block.index]):
+            for i, hidden in enumerate(inputs[own.index]):
                 own_B = weight_B[i] if weight_B is not None else None
-                with _listening(block, evidence, own_B):
-                    upstream_BTD[i] = _backward(states, block, i, hidden, upstream_BTD[i])
-            inputs[block.index].clear()
-            if wanted:
-                for one in evidence.values():
+                with _listening(own, collected, own_B):
+                    upstream_BTD[i] = _backward(states, own, i, hidden, upstream_BTD[i])
+            inputs[own.index].clear()
+            if block is not None:
+                for one in collected.values():
                     one.reduce(total)
-                yield block, evidence
-                evidence.clear()  # or the caller's name for it keeps it through the next block
+                yield block, collected
+                collected.clear()  # or the caller's name for it keeps it through the next block
 
 
 def _predicted(states: HiddenStates) -> int:

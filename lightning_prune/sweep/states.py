@@ -77,17 +77,27 @@ class HiddenStates:
         keep_BT = _counts(self.batches[index])
         return None if bool(keep_BT.all()) else keep_BT.to(self.device)
 
+    def modules(self, block: Block) -> list[nn.Module]:
+        """What has to be on the device while a block runs."""
+        return self.anatomy.outside if self._is_head(block) else [block.module]
+
+    def _is_head(self, block: Block) -> bool:
+        return block.index == len(self.anatomy.blocks)
+
     def run(self, block: Block, index: int, hidden: torch.Tensor) -> torch.Tensor:
-        """A block's output for one batch."""
+        """A block's output for one batch; the head's are the logits."""
+        if self._is_head(block):
+            return self.logits(index, hidden)
         args, kwargs = self._calls[index][block.index]
         output = block.module(hidden, *args, **kwargs)
         return output[0] if isinstance(output, tuple) else output
 
     @torch.no_grad()
-    def advance(self, block: Block) -> None:
-        """Replace every batch's hidden states by the block's output."""
-        for i, hidden in enumerate(self.hidden):
-            self.hidden[i] = self.run(block, i, hidden.to(self.device)).to(self.store)
+    def advance(self, block: Block, states: list[torch.Tensor] | None = None) -> None:
+        """Replace every batch's hidden states, or those given, by the block's output."""
+        states = self.hidden if states is None else states
+        for i, hidden in enumerate(states):
+            states[i] = self.run(block, i, hidden.to(self.device)).to(self.store)
 
     def logits(self, index: int, hidden: torch.Tensor) -> torch.Tensor:
         """What the model makes of the last block's output: final norm and head. (B, T, V)."""
@@ -112,6 +122,10 @@ class HiddenStates:
     def predicted(self) -> int:
         """Number of next tokens that the batches ask for."""
         return sum(int((labels_of(batch)[:, 1:] != -100).sum()) for batch in self.batches)
+
+    def rewind(self, hidden: list[torch.Tensor]) -> None:
+        """Stand where the hidden states were these."""
+        self.hidden = list(hidden)
 
     def outside_on_device(self) -> Any:
         """Context in which embeddings, final norm and head are on the device."""

@@ -20,7 +20,7 @@ ROOT_ROOM = "lightning_prune"
 
 # Lowest first. A room may import its own layer, without going in circles, and those above it here.
 LAYERS = (
-    {"files", "distributed"},
+    {"files", "distributed", "version"},
     {"plan", "anatomy", "evidence", "allocation", "selection", "repair"},
     {"method"},
     {"sweep", "surgery", "attribution", "evaluation", "export", "analysis", "report", "kernels"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lightning_prune.evidence import GradientEvidence
+from lightning_prune.evidence import GradientEvidence, SquaredGradientEvidence
 
 
 def test_the_gradient_is_completed_before_it_is_multiplied() -> None:
@@ -29,7 +29,7 @@ def test_the_gradient_is_that_of_the_mean_over_tokens() -> None:
 
 def test_squares_are_averaged_over_sequences() -> None:
     """Mean of g², where opposite gradients do not cancel."""
-    one = GradientEvidence(torch.tensor([[2.0, -3.0]]), squares=True)
+    one = SquaredGradientEvidence(torch.tensor([[2.0, -3.0]]))
     one.update_square(torch.tensor([[1.0, 1.0]]))
     one.update_square(torch.tensor([[-1.0, 2.0]]))
     assert one.square_OI.tolist() == [[1.0, 2.5]]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 import torch
 
-from lightning_prune.evidence import InputEvidence, InputNorm
+from lightning_prune.evidence import Gram, InputEvidence, InputNorm
 
 CPU = torch.device("cpu")
 KINDS = sorted(InputEvidence.__subclasses__(), key=lambda kind: kind.__name__)
@@ -79,13 +79,13 @@ def test_padding_does_not_count(kind: type[InputEvidence], rubbish: float) -> No
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_sum_does_not_depend_on_batches_or_their_order(kind: type[InputEvidence]) -> None:
-    """Bit for bit: one by one, in pairs, backwards, all at once."""
+    """One by one, in pairs, backwards, all at once: bit for bit, but for one batch's fp32."""
     input_BTI, keep_BT = inputs(), some_padding()
     whole = fed(kind, [(input_BTI, keep_BT)]).result()
     for size in (1, 2, 4):
         parts = list(zip(input_BTI.split(size), keep_BT.split(size), strict=True))
         for order in (parts, parts[::-1]):
-            torch.testing.assert_close(fed(kind, order).result(), whole, rtol=0, atol=0)
+            assert_same(kind, fed(kind, order).result(), whole)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -97,7 +97,24 @@ def test_two_halves_add_up_to_the_whole(kind: type[InputEvidence]) -> None:
     second = fed(kind, [(input_BTI[2:], keep_BT[2:])])
     for mine, other in zip(first.sums, second.sums, strict=True):
         mine += other
-    torch.testing.assert_close(first.result(), whole.result(), rtol=0, atol=0)
+    assert_same(kind, first.result(), whole.result())
+
+
+def assert_same(kind: type[InputEvidence], found: torch.Tensor, expected: torch.Tensor) -> None:
+    """A Gram matrix is multiplied in fp32 within a batch; all else is the same bit for bit."""
+    limit = 1e-5 if kind is Gram else 0.0
+    torch.testing.assert_close(found, expected, rtol=limit, atol=limit)
+
+
+@pytest.mark.parametrize("width", [1, 13, 130, 300])
+def test_the_gram_matrix_is_the_mean_of_outer_products(width: int) -> None:
+    """Over the tokens that count, whole and symmetric, at widths of one panel and of several."""
+    input_BTI, keep_BT = inputs(width=width), some_padding()
+    one = fed(Gram, [(input_BTI[:2], keep_BT[:2]), (input_BTI[2:], keep_BT[2:])])
+    kept_NI = input_BTI[keep_BT].double()
+    expected_II = sum(torch.outer(x_I, x_I) for x_I in kept_NI) / len(kept_NI)
+    torch.testing.assert_close(one.result().double(), expected_II, rtol=1e-5, atol=1e-6)
+    assert torch.equal(one.result(), one.result().mT)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -63,7 +63,9 @@ class Slope(Allocation):
     def __init__(self, *values: float) -> None:
         self.values = values
 
-    def shares(self, budget: float, sizes: Sequence[int]) -> list[float]:
+    def shares(
+        self, budget: float, sizes: Sequence[int], importance: Sequence[float]
+    ) -> list[float]:
         assert len(sizes) == len(self.values)
         return list(self.values)
 

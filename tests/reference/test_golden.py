@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.callbacks import GQATaylor, Magnitude, Wanda
 from lightning_prune.evaluation import perplexity
-from lightning_prune.evidence import InputNorm
+from lightning_prune.evidence import InputNorm, SquaredGradientEvidence
 from lightning_prune.pipeline import prune
 from lightning_prune.plan import Plan
 from lightning_prune.selection import Pattern, keep_n_of_m
@@ -132,7 +132,7 @@ def test_input_norms_are_wandas_statistic(size: int) -> None:
     """Its s_j is the mean over N sequences of the sum of squares: ||X_j||² = N · s_j."""
     states = HiddenStates(Anatomy(stories()), windows("calibration", size), CPU)
     statistic = golden("wanda_stats_dense")
-    for block, evidence in forward_sweep(states, InputNorm, range(5), "dense"):
+    for block, evidence in forward_sweep(states, InputNorm, states.anatomy.blocks, "none"):
         for site in block.sites:
             norm_I = evidence[site.table.reads]
             torch.testing.assert_close(
@@ -144,7 +144,7 @@ def test_input_norms_are_wandas_statistic(size: int) -> None:
 def test_gradients_are_those_of_one_backward_pass(size: int) -> None:
     """The gradient of the mean loss over all windows, in two reference codes."""
     states = HiddenStates(Anatomy(stories()), windows("calibration", size), CPU)
-    for block, evidence in gradient_sweep(states, [0], squares=True):
+    for block, evidence in gradient_sweep(states, SquaredGradientEvidence, states.anatomy.blocks[:1]):
         assert block.index == 0
         for name, one in evidence.items():
             for file in ("gqa_taylor_grads_layer0", "llmpruner_grads_layer0"):

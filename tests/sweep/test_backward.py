@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from lightning_prune.anatomy import Anatomy
-from lightning_prune.evidence import GradientEvidence
+from lightning_prune.evidence import GradientEvidence, SquaredGradientEvidence
 from lightning_prune.sweep import HiddenStates, gradient_sweep
 from tests.sweep.helpers import CPU, counting_blocks, padded, shared_model, split, tokens_of, traces
 from tests.tiny import MODEL_TYPES, tiny_model
@@ -40,7 +40,8 @@ def swept(
 ) -> dict[str, GradientEvidence]:
     states = HiddenStates(Anatomy(model), batches, CPU, offload)
     found: dict[str, GradientEvidence] = {}
-    for _, evidence in gradient_sweep(states, range(len(states.anatomy.blocks)), squares):
+    kind = SquaredGradientEvidence if squares else GradientEvidence
+    for _, evidence in gradient_sweep(states, kind, states.anatomy.blocks):
         found |= evidence
     return found
 
@@ -180,7 +181,7 @@ def test_it_goes_back_only_as_far_as_needed(blocks: list[int], ran: list[int]) -
     expected = autograd(model, batch)
     with counting_blocks(model) as seen:
         states = HiddenStates(Anatomy(model), [batch], CPU)
-        found = {b.index: dict(evidence) for b, evidence in gradient_sweep(states, blocks)}
+        found = {b.index: dict(evidence) for b, evidence in gradient_sweep(states, GradientEvidence, [states.anatomy.blocks[i] for i in blocks])}
     assert list(found) == blocks[::-1]
     assert seen == ran
     for index, evidence in found.items():
@@ -196,7 +197,7 @@ def test_nothing_to_predict_is_refused() -> None:
     ):
         states = HiddenStates(Anatomy(tiny_model("llama")), [batch], CPU)
         with pytest.raises(ValueError, match=r"ask for no token.*at least two tokens in a row"):
-            next(gradient_sweep(states, [0]))
+            next(gradient_sweep(states, GradientEvidence, states.anatomy.blocks[:1]))
 
 
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
@@ -208,13 +209,13 @@ def test_nothing_is_left_behind(model_type: str) -> None:
     assert traces(model) == before
 
     states = HiddenStates(Anatomy(model), [padded("left")], CPU)
-    sweep = gradient_sweep(states, range(3))
+    sweep = gradient_sweep(states, GradientEvidence, states.anatomy.blocks)
     next(sweep)
     sweep.close()
     assert traces(model) == before
 
     states = HiddenStates(Anatomy(model), [padded("left")], CPU)
-    sweep = gradient_sweep(states, range(3))
+    sweep = gradient_sweep(states, GradientEvidence, states.anatomy.blocks)
     next(sweep)
     states._calls.clear()  # what the next block needs is gone
     with pytest.raises(IndexError):
@@ -225,7 +226,7 @@ def test_nothing_is_left_behind(model_type: str) -> None:
 def test_one_blocks_evidence_at_a_time() -> None:
     """What was yielded is let go before the next block's begins, whoever still names it."""
     states = HiddenStates(Anatomy(shared_model("llama")), [padded("none")], CPU)
-    sweep = gradient_sweep(states, range(3))
+    sweep = gradient_sweep(states, GradientEvidence, states.anatomy.blocks)
     _, first = next(sweep)
     assert len(first) == 7
     next(sweep)

@@ -10,7 +10,7 @@ from torch import nn
 
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.evidence import InputNorm
-from lightning_prune.sweep import HiddenStates, forward_sweep
+from lightning_prune.sweep import HiddenStates, Order, forward_sweep
 from tests.sweep.helpers import CPU, counting_blocks, padded, shared_model, split, tokens_of, traces
 from tests.tiny import MODEL_TYPES, tiny_model
 
@@ -38,14 +38,14 @@ def site_norms(model: nn.Module, batch: dict[str, torch.Tensor]) -> dict[str, to
 def swept_norms(
     model: nn.Module,
     batches: list[dict[str, torch.Tensor]],
-    propagation: str = "dense",
+    order: Order = "none",
     offload: bool = False,
     cut: bool = False,
 ) -> dict[str, torch.Tensor]:
     """The same by the sweep; with `cut`, each block loses half of its last site's rows."""
     found = {}
     states = HiddenStates(Anatomy(model), batches, CPU, offload)
-    for block, evidence in forward_sweep(states, InputNorm, range(3), propagation):
+    for block, evidence in forward_sweep(states, InputNorm, states.anatomy.blocks, order):
         found |= {site.name: evidence[site.table.reads] for site in block.sites}
         if cut:
             halve(block.sites[-1].module)
@@ -58,13 +58,14 @@ def halve(linear: nn.Linear) -> None:
 
 
 @pytest.mark.parametrize(
-    ("side", "propagation"), [("none", "dense"), ("left", "pruned"), ("right", "pruned")]
+    ("side", "order"),
+    [("none", "none"), ("left", "block"), ("right", "block"), ("left", "linear"), ("none", "linear")],
 )
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
-def test_every_site_is_heard(model_type: str, side: str, propagation: str) -> None:
+def test_every_site_is_heard(model_type: str, side: str, order: Order) -> None:
     """Each site's evidence is that of its own input in the model's own forward."""
     model, batch = shared_model(model_type), padded(side)
-    found = swept_norms(model, split(batch, 2), propagation)
+    found = swept_norms(model, split(batch, 2), order)
     torch.testing.assert_close(found, site_norms(model, batch), rtol=1e-4, atol=1e-5)
 
 
@@ -72,7 +73,7 @@ def test_every_site_is_heard(model_type: str, side: str, propagation: str) -> No
 def test_pruned_propagation_shows_the_changes_to_later_blocks(model_type: str) -> None:
     """Evidence of block i is that of the model whose blocks before i were changed."""
     model, batch = tiny_model(model_type), padded("left")
-    found = swept_norms(model, split(batch, 2), "pruned", cut=True)
+    found = swept_norms(model, split(batch, 2), "block", cut=True)
     changed = tiny_model(model_type)
     for block in Anatomy(changed).blocks:
         own = {name: v for name, v in found.items() if name.startswith(block.name + ".")}
@@ -86,40 +87,43 @@ def test_pruned_propagation_shows_the_changes_to_later_blocks(model_type: str) -
 def test_dense_propagation_hides_the_changes(model_type: str) -> None:
     """Evidence is that of the dense model, whatever the caller does to the blocks."""
     dense, batch = shared_model(model_type), padded("left")
-    found = swept_norms(tiny_model(model_type), split(batch, 2), "dense", cut=True)
+    found = swept_norms(tiny_model(model_type), split(batch, 2), "none", cut=True)
     torch.testing.assert_close(found, site_norms(dense, batch), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("propagation", ["dense", "pruned"])
-def test_offloading_changes_nothing(propagation: str) -> None:
+@pytest.mark.parametrize("order", ["block", "linear", "none"])
+def test_offloading_changes_nothing(order: Order) -> None:
     """Where hidden states wait does not show in what is collected."""
     batches = split(padded("left"), 2)
     torch.testing.assert_close(
-        swept_norms(tiny_model("llama"), batches, propagation, offload=True),
-        swept_norms(tiny_model("llama"), batches, propagation),
+        swept_norms(tiny_model("llama"), batches, order, offload=True),
+        swept_norms(tiny_model("llama"), batches, order),
         rtol=0,
         atol=0,
     )
 
 
 @pytest.mark.parametrize(
-    ("blocks", "propagation", "ran"),
+    ("blocks", "order", "ran"),
     [
-        ([0, 1, 2], "pruned", [0, 0, 1, 1, 2]),
-        ([0, 1, 2], "dense", [0, 1, 2]),
-        ([1], "pruned", [0, 1]),
-        ([0, 1], "pruned", [0, 0, 1]),
-        ([2], "dense", [0, 1, 2]),
-        ([0], "pruned", [0]),
+        ([0, 1, 2], "block", [0, 0, 1, 1, 2]),
+        ([0, 1, 2], "none", [0, 1, 2]),
+        ([0, 1, 2], "linear", [0, 1, 2]),
+        ([1], "block", [0, 1]),
+        ([0, 1], "block", [0, 0, 1]),
+        ([2], "none", [0, 1, 2]),
+        ([2], "linear", [0, 1, 2]),
+        ([0], "block", [0]),
     ],
 )
-def test_only_what_is_needed_runs(blocks: list[int], propagation: str, ran: list[int]) -> None:
-    """Of L blocks 2L - 1 passes with pruned propagation, L with dense, none after the last."""
+def test_only_what_is_needed_runs(blocks: list[int], order: Order, ran: list[int]) -> None:
+    """Of L blocks 2L - 1 passes in order block, L in the others, none after the last."""
     model = tiny_model("llama")
     with counting_blocks(model) as seen:
         states = HiddenStates(Anatomy(model), [padded("none")], CPU)
-        found = [b.index for b, _ in forward_sweep(states, InputNorm, blocks, propagation)]
-    assert found == blocks
+        wanted = [states.anatomy.blocks[i] for i in blocks]
+        found = [block.index for block, _ in forward_sweep(states, InputNorm, wanted, order)]
+    assert sorted(set(found)) == blocks
     assert seen == ran
 
 
@@ -127,26 +131,28 @@ def test_the_passes_grow_with_the_batches() -> None:
     """Every batch goes through each pass once."""
     model = tiny_model("llama")
     with counting_blocks(model) as seen:
-        swept_norms(model, split(padded("none"), 1), "pruned")
+        swept_norms(model, split(padded("none"), 1), "block")
     assert len(seen) == 3 * 5
 
 
 def test_batches_may_be_read_only_once() -> None:
     """An iterator of batches is enough."""
     states = HiddenStates(Anatomy(tiny_model("llama")), iter(split(padded("left"), 2)), CPU)
-    assert [block.index for block, _ in forward_sweep(states, InputNorm, [0, 2])] == [0, 2]
+    blocks = [states.anatomy.blocks[i] for i in (0, 2)]
+    assert [block.index for block, _ in forward_sweep(states, InputNorm, blocks)] == [0, 2]
 
 
+@pytest.mark.parametrize("order", ["block", "linear", "none"])
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
-def test_nothing_is_left_behind(model_type: str) -> None:
+def test_nothing_is_left_behind(model_type: str, order: Order) -> None:
     """Not after the sweep, not when it is left early, not after an error in the middle."""
     model = shared_model(model_type)
     before = traces(model)
-    swept_norms(model, [padded("left")])
+    swept_norms(model, split(padded("left"), 2), order)
     assert traces(model) == before
 
-    states = HiddenStates(Anatomy(model), [padded("left")], CPU)
-    sweep = forward_sweep(states, InputNorm, range(3))
+    states = HiddenStates(Anatomy(model), split(padded("left"), 2), CPU)
+    sweep = forward_sweep(states, InputNorm, states.anatomy.blocks, order)
     next(sweep)
     sweep.close()
     assert traces(model) == before
@@ -155,7 +161,20 @@ def test_nothing_is_left_behind(model_type: str) -> None:
         def update(self, *_: Any) -> None:
             raise RuntimeError("out of memory")
 
-    states = HiddenStates(Anatomy(model), [padded("left")], CPU)
+    states = HiddenStates(Anatomy(model), split(padded("left"), 2), CPU)
     with pytest.raises(RuntimeError, match="out of memory"):
-        next(forward_sweep(states, Failing, range(3)))
+        next(forward_sweep(states, Failing, states.anatomy.blocks, order))
     assert traces(model) == before
+
+
+@pytest.mark.parametrize("order", ["block", "none"])
+def test_the_head_can_be_heard(order: Order) -> None:
+    """It is one more block behind the last; its logits are never computed."""
+    model, batch = tiny_model("llama"), padded("left")
+    states = HiddenStates(Anatomy(model), split(batch, 2), CPU)
+    ((block, evidence),) = forward_sweep(states, InputNorm, [states.anatomy.head], order)
+    kept = tokens_of(batch)
+    hidden_BTD = model.model(**batch, use_cache=False).last_hidden_state
+    expected = hidden_BTD[kept].double().norm(dim=0).float()
+    assert block.sites[0].weight_name == "lm_head.weight"
+    torch.testing.assert_close(evidence["head_input"], expected, rtol=1e-4, atol=1e-5)

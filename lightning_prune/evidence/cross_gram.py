@@ -1,0 +1,75 @@
+"""Gram matrices of a site's input together with what the dense model has in its place.
+
+Axes: B sequences, T tokens, N tokens of a batch that count, I input features, D hidden size.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from lightning_prune.evidence.gram import Gram, kept_tokens, product
+
+__all__ = ["CrossGram", "PairedGram"]
+
+
+class PairedGram(NamedTuple):
+    """Means over tokens, fp32. x is the input in the pruned model, d that in the dense one.
+
+    Attributes:
+        gram_II: mean of x xᵀ.
+        cross_II: mean of d xᵀ.
+        error_DI: mean of e xᵀ, where e is the dense residual stream less the pruned one, in front
+            of what the site adds to it; None if the site adds nothing.
+    """
+
+    gram_II: torch.Tensor
+    cross_II: torch.Tensor
+    error_DI: torch.Tensor | None
+
+
+class CrossGram(Gram):
+    """What it takes to fit a site, on the pruned model's input, to what the dense model does.
+
+    The best weights for a target Y are Y Xᵀ (X Xᵀ)⁻¹; with Y = W D + E, Y Xᵀ is made from the two
+    cross products here.
+    """
+
+    def __init__(self, width: int, device: torch.device) -> None:
+        super().__init__(width, device)
+        self._cross_II = torch.zeros(width, width, dtype=torch.float64, device=device)
+        self._error_DI: torch.Tensor | None = None
+
+    def update_pair(
+        self,
+        input_BTI: torch.Tensor,
+        dense_BTI: torch.Tensor,
+        error_BTD: torch.Tensor | None,
+        keep_BT: torch.Tensor | None,
+    ) -> None:
+        """Add one batch of both models."""
+        self.update(input_BTI, keep_BT)
+        input_NI = kept_tokens(input_BTI, keep_BT)
+        self._cross_II += product(kept_tokens(dense_BTI, keep_BT), input_NI).to(self.device)
+        if error_BTD is None:
+            return
+        if self._error_DI is None:
+            size = (error_BTD.shape[-1], self.width)
+            self._error_DI = torch.zeros(size, dtype=torch.float64, device=self.device)
+        self._error_DI += product(kept_tokens(error_BTD, keep_BT), input_NI).to(self.device)
+
+    @property
+    def sums(self) -> list[torch.Tensor]:
+        """Those of the Gram matrix, and the cross products."""
+        error = [] if self._error_DI is None else [self._error_DI]
+        return [*super().sums, self._cross_II, *error]
+
+    def result(self) -> PairedGram:  # type: ignore[override]
+        """The three means."""
+        error_DI = self._error_DI
+        return PairedGram(
+            super().result(),
+            (self._cross_II / self._tokens).float(),
+            (error_DI / self._tokens).float() if error_DI is not None else None,
+        )

@@ -1,0 +1,63 @@
+"""The Gram matrix of a site's input: all that a layer's squared error depends on.
+
+Axes: B sequences, T tokens, N tokens of a batch that count, F, I features.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from lightning_prune.evidence.base import InputEvidence
+
+__all__ = ["Gram", "kept_tokens", "product"]
+
+PANELS = 8
+
+
+class Gram(InputEvidence):
+    """The mean over tokens of x xᵀ, with which ||X(W - V)ᵀ||² needs no X any more.
+
+    SparseGPT's code has twice the sum over tokens, divided by the number of sequences: the same
+    but for a factor that no method here depends on.
+
+    One batch is multiplied on the hardware's matrix units in the type of the activations, with
+    fp32 accumulation; batches add up in fp64. Only the upper triangle is computed, in panels.
+    """
+
+    def __init__(self, width: int, device: torch.device) -> None:
+        super().__init__(width, device)
+        self._sum_II = torch.zeros(width, width, dtype=torch.float64, device=device)
+        self._tokens = torch.zeros((), dtype=torch.float64)
+
+    def update(self, input_BTI: torch.Tensor, keep_BT: torch.Tensor | None) -> None:
+        """Add one batch."""
+        input_NI = kept_tokens(input_BTI, keep_BT)
+        self._tokens += len(input_NI)
+        # A panel narrower than this would leave the matrix units half empty.
+        width = max(128, -(-self.width // PANELS))
+        for start in range(0, self.width, width):
+            stop = min(start + width, self.width)
+            panel = product(input_NI[:, :stop], input_NI[:, start:stop])
+            self._sum_II[:stop, start:stop] += panel.to(self._sum_II.device)
+
+    @property
+    def sums(self) -> list[torch.Tensor]:
+        """The sum over tokens, and how many there were."""
+        return [self._sum_II, self._tokens]
+
+    def result(self) -> torch.Tensor:
+        """The matrix, shape (I, I), fp32."""
+        mean_II = (self._sum_II / self._tokens).float()
+        return mean_II.triu() + mean_II.triu(1).mT
+
+
+def kept_tokens(value_BTF: torch.Tensor, keep_BT: torch.Tensor | None) -> torch.Tensor:
+    """The features of the tokens that count, (N, F)."""
+    return value_BTF.flatten(0, -2) if keep_BT is None else value_BTF[keep_BT]
+
+
+def product(left_NF: torch.Tensor, right_NI: torch.Tensor) -> torch.Tensor:
+    """Sum over tokens of left rightᵀ, (F, I), in fp32 whatever the type of the factors."""
+    if left_NF.is_cuda and left_NF.dtype != torch.float32:
+        return torch.mm(left_NF.mT, right_NI, out_dtype=torch.float32)
+    return left_NF.mT.float() @ right_NI.float()

@@ -1,0 +1,52 @@
+"""Within what weights are compared, and what happens at the threshold.
+
+Axes: O output features, I input features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+
+from lightning_prune.selection.weights import (
+    keep_above_threshold,
+    keep_per_matrix,
+    keep_per_row,
+)
+
+__all__ = ["BLOCK", "Scope", "Ties", "keep_in_scope", "scope_size"]
+
+Scope = Literal["row", "matrix", "block"]
+Ties = Literal["exact", "reference"]
+
+BLOCK = 128
+"""Columns of a block, as in SparseGPT."""
+
+
+def keep_in_scope(
+    score_OI: torch.Tensor, sparsity: float, scope: Scope, ties: Ties = "exact"
+) -> torch.Tensor:
+    """Remove the lowest scores of every row, of the matrix, or of each block of 128 columns.
+
+    Args:
+        score_OI: the scores.
+        sparsity: fraction to remove from each scope.
+        scope: within what scores are compared.
+        ties: "exact" removes the count and no more, lower index first; "reference" is the
+            threshold of the authors' codes. (Rows are exact in them too.)
+    """
+    if scope == "row":
+        return keep_per_row(score_OI, sparsity)
+    keep = keep_per_matrix if ties == "exact" else keep_above_threshold
+    if scope == "matrix":
+        return keep(score_OI, sparsity)
+    return torch.cat([keep(part_OB, sparsity) for part_OB in score_OI.split(BLOCK, dim=1)], dim=1)
+
+
+def scope_size(shape: Sequence[int], scope: Scope) -> int:
+    """How many weights of a matrix of shape (O, I) are compared with each other at most."""
+    outputs, inputs = shape
+    columns = min(inputs, BLOCK) if scope == "block" else inputs
+    return columns if scope == "row" else outputs * columns
