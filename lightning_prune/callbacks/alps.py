@@ -1,0 +1,58 @@
+"""ALPS: look for the mask and the weights together, by alternating directions.
+
+Source: Meng, Behdin, Wang, Mazumder, "ALPS: Improved Optimization for Highly Sparse One-Shot Pruning
+for Large Language Models", arXiv 2406.07831, algorithms 1 and 2.
+Needs the Gram matrix of every input: one forward pass, and a second to propagate (order="block").
+Differs from the authors' code: see `repair/admm.py`; sites that share their input are solved
+together, each with its own count.
+
+Axes: O output features, I input features.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from lightning_prune.callbacks.reconstruction import Problem, Reconstruction, Solution
+from lightning_prune.callbacks.sparsegpt import check_damping
+from lightning_prune.repair import alps
+
+__all__ = ["ALPS"]
+
+
+class ALPS(Reconstruction):
+    """Choose weights by ADMM, then fit those that stay to the layer's output by least squares.
+
+    ```python
+    ALPS(sparsity=0.7)
+    ALPS(pattern="2:4", order="linear")
+    ```
+
+    Args:
+        sparsity: fraction of zeros, in [0, 1). Give this or `pattern`.
+        pattern: "N:M": N weights KEPT of every M consecutive inputs, as in "2:4".
+        damping: share of the Gram matrix's mean diagonal that is added to its diagonal.
+        settings: the arguments of `WeightPruning`.
+    """
+
+    own_scope = "matrix"
+
+    def __init__(
+        self,
+        sparsity: float | None = None,
+        pattern: str | int | None = None,
+        damping: float = 0.01,
+        **settings: Any,
+    ) -> None:
+        super().__init__(sparsity, pattern, **settings)
+        check_damping(damping)
+        self.damping = damping
+
+    def solve(self, problem: Problem) -> Solution:
+        """Alternate, then fit."""
+        keep = problem.by_site(lambda score_OI: self._keep(score_OI, problem.share))
+        weight_OI, keep_OI = alps(problem.weight_OI, problem.evidence, keep, damping=self.damping)
+        score_OI = problem.weight_OI.square() * problem.evidence.diagonal()
+        return Solution(weight_OI, keep_OI, score_OI)

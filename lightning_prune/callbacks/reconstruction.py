@@ -1,0 +1,98 @@
+"""The family of methods that choose weights and correct those that stay, in one act.
+
+Axes: O output features of all sites that share an input, I input features.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+from lightning_prune.anatomy import Block, Site
+from lightning_prune.callbacks.weight_pruning import WeightPruning
+from lightning_prune.evidence import Gram
+from lightning_prune.method import Decision
+
+__all__ = ["Problem", "Reconstruction", "Solution"]
+
+
+class Problem(NamedTuple):
+    """The sites that share one input, as one layer.
+
+    Attributes:
+        weight_OI: their weights, one above the other, fp32.
+        evidence: what the method's evidence gave for the input, on the same device.
+        rows: how many rows each site has.
+        share: the fraction to remove.
+    """
+
+    weight_OI: torch.Tensor
+    evidence: Any
+    rows: tuple[int, ...]
+    share: float
+
+    def by_site(self, keep: Callable[[torch.Tensor], torch.Tensor]) -> Callable[..., torch.Tensor]:
+        """A selection that looks at each site's rows alone."""
+
+        def selected(score_OB: torch.Tensor) -> torch.Tensor:
+            return torch.cat([keep(part) for part in score_OB.split(self.rows)])
+
+        return selected
+
+
+class Solution(NamedTuple):
+    """What stays of a problem: the new weights, their mask, and the scores before selection."""
+
+    weight_OI: torch.Tensor
+    keep_OI: torch.Tensor
+    score_OI: torch.Tensor
+
+
+class Reconstruction(WeightPruning):
+    """Methods that solve for the weights that stay, given the Gram matrix of a layer's input.
+
+    Sites that share their input share the matrix and all that is made from it; their rows are
+    solved together, in fp32 whatever the model's type.
+    """
+
+    evidence = Gram
+
+    @abstractmethod
+    def solve(self, problem: Problem) -> Solution:
+        """Choose what stays, and its new values."""
+
+    def prune_block(
+        self, block: Block, evidence: Mapping[str, Any], share: float
+    ) -> tuple[Decision, dict[str, torch.Tensor]]:
+        """Solve for all sites of a block, input by input."""
+        decision, scores = Decision(), dict[str, torch.Tensor]()
+        for name, sites in block.inputs().items():
+            solution = self.solve(_problem(sites, evidence[name], share))
+            rows = [site.module.out_features for site in sites]
+            parts = zip(sites, *(tensor.split(rows) for tensor in solution), strict=True)
+            for site, weight_OI, keep_OI, score_OI in parts:
+                kept_OI = torch.where(keep_OI, weight_OI, 0)
+                decision.weights[site.weight_name] = kept_OI.to(site.module.weight.dtype)
+                decision.masks[site.weight_name] = keep_OI.contiguous()
+                scores[site.weight_name] = score_OI
+        return decision, scores
+
+    def score_site(self, site: Site, evidence: torch.Tensor) -> torch.Tensor:
+        """The scores before selection, of one site alone."""
+        return self.solve(_problem([site], evidence, self.budget)).score_OI
+
+
+def _problem(sites: Sequence[Site], evidence: Any, share: float) -> Problem:
+    weight_OI = torch.cat([site.module.weight.detach().float() for site in sites])
+    rows = tuple(site.module.out_features for site in sites)
+    return Problem(weight_OI, _moved(evidence, weight_OI.device), rows, share)
+
+
+def _moved(evidence: Any, device: torch.device) -> Any:
+    """A tensor, or a named tuple of them, on a device: with `offload` they come from the CPU."""
+    if isinstance(evidence, torch.Tensor):
+        return evidence.to(device)
+    return type(evidence)(*(part if part is None else part.to(device) for part in evidence))

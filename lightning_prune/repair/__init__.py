@@ -1,0 +1,26 @@
+"""What the weights that stay can do for those that go. Plain tensors, no modules."""
+
+from lightning_prune.repair.admm import Project, alps
+from lightning_prune.repair.error import relative_error
+from lightning_prune.repair.least_squares import refit
+from lightning_prune.repair.obs import (
+    HessianFactor,
+    Select,
+    hessian_factor,
+    obs_prune,
+    obs_update,
+    saliency,
+)
+
+__all__ = [
+    "HessianFactor",
+    "Project",
+    "Select",
+    "alps",
+    "hessian_factor",
+    "obs_prune",
+    "obs_update",
+    "refit",
+    "relative_error",
+    "saliency",
+]
