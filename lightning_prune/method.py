@@ -19,7 +19,7 @@ from lightning_prune.anatomy import Anatomy, Block
 from lightning_prune.evidence import GradientEvidence, InputEvidence
 from lightning_prune.plan import Plan
 
-__all__ = ["Decision", "Method"]
+__all__ = ["Decision", "Method", "check_finite"]
 
 
 @dataclass
@@ -149,3 +149,18 @@ class Method(ABC):
                     if parameter.kind is not parameter.VAR_KEYWORD:
                         defaults.setdefault(name, parameter.default)
         return defaults
+
+
+def check_finite(block: Block, found: Mapping[str, torch.Tensor], what: str) -> None:
+    """Refuse numbers from which nothing can be decided.
+
+    Raises:
+        ValueError: some are NaN or infinite.
+    """
+    for name, tensor in found.items():
+        if not torch.isfinite(tensor).all():
+            raise ValueError(
+                f"{what} of {name} in {block.name} are not finite: the activations or gradients "
+                "overflow. Load the model in bfloat16 or float32, and check that it answers well "
+                "before pruning."
+            )

@@ -18,7 +18,7 @@ from lightning_prune import distributed, surgery
 from lightning_prune.allocation import Uniform
 from lightning_prune.anatomy import Anatomy, Block
 from lightning_prune.evidence import GradientEvidence
-from lightning_prune.method import Decision, Method
+from lightning_prune.method import Decision, Method, check_finite
 from lightning_prune.plan import Plan
 from lightning_prune.report import BlockProgress
 from lightning_prune.sweep import (
@@ -181,8 +181,8 @@ class _Run:
 
     def _note(self, block: Block, decision: Decision, scores: Mapping[str, torch.Tensor]) -> None:
         """Take process 0's word for a decision, and write it into the plan."""
-        self._check(block, scores, "scores")
-        self._check(block, decision.weights, "corrected weights")
+        check_finite(block, scores, "scores")
+        check_finite(block, decision.weights, "corrected weights")
         for name, keep_OI in decision.masks.items():
             self.plan.set_mask(name, distributed.broadcast_(keep_OI))
         for kind, index_U in decision.kept.items():
@@ -197,15 +197,6 @@ class _Run:
                     self.plan.set_scores("weight", name, score)
                 else:
                     self.plan.set_scores(name, block.index, score)
-
-    def _check(self, block: Block, found: Mapping[str, torch.Tensor], what: str) -> None:
-        for name, tensor in found.items():
-            if not torch.isfinite(tensor).all():
-                raise ValueError(
-                    f"{type(self.method).__name__}: {what} of {name} in {block.name} are not "
-                    "finite: the activations or gradients overflow. Load the model in bfloat16 or "
-                    "float32, and check that it answers well before pruning."
-                )
 
 
 def fingerprint(model: nn.Module) -> str:

@@ -54,11 +54,12 @@ class OWL(Allocation):
 
     def importance(self, block: Block, evidence: Mapping[str, torch.Tensor]) -> float:
         """The fraction of outliers in a block."""
-        score = [
-            (site.module.weight.detach().abs().float() * evidence[site.table.reads]).flatten()
-            for site in block.sites
-        ]
-        return outlier_ratio(torch.cat(score), self.times)
+        scores = []
+        for site in block.sites:
+            weight_OI = site.module.weight.detach()
+            norm_I = evidence[site.table.reads].to(weight_OI.device)
+            scores.append((weight_OI.abs().float() * norm_I).flatten())
+        return outlier_ratio(torch.cat(scores), self.times)
 
     def shares(
         self, budget: float, sizes: Sequence[int], importance: Sequence[float]

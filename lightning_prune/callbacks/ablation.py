@@ -19,10 +19,10 @@ import torch
 
 from lightning_prune.callbacks.magnitude import magnitude_score
 from lightning_prune.callbacks.reconstruction import Problem, Reconstruction, Solution
-from lightning_prune.callbacks.sparsegpt import check_damping
+from lightning_prune.callbacks.sparsegpt import check_damping, factored
 from lightning_prune.callbacks.wanda import wanda_score
 from lightning_prune.evidence import Gram
-from lightning_prune.repair import hessian_factor, obs_prune
+from lightning_prune.repair import obs_prune
 from lightning_prune.selection import BLOCK, Scope
 
 __all__ = ["Ablation", "HarmonicGram"]
@@ -110,7 +110,7 @@ class Ablation(Reconstruction):
         """Choose by the mask's own score, and eliminate from left to right."""
         found = problem.evidence
         gram_II, norm_I = found if self.harmonic else (found, found.diagonal().sqrt())
-        factor = hessian_factor(gram_II, self.damping)
+        factor = factored(gram_II, self.damping)
         score_OI = self._score(problem.weight_OI, norm_I)
         keep = problem.by_site(lambda score_OC: self._keep(score_OC, problem.share))
         fixed_OI = keep(score_OI) if self.mask_from == "original" else None

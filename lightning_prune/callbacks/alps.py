@@ -13,8 +13,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from lightning_prune.callbacks.reconstruction import Problem, Reconstruction, Solution
 from lightning_prune.callbacks.sparsegpt import check_damping
 from lightning_prune.repair import alps

@@ -14,7 +14,7 @@ import torch
 from lightning_prune.anatomy import Block, Site
 from lightning_prune.callbacks.weight_pruning import WeightPruning
 from lightning_prune.evidence import Gram
-from lightning_prune.method import Decision
+from lightning_prune.method import Decision, check_finite
 
 __all__ = ["Problem", "Reconstruction", "Solution"]
 
@@ -70,6 +70,7 @@ class Reconstruction(WeightPruning):
         """Solve for all sites of a block, input by input."""
         decision, scores = Decision(), dict[str, torch.Tensor]()
         for name, sites in block.inputs().items():
+            check_finite(block, {name: _diagonal(evidence[name])}, "squares")
             solution = self.solve(_problem(sites, evidence[name], share))
             rows = [site.module.out_features for site in sites]
             parts = zip(sites, *(tensor.split(rows) for tensor in solution), strict=True)
@@ -89,6 +90,12 @@ def _problem(sites: Sequence[Site], evidence: Any, share: float) -> Problem:
     weight_OI = torch.cat([site.module.weight.detach().float() for site in sites])
     rows = tuple(site.module.out_features for site in sites)
     return Problem(weight_OI, _moved(evidence, weight_OI.device), rows, share)
+
+
+def _diagonal(evidence: Any) -> torch.Tensor:
+    """The mean squares of an input, in the Gram matrix that comes alone or first."""
+    gram_II = evidence if isinstance(evidence, torch.Tensor) else evidence[0]
+    return gram_II.diagonal()
 
 
 def _moved(evidence: Any, device: torch.device) -> Any:

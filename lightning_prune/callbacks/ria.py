@@ -67,4 +67,4 @@ class RIA(WeightPruning):
 
     def score_site(self, site: Site, evidence: torch.Tensor) -> torch.Tensor:
         """Relative importance times input norms."""
-        return ria_score(site.module.weight, evidence, self.power)
+        return ria_score(site.module.weight, evidence.to(site.module.weight.device), self.power)

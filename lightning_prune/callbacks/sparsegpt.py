@@ -13,12 +13,13 @@ Axes: O output features, I input features, B columns of a block.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
 
 from lightning_prune.callbacks.reconstruction import Problem, Reconstruction, Solution
-from lightning_prune.repair import hessian_factor, obs_prune, saliency
+from lightning_prune.repair import HessianFactor, hessian_factor, obs_prune, saliency
 
 __all__ = ["SparseGPT"]
 
@@ -57,7 +58,7 @@ class SparseGPT(Reconstruction):
 
     def solve(self, problem: Problem) -> Solution:
         """Eliminate from left to right."""
-        factor = hessian_factor(problem.evidence, self.damping)
+        factor = factored(problem.evidence, self.damping)
         keep = problem.by_site(lambda score_OB: self._keep(score_OB, problem.share))
 
         def select(
@@ -68,6 +69,18 @@ class SparseGPT(Reconstruction):
         step = self._pattern.group if self._pattern else self.block_size
         weight_OI, keep_OI = obs_prune(problem.weight_OI, factor, select, step)
         return Solution(weight_OI, keep_OI, saliency(problem.weight_OI, factor.diagonal_I))
+
+
+def factored(gram_II: torch.Tensor, damping: float) -> HessianFactor:
+    """The factor of a Gram matrix; says so if it took more damping than was asked for."""
+    factor = hessian_factor(gram_II, damping)
+    if factor.damping > damping:
+        warnings.warn(
+            f"a Gram matrix of {len(gram_II)} inputs took damping={factor.damping:g} in place of "
+            f"{damping:g}; more calibration tokens would help",
+            stacklevel=2,
+        )
+    return factor
 
 
 def check_damping(damping: float) -> None:

@@ -8,9 +8,11 @@ grows with their difference, draws them together more strongly as rho rises. Whe
 has settled, the weights on it are fitted by least squares.
 
 Differs: rho rises by the square root of the published factors (`patience`), which costs twice the
-iterations and finds a better support; the least squares run until they are solved, not for ten
-steps; (H + rho)⁻¹ comes from a Cholesky factor whenever rho changes, instead of from one
-eigendecomposition in float64; a result that is worse than the start is not returned.
+iterations and finds a better support; it does not fall below 1e-4; the least squares run until they
+are solved, not for ten steps; if least squares on the support of the largest scaled weights, where
+the search starts, are better than those on the support it ends with, they are the result; (H +
+rho)⁻¹ comes from a Cholesky factor whenever rho changes, instead of from one eigendecomposition in
+float64.
 
 Axes: O output features, I input features.
 """
@@ -31,6 +33,7 @@ Project = Callable[[torch.Tensor], torch.Tensor]
 
 _EVERY = 3  # iterations between two looks at the support
 _SETTLED = 3e-4  # share of the support that changed since the last look, at which the search ends
+_WEAKEST = 1e-4  # rho falls no further, or V / rho would be all noise
 _RISE = ((0.1, 1.3), (0.005, 1.2), (0.0, 1.1))  # (above this share, rho grows by this factor)
 
 
@@ -67,20 +70,17 @@ def alps(
     scaled = scaled_gram(gram_II, damping, dtype)
     dense_OI = weight_OI.to(dtype) * scaled.norm_I
     right_OI = dense_OI @ scaled.unit_II
-    start_OI = dense_OI * project(dense_OI.square())
     guess_OI = _search(dense_OI, right_OI, scaled.unit_II, project, patience, rho, iterations)
 
     def solve(guess_OI: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         keep_OI = project(guess_OI.square())
         return solve_on_support(scaled.unit_II, right_OI, keep_OI, guess_OI), keep_OI
 
-    def error(new_OI: torch.Tensor) -> torch.Tensor:
-        change_OI = new_OI - dense_OI
-        return (change_OI @ scaled.unit_II).mul_(change_OI).sum()
+    def error(solution: tuple[torch.Tensor, torch.Tensor]) -> float:
+        change_OI = solution[0] - dense_OI
+        return float((change_OI @ scaled.unit_II).mul_(change_OI).sum())
 
-    new_OI, keep_OI = solve(guess_OI)
-    if not error(new_OI) <= error(start_OI):
-        new_OI, keep_OI = solve(dense_OI)
+    new_OI, keep_OI = min(solve(guess_OI), solve(dense_OI), key=error)
     return new_OI.div_(scaled.norm_I), keep_OI
 
 
@@ -116,7 +116,7 @@ def _search(
         elif has_risen:
             break
         else:  # rho is so strong that nothing moves: begin again with a weaker one
-            rho /= 5
+            rho = max(rho / 5, _WEAKEST)
             if changed:
                 sparse_OI, dual_OI = start_OI, torch.zeros_like(start_OI)
         if iteration > 30 * patience and changed < _SETTLED:

@@ -20,7 +20,20 @@ from tests.tiny import tiny_batch, tiny_model
 
 SETTINGS: dict[str, list[dict[str, Any]]] = {
     "Magnitude": [{"sparsity": 0.29}, {"pattern": "2:4"}],
-    "Wanda": [{"sparsity": 0.29}, {"pattern": "2:4"}],
+    "Wanda": [
+        {"sparsity": 0.29},
+        {"pattern": "2:4"},
+        {"sparsity": 0.29, "order": "linear"},
+        {"sparsity": 0.29, "adaptive": True, "order": "none"},
+    ],
+    "RIA": [{"sparsity": 0.29}, {"pattern": "2:4", "power": 1.0}],
+    "SparseGPT": [{"sparsity": 0.29}, {"pattern": "2:4", "order": "linear"}],
+    "ALPS": [{"sparsity": 0.29, "scope": "row"}, {"pattern": "2:4"}],
+    "Ablation": [
+        {"sparsity": 0.29, "mask": "magnitude", "mask_from": "updated"},
+        {"pattern": "2:4"},
+    ],
+    "ResidualFit": [{"sparsity": 0.29}, {"pattern": "2:4"}],
     "GQATaylor": [
         {"ratio": 0.25},
         {"ratio": 0.6, "attention": False},

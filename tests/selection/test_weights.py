@@ -7,6 +7,7 @@ import torch
 
 from lightning_prune.selection import (
     Pattern,
+    keep_above_threshold,
     keep_n_of_m,
     keep_per_matrix,
     keep_per_row,
@@ -122,3 +123,33 @@ def test_a_width_that_is_no_multiple_is_refused() -> None:
     """A short last group is not pruned by another rule."""
     with pytest.raises(ValueError, match="2:4 needs inputs divisible by 4; got 22"):
         keep_n_of_m(scores(2, 22), Pattern(2, 4))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_every_dtype_is_selected_alike(dtype: torch.dtype) -> None:
+    """Half precision, which numpy does not partition, ties like any other."""
+    score_OI = scores(6, 100, levels=9)
+    assert torch.equal(keep_per_row(score_OI.to(dtype), 0.5), keep_per_row(score_OI, 0.5))
+    assert torch.equal(keep_per_matrix(score_OI.to(dtype), 0.3), keep_per_matrix(score_OI, 0.3))
+
+
+def test_selection_leaves_the_scores_alone() -> None:
+    """Also where they are a view of something else."""
+    score_OI = scores(9, 7)
+    before_OI = score_OI.clone()
+    keep_per_row(score_OI.t(), 0.5)
+    keep_per_matrix(score_OI.t(), 0.5)
+    assert torch.equal(score_OI, before_OI)
+
+
+def test_the_threshold_of_the_reference_codes_removes_one_more() -> None:
+    """And everything that ties with it, where the exact count does not."""
+    score_OI = scores(7, 13)
+    removed = removed_count(91, 0.5)
+    assert (~keep_per_matrix(score_OI, 0.5)).sum() == removed
+    keep_OI = keep_above_threshold(score_OI, 0.5)
+    assert (~keep_OI).sum() == removed + 1
+    assert score_OI[keep_OI].min() > score_OI[~keep_OI].max()
+    tied_OI = torch.tensor([[0.0, 1.0, 1.0, 1.0, 2.0, 3.0]])
+    assert keep_above_threshold(tied_OI, 1 / 6).tolist() == [[False] * 4 + [True] * 2]
+    assert not keep_above_threshold(tied_OI, 1.0).any()

@@ -1,0 +1,108 @@
+"""Saved plans of every method."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from lightning_prune.anatomy import Anatomy
+from lightning_prune.callbacks import PruningCallback, UnitPruning, WeightPruning
+from lightning_prune.pipeline import prune
+from tests.contract.cases import (
+    METHODS,
+    Case,
+    assert_same_state,
+    batches,
+    even_model,
+    state,
+)
+from tests.contract.marks import (
+    every_case,
+    every_method,
+    unit_cases,
+    unit_methods,
+    weight_methods,
+)
+from tests.sweep.helpers import counting_blocks
+from tests.tiny import MODEL_TYPES, tiny_batch
+
+
+@every_case
+@pytest.mark.parametrize("model_type", ["llama", "phi3", "opt"])
+def test_a_saved_plan_gives_the_identical_model(
+    case: Case, model_type: str, tmp_path: Path
+) -> None:
+    """Without calibration, without a forward pass, from a folder or from memory."""
+    model = even_model(model_type)
+    plan = prune(model, case.make(), batches())
+    plan.save(tmp_path, model)
+    for saved in (tmp_path, str(tmp_path), plan):
+        again = even_model(model_type)
+        with counting_blocks(again) as seen:
+            prune(again, case.cls(plan=saved))
+        assert seen == []
+        assert_same_state(again, state(model))
+
+
+@every_case
+@pytest.mark.parametrize(
+    "overrides", [{"hidden_size": 40}, {"num_hidden_layers": 2}], ids=["wider", "fewer blocks"]
+)
+def test_a_plan_for_another_model_is_refused(case: Case, overrides: dict[str, int]) -> None:
+    """And nothing is changed, although its first blocks might fit."""
+    plan = prune(even_model("llama"), case.make(), batches())
+    other = even_model("llama", intermediate_size=20, num_key_value_heads=8, **overrides)
+    before = state(other)
+    with pytest.raises(ValueError, match=r"Was the plan made for another model"):
+        prune(other, case.cls(plan=plan))
+    assert_same_state(other, before)
+
+
+@unit_cases
+def test_a_plan_that_cuts_is_not_applied_twice(case: Case) -> None:
+    """The second time the units are gone already."""
+    model = even_model("llama")
+    plan = prune(model, case.make(), batches())
+    before = state(model)
+    with pytest.raises(ValueError, match="or applied already"):
+        prune(model, case.cls(plan=plan))
+    assert_same_state(model, before)
+
+
+@every_method
+def test_a_plan_that_is_not_there_is_an_error(cls: type[PruningCallback], tmp_path: Path) -> None:
+    """A wrong path is not taken for a wish to calibrate."""
+    with pytest.raises(FileNotFoundError, match="no plan at"):
+        prune(even_model("llama"), cls(plan=tmp_path / "nowhere"), batches())
+
+
+@weight_methods
+@pytest.mark.parametrize(
+    "first", [c for c in METHODS if issubclass(c, UnitPruning)], ids=lambda cls: cls.__name__
+)
+@pytest.mark.parametrize("settings", [{}, {"layer_start": 1}], ids=["even", "uneven"])
+def test_a_cut_model_can_be_masked(
+    first: type[UnitPruning], cls: type[WeightPruning], settings: dict[str, int]
+) -> None:
+    """Units first, then weights of what is left, also where blocks differ."""
+    model = even_model("llama")
+    prune(model, first(ratio=0.5, **settings), batches())
+    plan = prune(model, cls(sparsity=0.5), batches())
+    assert plan.sparsity() == 0.5
+    with torch.no_grad():
+        assert torch.isfinite(model(tiny_batch()).logits).all()
+
+
+@unit_methods
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_a_cut_model_can_be_cut_again(cls: type[UnitPruning], model_type: str) -> None:
+    """First some blocks, then all: the model keeps in step with itself."""
+    model = even_model(model_type)
+    prune(model, cls(ratio=0.5, layer_start=1), batches())
+    prune(model, cls(ratio=0.5), batches())
+    neurons = [block.units("neuron") for block in Anatomy(model).blocks]
+    assert neurons == [12, 6, 6]
+    with torch.no_grad():
+        assert torch.isfinite(model(tiny_batch()).logits).all()

@@ -1,0 +1,181 @@
+"""What every method refuses, and what it says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from lightning_prune.callbacks import PruningCallback, UnitPruning, WeightPruning
+from lightning_prune.pipeline import prune
+from tests.contract.cases import (
+    Case,
+    assert_same_state,
+    batches,
+    even_model,
+    state,
+)
+from tests.contract.marks import (
+    calibrated,
+    every_case,
+    unit_methods,
+    weight_methods,
+)
+from tests.sweep.helpers import counting_blocks, traces
+from tests.tiny import tiny_batch, tiny_model
+
+
+@every_case
+def test_nan_weights_are_refused(case: Case) -> None:
+    """In any block, before anything else happens."""
+    model = even_model("llama")
+    with torch.no_grad():
+        model.model.layers[2].mlp.up_proj.weight[0, 0] = float("nan")
+    before = state(model)
+    with counting_blocks(model) as seen, pytest.raises(ValueError, match="layers.2.mlp.up_proj"):
+        prune(model, case.make(), batches())
+    assert seen == []
+    assert_same_state(model, before)
+
+
+@calibrated
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_activations_that_overflow_are_refused(case: Case, value: float) -> None:
+    """The message names the block and says what to do; the block itself is not changed."""
+    model = even_model("llama")
+    with torch.no_grad():
+        model.model.layers[0].input_layernorm.weight[3] = value
+    before, modes = state(model), traces(model)
+    with pytest.raises(ValueError, match=r"in model.layers.0 are not finite.*bfloat16 or float32"):
+        prune(model, case.make(), batches())
+    assert_same_state(model, before)
+    assert traces(model) == modes
+
+
+@calibrated
+def test_calibration_text_is_needed(case: Case) -> None:
+    """None, an empty list, an iterator that was read before, padding only."""
+    model = even_model("llama")
+    before = state(model)
+    with pytest.raises(ValueError, match=r"needs calibration batches: dicts with input_ids"):
+        prune(model, case.make())
+    padding = {"input_ids": tiny_batch(), "attention_mask": torch.zeros(2, 12, dtype=torch.long)}
+    for nothing in ([], iter([]), [padding]):
+        with pytest.raises(ValueError, match="no calibration tokens: pass batches, dicts with"):
+            prune(model, case.make(), nothing)
+    assert_same_state(model, before)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"sparsity": 1.2}, r"sparsity=1.2 is not in \[0, 1\)"),
+        ({"sparsity": 1.0}, r"sparsity=1.0 is not in \[0, 1\)"),
+        ({"sparsity": -0.1}, r"sparsity=-0.1 is not in \[0, 1\)"),
+        ({"sparsity": float("nan")}, r"sparsity=nan is not in \[0, 1\)"),
+        ({}, "takes sparsity=0.5 or pattern='2:4', one of the two"),
+        ({"sparsity": 0.5, "pattern": "2:4"}, "one of the two; got sparsity=0.5, pattern='2:4'"),
+        ({"pattern": "4:2"}, "pattern 4:2 .*0 < N < M"),
+        ({"pattern": "0:4"}, "pattern 0:4 .*0 < N < M"),
+        ({"pattern": "abc"}, "pattern 'abc' is not of the form N:M"),
+        ({"pattern": "2:5"}, "2:5 needs input features divisible by 5; model.layers.0.self_attn"),
+        ({"sparsity": 0.0}, "sparsity=0.0 of .* removes none"),
+    ],
+    ids=str,
+)
+@weight_methods
+def test_wrong_amounts_of_weights_are_refused(
+    cls: type[WeightPruning], settings: dict[str, Any], message: str
+) -> None:
+    """In one line that says what is allowed, before anything runs."""
+    assert_refused(cls, settings, message)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"ratio": 0.0}, r"ratio=0.0 is not in \(0, 1\)"),
+        ({"ratio": 1.0}, r"ratio=1.0 is not in \(0, 1\).*would remove every GQA group"),
+        ({"ratio": 1.2}, r"ratio=1.2 is not in \(0, 1\)"),
+        ({"ratio": -0.5}, r"ratio=-0.5 is not in \(0, 1\)"),
+        ({"attention": False, "mlp": False}, "leaves nothing to prune"),
+        ({"ratio": 0.2}, "ratio=0.2 of 4 groups in a block removes none. Ask for ratio=0.25"),
+        ({"ratio": 0.01, "attention": False}, "of 24 neurons in a block removes none"),
+    ],
+    ids=str,
+)
+@unit_methods
+def test_wrong_amounts_of_units_are_refused(
+    cls: type[UnitPruning], settings: dict[str, Any], message: str
+) -> None:
+    """In one line that says what is allowed, before anything runs."""
+    assert_refused(cls, settings, message)
+
+
+@pytest.mark.parametrize(
+    ("start", "end"), [(3, None), (-1, None), (0, 4), (2, 2), (2, 1), (0, 0), (0, -1)]
+)
+@every_case
+def test_wrong_layer_ranges_are_refused(case: Case, start: int, end: int | None) -> None:
+    """Negative, empty and too far; the message says how many blocks there are."""
+    settings = case.settings | {"layer_start": start, "layer_end": end}
+    assert_refused(case.cls, settings, "is no range of blocks: the model has 3")
+
+
+def assert_refused(cls: type[PruningCallback], settings: dict[str, Any], message: str) -> None:
+    model = even_model("llama")
+    before = state(model)
+
+    def attempt() -> None:
+        prune(model, cls(**settings), batches())
+
+    with counting_blocks(model) as seen, pytest.raises(ValueError, match=message) as error:
+        attempt()
+    assert "\n" not in str(error.value)
+    assert seen == []
+    assert_same_state(model, before)
+
+
+@weight_methods
+def test_a_width_that_the_pattern_does_not_divide_is_named(cls: type[WeightPruning]) -> None:
+    """The site, its width, and what to do instead."""
+    with pytest.raises(
+        ValueError, match=r"layers.0.mlp.down_proj has 22.*Use sparsity=0.5, a pattern"
+    ):
+        prune(tiny_model("llama"), cls(pattern="2:4"), batches())
+
+
+@weight_methods
+def test_a_sparsity_that_removes_nothing_says_which_would(cls: type[WeightPruning]) -> None:
+    """And the one that it names does remove something."""
+    with pytest.raises(ValueError, match="removes none") as error:
+        prune(even_model("llama"), cls(sparsity=1e-6), batches())
+    assert prune(even_model("llama"), cls(sparsity=advice(error)), batches()).removes_anything
+
+
+@pytest.mark.parametrize("width", [7, 9, 12, 22, 172])
+@unit_methods
+def test_a_ratio_that_removes_nothing_says_which_would(cls: type[UnitPruning], width: int) -> None:
+    """And the one that it names removes a unit."""
+    settings = {"intermediate_size": width, "num_hidden_layers": 1}
+    with pytest.raises(ValueError, match="set mlp=False") as error:
+        prune(tiny_model("llama", **settings), cls(ratio=0.001, attention=False), batches())
+    method = cls(ratio=advice(error), attention=False)
+    assert prune(tiny_model("llama", **settings), method, batches()).removes_anything
+
+
+def advice(error: pytest.ExceptionInfo[ValueError]) -> float:
+    """The number after "Ask for sparsity=" or "Ask for ratio="."""
+    return float(str(error.value).partition("Ask for ")[2].partition("=")[2].split()[0])
+
+
+@pytest.mark.parametrize("model_type", ["llama", "phi3"])
+@unit_methods
+def test_the_only_key_value_head_stays(cls: type[UnitPruning], model_type: str) -> None:
+    """Multi-query attention has one group: refused with advice, and the advice works."""
+    model = tiny_model(model_type, num_key_value_heads=1)
+    with pytest.raises(ValueError, match=r"only one must stay; set attention=False"):
+        prune(model, cls(ratio=0.5), batches())
+    plan = prune(model, cls(ratio=0.5, attention=False), batches())
+    assert plan.kept("neuron", 0).numel() == 11

@@ -1,0 +1,174 @@
+"""What every method removes: exactly what was asked."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_prune.anatomy import UNIT_ROLES, Anatomy
+from lightning_prune.callbacks import UnitPruning, WeightPruning
+from lightning_prune.evidence import CrossGram
+from lightning_prune.pipeline import prune
+from lightning_prune.plan import Plan
+from lightning_prune.selection import removed_count
+from lightning_prune.surgery import mask_units
+from tests.contract.cases import (
+    Case,
+    batches,
+    even_model,
+    state,
+)
+from tests.contract.marks import (
+    calibrated,
+    every_case,
+    unit_cases,
+)
+from tests.sweep.helpers import counting_blocks
+from tests.tiny import MODEL_TYPES, tiny_batch, tiny_model
+
+
+@every_case
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_it_removes_exactly_what_was_asked(case: Case, model_type: str) -> None:
+    """Of every weight or unit in every block, and nothing outside the blocks."""
+    model = even_model(model_type)
+    before, method = state(model), case.make()
+    plan = prune(model, method, batches())
+    if isinstance(method, WeightPruning):
+        assert_exact_weights(model, method, plan, before)
+    elif isinstance(method, UnitPruning):
+        assert_exact_units(model, method, plan)
+    outside = {n: t for n, t in before.items() if not n.startswith(Anatomy(model).family.blocks)}
+    for name, tensor in outside.items():
+        assert torch.equal(model.state_dict()[name], tensor), name
+
+
+def assert_exact_weights(
+    model: nn.Module, method: WeightPruning, plan: Plan, before: dict[str, torch.Tensor]
+) -> None:
+    """The masks have exact counts in their scope, and the model is zero just where they are."""
+    sites = [site for block in Anatomy(model).blocks for site in block.sites]
+    assert set(plan.mask_names) == {site.weight_name for site in sites}
+    assert not plan.kinds
+    for site in sites:
+        keep_OI = plan.mask(site.weight_name)
+        outputs, inputs = keep_OI.shape
+        if method.pattern is not None:
+            n, m = map(int, method.pattern.split(":"))
+            assert (keep_OI.view(outputs, inputs // m, m).sum(dim=2) == n).all()
+        elif method.effective_scope == "row":
+            removed = removed_count(inputs, method.budget)
+            assert (~keep_OI).sum(dim=1).tolist() == [removed] * outputs
+        else:  # the tiny models are narrower than a block of columns
+            assert int((~keep_OI).sum()) == removed_count(keep_OI.numel(), method.budget)
+        if site.weight_name in plan.corrected:
+            assert not site.module.weight[~keep_OI].any()
+        else:
+            assert torch.equal(site.module.weight, before[site.weight_name] * keep_OI)
+
+
+def assert_exact_units(model: nn.Module, method: UnitPruning, plan: Plan) -> None:
+    """Every block keeps the exact count of each kind asked for, and has these shapes."""
+    assert sorted(plan.kinds) == sorted(method.kinds)
+    assert not plan.mask_names
+    for block in Anatomy(model).blocks:
+        for kind in UNIT_ROLES:
+            if kind not in method.kinds:
+                assert block.units(kind) == even_units(model, kind)
+                continue
+            total = plan.blocks(kind)[block.index].total
+            kept = plan.kept(kind, block.index)
+            assert total == even_units(model, kind)
+            assert kept.numel() == block.units(kind) == total - removed_count(total, method.budget)
+            assert kept.tolist() == sorted(set(kept.tolist()))
+
+
+def even_units(model: nn.Module, kind: str) -> int:
+    """What the dense tiny model has."""
+    groups = 8 if Anatomy(model).family.kv_heads_key is None else 4
+    return {"group": groups, "neuron": 24}[kind]
+
+
+@unit_cases
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_the_shrunken_model_computes_what_the_masked_one_computes(
+    case: Case, model_type: str
+) -> None:
+    """The strongest test of a method that cuts."""
+    model = tiny_model(model_type)
+    masked = copy.deepcopy(model)
+    mask_units(Anatomy(masked), prune(model, case.make(), batches()))
+    with torch.no_grad():
+        torch.testing.assert_close(
+            model(tiny_batch()).logits, masked(tiny_batch()).logits, rtol=1e-4, atol=2e-5
+        )
+
+
+@unit_cases
+@pytest.mark.parametrize(
+    ("model_type", "overrides"),
+    [
+        ("llama", {"attention_bias": True, "mlp_bias": True}),
+        ("llama", {"tie_word_embeddings": True}),
+        ("opt", {"tie_word_embeddings": True}),
+        ("llama", {"num_key_value_heads": 8}),
+        ("llama", {"num_key_value_heads": 2, "intermediate_size": 23, "head_dim": 10}),
+    ],
+    ids=str,
+)
+def test_unusual_models_are_cut_right(
+    case: Case, model_type: str, overrides: dict[str, Any]
+) -> None:
+    """Biases, tied embeddings, multi-head attention, odd widths."""
+    model = tiny_model(model_type, **overrides)
+    masked = copy.deepcopy(model)
+    mask_units(Anatomy(masked), prune(model, case.make(ratio=0.6), batches()))
+    with torch.no_grad():
+        torch.testing.assert_close(
+            model(tiny_batch()).logits, masked(tiny_batch()).logits, rtol=1e-4, atol=2e-5
+        )
+
+
+@every_case
+@pytest.mark.parametrize("model_type", ["llama", "opt"])
+def test_tied_embeddings_stay_tied(case: Case, model_type: str) -> None:
+    """Input and output embeddings are one tensor, before and after, and unchanged."""
+    model = even_model(model_type, tie_word_embeddings=True)
+    before = model.get_input_embeddings().weight.detach().clone()
+    prune(model, case.make(), batches())
+    assert model.get_input_embeddings().weight is model.get_output_embeddings().weight
+    assert torch.equal(model.get_input_embeddings().weight, before)
+
+
+@every_case
+def test_only_the_chosen_blocks_change(case: Case) -> None:
+    """`layer_start` counts from 0, `layer_end` is not pruned."""
+    model = even_model("llama")
+    before = state(model)
+    plan = prune(model, case.make(layer_start=1, layer_end=2), batches())
+    changed = {
+        name.split(".")[2]
+        for name, tensor in model.state_dict().items()
+        if tensor.shape != before[name].shape or not torch.equal(tensor, before[name])
+    }
+    assert changed == {"1"}
+    assert {name.split(".")[2] for name in plan.mask_names} <= {"1"}
+    assert all(set(plan.blocks(kind)) == {1} for kind in plan.kinds)
+
+
+@calibrated
+def test_only_what_is_needed_runs(case: Case) -> None:
+    """Blocks behind the last one chosen do not run in a pass forward."""
+    model = even_model("llama")
+    with counting_blocks(model) as seen:
+        prune(model, case.make(layer_start=0, layer_end=1), batches(size=4))
+    if case.cls.survey:
+        assert seen == [0, 1, 2, 2, 1, 0]
+    elif case.cls.evidence is CrossGram:
+        assert seen == [0, 0]  # the dense one beside it
+    else:
+        assert seen == [0]
