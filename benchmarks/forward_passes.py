@@ -1,22 +1,30 @@
 """What a method costs, in units of one forward pass over its calibration set.
 
-    python benchmarks/forward_passes.py            # 50M parameters, 32 x 512 tokens
-    python benchmarks/forward_passes.py --tiny     # a few seconds, to see that it runs
+    python benchmarks/forward_passes.py                  # 50M parameters, 32 x 512 tokens
+    python benchmarks/forward_passes.py --only Wanda     # the methods whose line says so
+    python benchmarks/forward_passes.py --tiny           # seconds, to see that it runs
 
 The unit is the model's own forward pass over the same batches (blocks only, without the head),
-timed in the same process before and after the method; only ratios mean anything. Memory is what
-the process holds at its peak beyond the model, sampled while the method runs.
+timed in the same process before and after the method; only ratios mean anything. Every method runs
+in a process of its own, so that its memory is its own: what the process holds at its peak, less
+what it held when model and batches were there and one forward pass had run.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import json
 import statistics
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import psutil
 import torch
@@ -24,41 +32,74 @@ from rich.console import Console
 from rich.table import Table
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from lightning_prune import GQATaylor, Magnitude, Wanda, prune
+from lightning_prune import ALPS, GQATaylor, Magnitude, ResidualFit, SparseGPT, Wanda, prune
+from lightning_prune.callbacks.weight_pruning import WeightPruning
+from lightning_prune.evidence import CrossGram, Gram, InputNorm
 from lightning_prune.method import Method
+from lightning_prune.sweep import HiddenStates, forward
+from lightning_prune.sweep.waiting import Waiting
 
 METHODS: dict[str, Callable[[], Method]] = {
     "Magnitude 50%": lambda: Magnitude(sparsity=0.5),
     "Wanda 50%": lambda: Wanda(sparsity=0.5),
+    "Wanda 50%, linear": lambda: Wanda(sparsity=0.5, order="linear"),
+    "Wanda 50%, none": lambda: Wanda(sparsity=0.5, order="none"),
     "Wanda 2:4": lambda: Wanda(pattern="2:4"),
+    "SparseGPT 50%": lambda: SparseGPT(sparsity=0.5),
+    "SparseGPT 50%, linear": lambda: SparseGPT(sparsity=0.5, order="linear"),
+    "SparseGPT 2:4": lambda: SparseGPT(pattern="2:4"),
+    "ALPS 50%": lambda: ALPS(sparsity=0.5),
+    "ResidualFit 50%": lambda: ResidualFit(sparsity=0.5),
     "GQATaylor 25%": lambda: GQATaylor(ratio=0.25),
 }
 
+PARTS: list[tuple[str, Any, str]] = [
+    ("forward", HiddenStates, "advance"),
+    ("forward", HiddenStates, "_capture"),
+    ("forward", forward, "_collect"),
+    ("forward", Waiting, "_resume"),
+    ("evidence", InputNorm, "update"),
+    ("evidence", Gram, "update"),
+    ("evidence", Gram, "result"),
+    ("evidence", CrossGram, "update_pair"),
+    ("solve", SparseGPT, "solve"),
+    ("solve", ALPS, "solve"),
+    ("solve", ResidualFit, "solve"),
+    ("selection", WeightPruning, "_keep"),
+]
+"""Where time is spent: a name, and the function whose own time counts under it."""
 
-def llama(tiny: bool) -> LlamaForCausalLM:
-    """A random Llama: 53M parameters, 45M of them in its blocks; or a tiny one."""
-    size: dict[str, Any] = (
-        {"hidden_size": 64, "intermediate_size": 176, "num_hidden_layers": 2, "vocab_size": 256}
-        if tiny
-        else {
-            "hidden_size": 512,
-            "intermediate_size": 1536,
-            "num_hidden_layers": 14,
-            "vocab_size": 8192,
-        }
-    )
-    torch.manual_seed(0)
-    size |= {"num_attention_heads": 8, "num_key_value_heads": 4, "max_position_embeddings": 512}
-    return LlamaForCausalLM(LlamaConfig(**size, tie_word_embeddings=False)).eval()
 
+class Stopwatch:
+    """Seconds by name; of calls inside each other, each counts its own."""
 
-@torch.no_grad()
-def forward_pass(model: LlamaForCausalLM, batches: list[dict[str, torch.Tensor]]) -> float:
-    """Seconds of the model's forward pass over all batches."""
-    start = time.perf_counter()
-    for batch in batches:
-        model.model(**batch, use_cache=False)
-    return time.perf_counter() - start
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._running: list[str] = []
+        self._since = 0.0
+
+    def _switch(self) -> None:
+        now = time.perf_counter()
+        if self._running:
+            self.seconds[self._running[-1]] += now - self._since
+        self._since = now
+
+    @contextmanager
+    def inside(self, name: str) -> Iterator[None]:
+        self._switch()
+        self._running.append(name)
+        try:
+            yield
+        finally:
+            self._switch()
+            self._running.pop()
+
+    def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with self.inside(name):
+                return function(*args, **kwargs)
+
+        return call
 
 
 class PeakMemory:
@@ -81,42 +122,118 @@ class PeakMemory:
         self.mebibytes = (self.peak - self._before) / 2**20
 
 
+def llama(tiny: bool) -> LlamaForCausalLM:
+    """A random Llama: 53M parameters, 45M of them in its blocks; or a tiny one."""
+    size: dict[str, Any] = (
+        {"hidden_size": 64, "intermediate_size": 176, "num_hidden_layers": 2, "vocab_size": 256}
+        if tiny
+        else {
+            "hidden_size": 512,
+            "intermediate_size": 1536,
+            "num_hidden_layers": 14,
+            "vocab_size": 8192,
+        }
+    )
+    torch.manual_seed(0)
+    size |= {"num_attention_heads": 8, "num_key_value_heads": 4, "max_position_embeddings": 512}
+    return LlamaForCausalLM(LlamaConfig(**size, tie_word_embeddings=False)).eval()
+
+
+def batches_for(model: LlamaForCausalLM, options: argparse.Namespace) -> list[dict[str, Any]]:
+    windows, length = (8, 64) if options.tiny else (32, 512)
+    tokens = torch.randint(model.config.vocab_size, (windows, length))
+    return [{"input_ids": part} for part in tokens.split(options.batch_size)]
+
+
+@torch.no_grad()
+def forward_pass(model: LlamaForCausalLM, batches: list[dict[str, torch.Tensor]]) -> float:
+    """Seconds of the model's forward pass over all batches."""
+    start = time.perf_counter()
+    for batch in batches:
+        model.model(**batch, use_cache=False)
+    return time.perf_counter() - start
+
+
+def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Run one method several times in this process."""
+    dense = llama(options.tiny)
+    batches = batches_for(dense, options)
+    forward_pass(dense, batches)
+    ratios, shares, mebibytes = [], [], 0.0
+    for run in range(options.runs):
+        model = copy.deepcopy(dense)
+        before = forward_pass(model, batches)
+        watch, memory = Stopwatch(), PeakMemory()
+        with ExitStack() as stack:
+            for part, owner, attribute in PARTS:
+                wrapped = watch.timed(part, getattr(owner, attribute))
+                stack.enter_context(patch.object(owner, attribute, wrapped))
+            if run == 0:  # later ones find memory that the first has left to the process
+                stack.enter_context(memory)
+            start = time.perf_counter()
+            prune(model, METHODS[name](), batches)
+            seconds = time.perf_counter() - start
+        mebibytes = memory.mebibytes if run == 0 else mebibytes
+        unit = statistics.mean([before, forward_pass(dense, batches)])
+        ratios.append(seconds / unit)
+        watch.seconds["rest"] = seconds - sum(watch.seconds.values())
+        shares.append({part: value / unit for part, value in watch.seconds.items()})
+    middle = sorted(range(len(ratios)), key=ratios.__getitem__)[len(ratios) // 2]
+    return {
+        "ratios": sorted(ratios),
+        "median": ratios[middle],
+        "parts": shares[middle],
+        "mebibytes": mebibytes,
+    }
+
+
+def in_its_own_process(name: str) -> dict[str, Any]:
+    """The same, in a new process with the same options."""
+    command = [sys.executable, __file__, *sys.argv[1:], "--child", name]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    result: dict[str, Any] = json.loads(output.splitlines()[-1])
+    return result
+
+
 def main() -> None:
-    """Time every method and print the ratios."""
+    """Measure every method and print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--tiny", action="store_true", help="a model of a few thousand parameters")
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--runs", type=int, default=3, help="runs a method; the median counts")
+    parser.add_argument("--only", default="", help="methods with this in their name")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    windows, length = (8, 64) if options.tiny else (32, 512)
+    if options.child:
+        print(json.dumps(measure(options.child, options)))
+        return
 
-    dense = llama(options.tiny)
-    tokens = torch.randint(dense.config.vocab_size, (windows, length))
-    batches = [{"input_ids": part} for part in tokens.split(options.batch_size)]
-    block = sum(p.numel() * p.element_size() for p in dense.model.layers[0].parameters())
-    states = tokens.numel() * dense.config.hidden_size * 4
-    table = Table(title=f"{windows} x {length} tokens, batches of {options.batch_size}")
-    for column in ("method", "forward passes", "of these", "peak MiB beyond the model"):
+    parts = ("forward", "evidence", "solve", "selection", "rest")
+    table = Table(title="Cost in forward passes over the calibration set")
+    for column in ("method", "all", "of runs", *parts, "peak MiB"):
         table.add_column(column, justify="left" if column == "method" else "right")
-    forward_pass(dense, batches)
-    for name, make in METHODS.items():
-        ratios, memory = [], 0.0
-        for _ in range(options.runs):
-            model = copy.deepcopy(dense)
-            before = forward_pass(model, batches)
-            with PeakMemory() as peak:
-                start = time.perf_counter()
-                prune(model, make(), batches)
-                seconds = time.perf_counter() - start
-            ratios.append(seconds / statistics.mean([before, forward_pass(dense, batches)]))
-            memory = max(memory, peak.mebibytes)
-        spread = f"{min(ratios):.2f}–{max(ratios):.2f}"
-        table.add_row(name, f"{statistics.median(ratios):.2f}", spread, f"{memory:.0f}")
+    for name in METHODS:
+        if options.only not in name:
+            continue
+        found = in_its_own_process(name)
+        table.add_row(
+            name,
+            f"{found['median']:.2f}",
+            f"{found['ratios'][0]:.2f}–{found['ratios'][-1]:.2f}",
+            *(f"{found['parts'].get(part, 0):.2f}" for part in parts),
+            f"{found['mebibytes']:.0f}",
+        )
     console = Console()
     console.print(table)
+    dense = llama(options.tiny)
+    batches = batches_for(dense, options)
+    block = sum(p.numel() * p.element_size() for p in dense.model.layers[0].parameters())
+    tokens = sum(batch["input_ids"].numel() for batch in batches)
+    states = tokens * dense.config.hidden_size * 4
     console.print(
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads. For scale: one block's "
-        f"weights {block / 2**20:.0f} MiB, one set of hidden states {states / 2**20:.0f} MiB."
+        f"{tokens} tokens in batches of {options.batch_size}; torch {torch.__version__}, "
+        f"{torch.get_num_threads()} threads. For scale: one block's weights {block / 2**20:.0f} "
+        f"MiB, one set of hidden states {states / 2**20:.0f} MiB."
     )
 
 

@@ -23,17 +23,36 @@ from lightning_prune.plan import Plan
 from lightning_prune.version import __version__
 
 if TYPE_CHECKING:
-    from lightning_prune.callbacks import GQATaylor, Magnitude, SavePretrained, Wanda, WriteReport
+    from lightning_prune.allocation import OWL, PerBlock
+    from lightning_prune.callbacks import (
+        ALPS,
+        RIA,
+        Ablation,
+        GQATaylor,
+        Magnitude,
+        ResidualFit,
+        SavePretrained,
+        SparseGPT,
+        Wanda,
+        WriteReport,
+    )
     from lightning_prune.data import TextData
     from lightning_prune.models import CausalLM, LoRA
 
 __all__ = [
+    "ALPS",
+    "OWL",
+    "RIA",
+    "Ablation",
     "CausalLM",
     "GQATaylor",
     "LoRA",
     "Magnitude",
+    "PerBlock",
     "Plan",
+    "ResidualFit",
     "SavePretrained",
+    "SparseGPT",
     "TextData",
     "Wanda",
     "WriteReport",
@@ -44,11 +63,18 @@ __all__ = [
 ]
 
 _ROOMS = {
+    "ALPS": "callbacks",
+    "OWL": "allocation",
+    "RIA": "callbacks",
+    "Ablation": "callbacks",
     "CausalLM": "models",
     "GQATaylor": "callbacks",
     "LoRA": "models",
     "Magnitude": "callbacks",
+    "PerBlock": "allocation",
+    "ResidualFit": "callbacks",
     "SavePretrained": "callbacks",
+    "SparseGPT": "callbacks",
     "TextData": "data",
     "Wanda": "callbacks",
     "WriteReport": "callbacks",

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import pickle
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import torch
 import torch.distributed as dist
 
-__all__ = ["barrier", "broadcast_", "rank", "sum_", "world_size"]
+__all__ = ["barrier", "broadcast_", "once", "rank", "sum_", "world_size"]
+
+T = TypeVar("T")
 
 
 def world_size() -> int:
@@ -40,6 +46,40 @@ def barrier() -> None:
     """Wait until every process is here."""
     if world_size() > 1:
         dist.barrier()
+
+
+def once(work: Callable[[], T]) -> T:
+    """Do something in process 0 while the others wait; all have its result, or raise its error.
+
+    Every process has to call it. An error in process 0 alone would leave the others waiting for
+    one that is gone.
+
+    Args:
+        work: called in process 0 only; its result is sent to the others by pickle.
+    """
+    if world_size() == 1:
+        return work()
+    outcome: list[Any] = [None, None]
+    error: Exception | None = None
+    if rank() == 0:
+        try:
+            outcome[0] = work()
+        except Exception as caught:
+            error = caught
+            outcome[1] = _portable(caught)
+    dist.broadcast_object_list(outcome, src=0)
+    if outcome[1] is not None:
+        raise error or outcome[1]
+    return outcome[0]
+
+
+def _portable(error: Exception) -> Exception:
+    """The error itself if it can be sent, else one that says the same."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 def _running() -> bool:

@@ -122,6 +122,82 @@ def test_a_plan_is_described_in_a_line() -> None:
     assert len(repr(full_plan())) < 200
 
 
+# --- plans together ---
+
+
+def unit_plan(kept: list[int], total: int, kind: str = "neuron", block: int = 0) -> Plan:
+    plan = Plan()
+    plan.set_kept(kind, block, torch.tensor(kept), total)
+    return plan
+
+
+def test_of_two_masks_both_hold() -> None:
+    """A weight stays if both plans keep it; weights that one plan masks keep its mask."""
+    first, second = Plan({"method": "A"}), Plan({"method": "B"})
+    first.set_mask("both", random_mask(3, 5))
+    second.set_mask("both", random_mask(3, 5, seed=1))
+    first.set_mask("first", random_mask(2, 8))
+    second.set_mask("second", random_mask(1, 7))
+    both = first.then(second)
+    assert torch.equal(both.mask("both"), random_mask(3, 5) & random_mask(3, 5, seed=1))
+    assert torch.equal(both.mask("first"), first.mask("first"))
+    assert torch.equal(both.mask("second"), second.mask("second"))
+    assert both.steps == [{"method": "A"}, {"method": "B"}]
+    assert torch.equal(first.mask("both"), random_mask(3, 5)), "the parts stay as they were"
+
+
+def test_units_cut_twice_are_counted_among_the_first_ones() -> None:
+    """The second plan's indices are among those that the first one left."""
+    both = unit_plan([0, 2, 5, 7], 8).then(unit_plan([1, 3], 4))
+    assert both.kept("neuron", 0).tolist() == [2, 7]
+    assert both.blocks("neuron")[0].total == 8
+
+
+def test_cuts_of_other_kinds_and_blocks_stand_beside_each_other() -> None:
+    """And masks that follow cuts are taken over."""
+    cuts = unit_plan([0], 4, "group").then(unit_plan([1, 2], 8)).then(unit_plan([3], 8, block=2))
+    masks = Plan()
+    masks.set_mask("w", random_mask(3, 5))
+    whole = cuts.then(masks)
+    assert whole.kept("group", 0).tolist() == [0]
+    assert {i: k.index_U.tolist() for i, k in whole.blocks("neuron").items()} == {0: [1, 2], 2: [3]}
+    assert whole.mask_names == ["w"]
+    assert len(whole.steps) == 4
+
+
+def test_plans_that_do_not_follow_each_other_are_refused() -> None:
+    """Cuts after masks, other totals, other shapes."""
+    masked, other = Plan(), Plan()
+    masked.set_mask("w", random_mask(3, 5))
+    other.set_mask("w", random_mask(2, 8))
+    with pytest.raises(ValueError, match="Cut first, then mask"):
+        masked.then(unit_plan([0], 4))
+    with pytest.raises(ValueError, match=r"\(3, 5\) and \(2, 8\)"):
+        masked.then(other)
+    with pytest.raises(ValueError, match="leaves 2 neuron units in block 0, .* about 4"):
+        unit_plan([0, 1], 8).then(unit_plan([0], 4))
+
+
+def test_plans_together_are_saved_as_one(tmp_path: Path) -> None:
+    """With the provenance of both."""
+    both = full_plan(0).then(Plan({"method": "B"}))
+    loaded = Plan.load(both.save(tmp_path))
+    assert loaded.steps == both.steps
+    assert loaded.fingerprint() == both.fingerprint()
+
+
+def test_the_fingerprint_is_that_of_the_decisions() -> None:
+    """Where a plan comes from does not change it; one weight or unit does."""
+    plan, same = full_plan(), full_plan()
+    same.provenance["model"] = "another"
+    same.set_scores("neuron", 2, torch.ones(22))
+    assert plan.fingerprint() == same.fingerprint()
+    seen = {plan.fingerprint(), full_plan(seed=1).fingerprint(), Plan().fingerprint()}
+    same.set_kept("neuron", 0, torch.tensor([0, 5, 20]), 22)
+    seen.add(same.fingerprint())
+    assert len(seen) == 4
+
+
 # --- on disk ---
 
 
@@ -191,7 +267,7 @@ def test_damaged_tensors_are_found_by_their_checksum(tmp_path: Path, damage: Any
     """One bit is enough."""
     full_plan().save(tmp_path)
     damage(tmp_path / "plan.safetensors")
-    with pytest.raises(ValueError, match="does not match the checksum in plan.json"):
+    with pytest.raises(ValueError, match="do not match the checksums in plan.json"):
         Plan.load(tmp_path)
 
 
@@ -200,7 +276,7 @@ def test_files_of_two_plans_do_not_mix(tmp_path: Path) -> None:
     full_plan(0).save(tmp_path / "a")
     full_plan(1).save(tmp_path / "b")
     shutil.copy(tmp_path / "a" / "plan.safetensors", tmp_path / "b" / "plan.safetensors")
-    with pytest.raises(ValueError, match=r"belongs to another run\. Prune again"):
+    with pytest.raises(ValueError, match=r"belong to another run\. Prune again"):
         Plan.load(tmp_path / "b")
 
 
@@ -292,5 +368,5 @@ def test_a_foreign_safetensors_file_is_no_plan(tmp_path: Path) -> None:
     """A checkpoint beside a plan.json is refused."""
     full_plan().save(tmp_path)
     save_file({"model.embed": torch.ones(3)}, tmp_path / "plan.safetensors")
-    with pytest.raises(ValueError, match="does not match the checksum"):
+    with pytest.raises(ValueError, match="do not match the checksums"):
         Plan.load(tmp_path)

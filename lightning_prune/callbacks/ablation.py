@@ -5,8 +5,8 @@ Models", arXiv 2306.11695, section 5 (weight updates), and its code: the mask is
 original weights, or for each block of columns from the weights as updated so far.
 Needs the Gram matrix of every input: one forward pass, and a second to propagate (order="block").
 Differs from the authors' code: exact counts (ties="reference" is theirs), and the norms are those
-of the inputs. Their code scales the inputs of sequence k by sqrt(2 / k) before it takes the norms, so
-that early sequences count more (harmonic=True does the same).
+of the inputs. Their code scales the inputs of sequence k by sqrt(2 / k) before it takes the norms,
+so that early sequences count more (harmonic=True does the same).
 
 Axes: B sequences, T tokens, O output features, I input features, C columns of a block.
 """

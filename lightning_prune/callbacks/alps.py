@@ -1,7 +1,7 @@
 """ALPS: look for the mask and the weights together, by alternating directions.
 
-Source: Meng, Behdin, Wang, Mazumder, "ALPS: Improved Optimization for Highly Sparse One-Shot Pruning
-for Large Language Models", arXiv 2406.07831, algorithms 1 and 2.
+Source: Meng, Behdin, Wang, Mazumder, "ALPS: Improved Optimization for Highly Sparse One-Shot
+Pruning for Large Language Models", arXiv 2406.07831, algorithms 1 and 2.
 Needs the Gram matrix of every input: one forward pass, and a second to propagate (order="block").
 Differs from the authors' code: see `repair/admm.py`; sites that share their input are solved
 together, each with its own count.

@@ -6,30 +6,61 @@ and neither adapter, nor wrapper, nor optimizer exists yet, so shapes may still 
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any, ClassVar
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities.seed import isolate_rng
+from transformers import PreTrainedModel
 
 from lightning_prune import distributed, pipeline, surgery
 from lightning_prune.allocation import Allocation
 from lightning_prune.anatomy import Anatomy, Block
 from lightning_prune.method import Method
-from lightning_prune.models import CausalLM
+from lightning_prune.models import CausalLM, merged_model
 from lightning_prune.plan import Plan
 
-__all__ = ["PruneObserver", "PruningCallback"]
+__all__ = ["PruneObserver", "PruningCallback", "methods_of"]
 
 
 class PruneObserver(Callback):
-    """A callback that is told when a model is pruned, wherever it stands in the list."""
+    """A callback that is told of a model's pruning and recovery, wherever it stands in the list.
+
+    Attributes:
+        saves: told first that something starts, so that it can refuse, and last that it has ended,
+            when the others have measured what is to be saved.
+    """
+
+    saves: ClassVar[bool] = False
 
     def on_prune_start(self, trainer: Trainer, pl_module: CausalLM) -> None:
         """The model is loaded and dense (or as the previous method left it)."""
 
     def on_prune_end(self, trainer: Trainer, pl_module: CausalLM, plan: Plan) -> None:
         """The plan has been applied; there is no adapter yet."""
+
+    def on_recovery_end(
+        self, trainer: Trainer, pl_module: CausalLM, model: PreTrainedModel | None
+    ) -> None:
+        """The training is over, also if it was over before this start of the run.
+
+        Args:
+            trainer: the trainer.
+            pl_module: the module.
+            model: a plain copy of its model, adapter merged and masks applied, in process 0; None
+                in the others.
+        """
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Merge the trained model, once for all observers. Nothing was trained by `prune`."""
+        observers = _observers(trainer)
+        if self is observers[0] and trainer.global_step > 0:
+            assert isinstance(pl_module, CausalLM)
+            model = merged_model(pl_module)
+            for observer in observers:
+                observer.on_recovery_end(trainer, pl_module, model)
 
 
 class PruningCallback(Method, Callback):
@@ -63,7 +94,7 @@ class PruningCallback(Method, Callback):
         self.allocation = allocation
         self.keep_scores = keep_scores
         self.offload = offload
-        self.plan_: Plan | None = None
+        self._made: list[Plan] = []
 
     cuts: ClassVar[bool] = False
 
@@ -83,9 +114,19 @@ class PruningCallback(Method, Callback):
             )
         return anatomy.blocks[self.layer_start : end]
 
+    def has_pruned(self, pl_module: LightningModule) -> bool:
+        """Whether this method's decisions are among those that the module's model carries."""
+        return any(plan in self._made for plan in getattr(pl_module, "plans", ()))
+
+    def folder(self, trainer: Trainer) -> Path:
+        """`plan` in the run's folder; with several methods `plan-1`, `plan-2`, … in their order."""
+        methods = methods_of(trainer)
+        name = "plan" if len(methods) == 1 else f"plan-{methods.index(self) + 1}"
+        return Path(trainer.default_root_dir) / name
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Prune, or apply the saved plan; once, and only for `fit`."""
-        if stage != "fit" or self.plan_ is not None:
+        """Prune, or apply the saved plan; once for each module, and only for `fit`."""
+        if stage != "fit" or self.has_pruned(pl_module):
             return
         if not isinstance(pl_module, CausalLM):
             raise TypeError(
@@ -94,71 +135,101 @@ class PruningCallback(Method, Callback):
                 "lightning_prune.prune(model, method, batches)."
             )
         pl_module.load()
+        self._refuse(trainer, pl_module)
         identity = self._identity(trainer, pl_module)
-        observers = [c for c in trainer.callbacks if isinstance(c, PruneObserver)]  # type: ignore[attr-defined]
-        for observer in observers:
+        distributed.once(lambda: self.folder(trainer).mkdir(parents=True, exist_ok=True))
+        for observer in reversed(_observers(trainer)):
             observer.on_prune_start(trainer, pl_module)
-        self.plan_ = self._plan(trainer, pl_module, identity)
-        pl_module.plans.append(self.plan_)
-        for observer in observers:
-            observer.on_prune_end(trainer, pl_module, self.plan_)
+        plan = self._plan(trainer, pl_module, identity)
+        self._made.append(plan)
+        pl_module.plans.append(plan)
+        for observer in _observers(trainer):
+            observer.on_prune_end(trainer, pl_module, plan)
 
-    def _identity(self, trainer: Trainer, pl_module: CausalLM) -> dict[str, Any]:
-        """What a plan depends on; and every refusal that needs no forward pass."""
+    def _refuse(self, trainer: Trainer, pl_module: CausalLM) -> None:
+        """Everything that can be refused without a forward pass."""
         if self.cuts and any(plan.mask_names for plan in pl_module.plans):
             raise ValueError(
                 f"{type(self).__name__} would cut a model that is masked already, and the masks "
                 "would no longer fit. List methods that cut before methods that mask."
             )
-        data: Any = getattr(trainer, "datamodule", None)
         if self.plan is None:
             self.check(Anatomy(pl_module.base))
-        if self._calibrates and not hasattr(data, "calibration_dataloader"):
+        data = getattr(trainer, "datamodule", None)
+        if self.calibrates and not hasattr(data, "calibration_dataloader"):
             raise ValueError(
                 f"{type(self).__name__} needs calibration text: give fit a datamodule with a "
                 "calibration_dataloader, such as lightning_prune.TextData"
             )
+
+    def _identity(self, trainer: Trainer, pl_module: CausalLM) -> dict[str, Any]:
+        """What the decisions depend on."""
+        arguments = {k: repr(v) for k, v in self.arguments.items() if k not in _NO_DECISION}
+        data = getattr(trainer, "datamodule", None)
         return {
-            "call": repr(self),
+            "method": type(self).__name__,
+            "arguments": arguments,
             "model": pipeline.fingerprint(pl_module.base),
-            "calibration": data.calibration_fingerprint() if self._calibrates else None,
+            "calibration": _fingerprint(data) if self.calibrates else None,
         }
 
-    @property
-    def _calibrates(self) -> bool:
-        return self.evidence is not None and self.plan is None
-
     def _plan(self, trainer: Trainer, pl_module: CausalLM, identity: dict[str, Any]) -> Plan:
-        folder = self._folder(trainer)
-        saved = _saved_plan(folder, identity) if self.plan is None else None
-        saved = trainer.strategy.broadcast(saved, src=0)
+        folder, model = self.folder(trainer), pl_module.base
+        saved = distributed.once(lambda: self._saved_plan(folder, identity))
         if saved is not None:
             rank_zero_info(f"Applying the plan in {folder}: same model, method and calibration.")
-            surgery.apply(Anatomy(pl_module.base), saved)
+            surgery.apply(Anatomy(model), saved)
             return saved
         data: Any = getattr(trainer, "datamodule", None)
-        batches = data.calibration_dataloader() if self._calibrates else None
-        plan = pipeline.prune(pl_module.base, self, batches, trainer.strategy.root_device)
-        if trainer.is_global_zero:
+        batches = data.calibration_dataloader() if self.calibrates else None
+        plan = pipeline.prune(model, self, batches, trainer.strategy.root_device)
+        if self.plan is None:  # a plan that was given keeps saying where it comes from
             plan.provenance["identity"] = identity
-            if self._calibrates:
-                names = ("source", "nsamples", "length", "seed")
-                plan.provenance["calibration"] = {n: getattr(data, n, None) for n in names}
-            plan.save(folder)
-        distributed.barrier()
+        if self.calibrates:
+            found = {name: getattr(data, name, None) for name in _CALIBRATION}
+            plan.provenance["calibration"] = {k: v for k, v in found.items() if v is not None}
+        distributed.once(lambda: plan.save(folder, model))
         return plan
 
-    def _folder(self, trainer: Trainer) -> Path:
-        """`plan` in the run's folder; with several methods `plan-1`, `plan-2`, … in their order."""
-        methods = [c for c in trainer.callbacks if isinstance(c, PruningCallback)]  # type: ignore[attr-defined]
-        name = "plan" if len(methods) == 1 else f"plan-{methods.index(self) + 1}"
-        return Path(trainer.default_root_dir) / name
+    def _saved_plan(self, folder: Path, identity: dict[str, Any]) -> Plan | None:
+        """The plan of an earlier start of the same run, if there is one."""
+        if self.plan is not None:
+            return None
+        try:
+            plan = Plan.load(folder)
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            rank_zero_warn(f"{type(self).__name__} decides anew: {error}")
+            return None
+        complete = plan.has_scores or not self.keep_scores
+        return plan if complete and plan.provenance.get("identity") == identity else None
 
 
-def _saved_plan(folder: Path, identity: dict[str, Any]) -> Plan | None:
-    """The plan of an earlier start of the same run, if there is one."""
-    try:
-        plan = Plan.load(folder)
-    except (FileNotFoundError, ValueError):
-        return None
-    return plan if plan.provenance.get("identity") == identity else None
+# Settings that change no decision, or that are part of the identity otherwise.
+_NO_DECISION = ("plan", "keep_scores", "offload")
+
+_CALIBRATION = ("source", "nsamples", "length", "seed")
+
+
+def methods_of(trainer: Trainer) -> list[PruningCallback]:
+    """The pruning methods in a Trainer, in their order."""
+    return [c for c in trainer.callbacks if isinstance(c, PruningCallback)]  # type: ignore[attr-defined]
+
+
+def _observers(trainer: Trainer) -> list[PruneObserver]:
+    found = [c for c in trainer.callbacks if isinstance(c, PruneObserver)]  # type: ignore[attr-defined]
+    return sorted(found, key=lambda observer: observer.saves)
+
+
+def _fingerprint(data: Any) -> str:
+    """A hash of the calibration tokens: the datamodule's own, or one of this process's batches."""
+    if hasattr(data, "calibration_fingerprint"):
+        return data.calibration_fingerprint()
+    digest = hashlib.sha256()
+    with isolate_rng():  # a loader that shuffles gives the same batches again
+        for batch in data.calibration_dataloader():
+            for name in sorted({"input_ids", "attention_mask"} & batch.keys()):
+                digest.update(f"{name} {tuple(batch[name].shape)}".encode())
+                digest.update(batch[name].long().cpu().numpy().tobytes())
+    return digest.hexdigest()

@@ -117,8 +117,10 @@ class TextData(LightningDataModule):
         if getattr(module, "tokenizer", None) is not None:
             self.attach(module.tokenizer, module.max_position_embeddings)
         needed = {"fit": ("train", "validation"), "validate": ("validation",)}.get(stage, ("test",))
+        trains = self.trainer is None or self.trainer.limit_train_batches != 0
         for use in needed:
-            self._windows(use)
+            if use != "train" or trains:
+                self._windows(use)
 
     def calibration_dataloader(self) -> DataLoader[Any]:
         """This process's share of the calibration batches.

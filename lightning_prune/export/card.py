@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.plan import Plan
+from lightning_prune.report import Report
 
 __all__ = ["model_card"]
 
 
-def model_card(model: nn.Module, plan: Plan | None, uneven: bool) -> str:
+def model_card(
+    model: nn.Module, plan: Plan | None, uneven: bool, report: Report | None = None
+) -> str:
     """A minimal model card for the Hugging Face Hub.
 
     Args:
         model: the pruned causal LM.
         plan: what was decided, if known.
         uneven: the blocks differ, and the folder needs its own code.
+        report: what was measured, if anything was.
     """
     base = _base_model(model, plan)
     head = ["library_name: transformers", "pipeline_tag: text-generation"]
-    head += [f"base_model: {base}"] if base else []
+    head += [f"base_model: {base}"] if base and "/" in base else []
     head += ["tags:", *(["- pruned"] if plan is not None or uneven else []), "- lightning_prune"]
     pruned = "Pruned" if plan is not None or uneven else "Trained"
     parts = [
@@ -35,21 +40,23 @@ def model_card(model: nn.Module, plan: Plan | None, uneven: bool) -> str:
     ]
     if plan is not None:
         parts += ["## What was pruned", _decisions(plan)]
+    if report is not None and report.stages:
+        parts += ["## What was measured", _measured(report)]
     parts += ["## Blocks", _blocks(model)] if uneven else []
     parts += ["## How to load it", _loading(uneven)]
     return "\n\n".join(parts) + "\n"
 
 
 def _base_model(model: nn.Module, plan: Plan | None) -> str | None:
-    """The hub name of the model that was pruned; paths on a disk are not for a card."""
-    name = plan.provenance.get("model") if plan is not None else None
+    """The name of the model that was pruned; paths on a disk are not for a card."""
+    name = plan.steps[0].get("model") if plan is not None else None
     name = str(name or getattr(model.config, "_name_or_path", ""))
     is_path = name.startswith(".") or Path(name).exists()
-    return name if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not is_path else None
+    return name if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) and not is_path else None
 
 
 def _decisions(plan: Plan) -> str:
-    lines = []
+    lines = [f"- Method: {_call(step)}" for step in plan.steps if "method" in step]
     if plan.mask_names:
         lines.append(
             f"- {plan.sparsity():.2%} of the weights in {len(plan.mask_names)} matrices are zero"
@@ -60,6 +67,27 @@ def _decisions(plan: Plan) -> str:
         name = {"group": "GQA groups", "neuron": "MLP neurons"}.get(kind, kind)
         lines.append(f"- {removed} of {total} {name} in {len(kept)} blocks are removed")
     return "\n".join([*lines, "", "`plan.json` and `plan.safetensors` hold every decision."])
+
+
+def _call(step: dict[str, Any]) -> str:
+    """The method with what it was told, as far as that is not a place on a disk."""
+    said = {k: v for k, v in step.get("arguments", {}).items() if v and k != "plan"}
+    return f"`{step['method']}({', '.join(f'{k}={v!r}' for k, v in said.items())})`"
+
+
+def _measured(report: Report) -> str:
+    """Every stage of the run that led here, and the share that went since the first."""
+    rows = ["| | perplexity | parameters | of which not zero |", "|---|---|---|---|"]
+    for name, stage in report.stages.items():
+        perplexity = "-" if stage.perplexity is None else f"{stage.perplexity:.4g}"
+        rows.append(f"| {name} | {perplexity} | {stage.parameters:,} | {stage.nonzero:,} |")
+    first, *_, last = [*report.stages.values()] * 2
+    gone = 1 - last.nonzero / max(first.nonzero, 1)
+    lines = [*rows, "", f"{gone:.1%} of the weights were removed or set to zero."]
+    window, count = (report.settings.get(key) for key in ("window", "validation_windows"))
+    if window:
+        lines.append(f"Perplexity is over {count} validation windows of {window} tokens.")
+    return "\n".join(lines)
 
 
 def _blocks(model: nn.Module) -> str:

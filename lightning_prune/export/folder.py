@@ -8,8 +8,9 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
-__all__ = ["replaced_folder"]
+__all__ = ["check_replaceable", "replaced_folder"]
 
 SLACK = 16 << 20  # bytes for the small files beside the weights
 
@@ -28,7 +29,7 @@ def replaced_folder(folder: Path, marker: str, size: int) -> Iterator[Path]:
         ValueError: there is something else at `folder`, which is left alone.
         OSError: too little room on the disk, or the folder cannot be written.
     """
-    _check_replaceable(folder, marker)
+    check_replaceable(folder, marker)
     folder.parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder.parent).free
     if free < size + SLACK:
@@ -38,8 +39,9 @@ def replaced_folder(folder: Path, marker: str, size: int) -> Iterator[Path]:
             "Make room or choose another folder; nothing was written",
             str(folder),
         )
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    unique = uuid4().hex  # process ids repeat on the nodes that share a disk
+    temporary = folder.with_name(f".{folder.name}.{unique}.tmp")
+    old = folder.with_name(f".{folder.name}.{unique}.old")
     try:
         temporary.mkdir()
         yield temporary
@@ -60,7 +62,12 @@ def replaced_folder(folder: Path, marker: str, size: int) -> Iterator[Path]:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def _check_replaceable(folder: Path, marker: str) -> None:
+def check_replaceable(folder: Path, marker: str) -> None:
+    """Refuse a folder that `replaced_folder` would refuse.
+
+    Raises:
+        ValueError: there is something else at `folder`.
+    """
     if not folder.exists():
         return
     if not folder.is_dir():

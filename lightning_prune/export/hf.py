@@ -4,33 +4,44 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterator
-from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from pprint import pformat
 from textwrap import indent
 from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM
 
+from lightning_prune.analysis.checkpoint import CONFIG, INDEX, WEIGHTS
 from lightning_prune.anatomy import PRUNED_PREFIX, family_of
 from lightning_prune.export import pruned_model
 from lightning_prune.export.card import model_card
-from lightning_prune.export.folder import replaced_folder
+from lightning_prune.export.folder import check_replaceable, replaced_folder
 from lightning_prune.export.registry import layout_of, pruned_classes
 from lightning_prune.plan import Plan
+from lightning_prune.report import Report
 
-__all__ = ["load", "save"]
+__all__ = ["check_folder", "save"]
 
-CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 CODE = "modeling_pruned"
 
 
+def check_folder(folder: str | Path) -> None:
+    """Refuse, early, a folder that `save` would refuse.
+
+    Raises:
+        ValueError: it holds something else than a model.
+    """
+    check_replaceable(Path(folder), CONFIG)
+
+
 def save(
-    model: nn.Module, folder: str | Path, plan: Plan | None = None, tokenizer: Any = None
+    model: nn.Module,
+    folder: str | Path,
+    plan: Plan | None = None,
+    tokenizer: Any = None,
+    report: Report | None = None,
 ) -> Path:
     """Write a model as a Hugging Face folder, whole or not at all.
 
@@ -43,6 +54,7 @@ def save(
         folder: new, empty, or a model folder, which is replaced as a whole.
         plan: what was pruned; saved beside the model.
         tokenizer: the model's tokenizer; saved beside the model.
+        report: what was measured; saved beside the model, without the run's paths.
 
     Returns:
         The folder.
@@ -65,48 +77,12 @@ def save(
         if plan is not None:
             plan.save(new)
             _add_index(new)
-        card = model_card(model, plan, uneven)
+        if report is not None:
+            text = replace(report, files={}).to_json()
+            (new / "report.json").write_text(text, encoding="utf-8")
+        card = model_card(model, plan, uneven, report)
         (new / "README.md").write_text(card, encoding="utf-8")
     return folder
-
-
-def load(
-    folder: str | Path,
-    dtype: str | torch.dtype = "auto",
-    device: str | torch.device | None = None,
-    **kwargs: Any,
-) -> nn.Module:
-    """Read a model from a Hugging Face folder with safetensors, in eval mode.
-
-    Args:
-        folder: a folder on this machine, as `save` writes it, or any stock one.
-        dtype: of the weights; "auto" takes the one in the config.
-        device: where to put the model.
-        kwargs: handed on to `AutoModelForCausalLM.from_pretrained`.
-
-    Raises:
-        FileNotFoundError: no such folder, or a file is missing in it.
-        ValueError: pickled weights only, a damaged file, or tensors that do not fit the config.
-    """
-    folder = Path(folder)
-    if not (folder / CONFIG).is_file():
-        raise FileNotFoundError(
-            f"no model at {str(folder)!r}: {folder / CONFIG} does not exist. Give the folder that "
-            f"{CONFIG} lies in."
-        )
-    shapes = dict(_stored_shapes(folder))
-    kwargs = {"trust_remote_code": False, **kwargs}
-    _check_shapes(shapes, folder, kwargs.get("config"), kwargs["trust_remote_code"])
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype, output_loading_info=True, **kwargs
-    )
-    model, found = loaded
-    if found["missing_keys"]:
-        raise ValueError(
-            f"the weights in {folder} lack {_some(found['missing_keys'])}, which {CONFIG} asks "
-            "for. The folder is incomplete; save or download it again."
-        )
-    return (model if device is None else model.to(device)).eval()
 
 
 # --- what save adds ---
@@ -146,65 +122,3 @@ def _add_index(folder: Path) -> None:
     size = (folder / WEIGHTS).stat().st_size
     index = {"metadata": {"total_size": size}, "weight_map": weight_map}
     (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-
-
-# --- what load checks ---
-
-
-def _stored_shapes(folder: Path) -> Iterator[tuple[str, tuple[Path, list[int]]]]:
-    """Name, file and shape of every tensor in the folder, from the files' headers."""
-    for path in _weight_files(folder):
-        try:
-            with safe_open(path, "pt") as file:
-                yield from ((n, (path, file.get_slice(n).get_shape())) for n in file.keys())  # noqa: SIM118
-        except SafetensorError as error:
-            raise ValueError(
-                f"{path} is damaged or truncated ({error}). Save or download it again."
-            ) from error
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    if (folder / WEIGHTS).is_file():
-        return [folder / WEIGHTS]
-    if not (folder / INDEX).is_file():
-        pickled = sorted(path.name for pattern in _PICKLED for path in folder.glob(pattern))
-        if pickled:
-            raise ValueError(
-                f"{folder} has its weights in {pickled[0]}, which is pickled and could run any "
-                "code. Only safetensors are read: convert it in a place where you trust the file."
-            )
-        raise FileNotFoundError(f"{folder} has no weights: neither {WEIGHTS} nor {INDEX} is there")
-    weight_map = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
-    files = [folder / name for name in sorted(set(weight_map.values()))]
-    for path in files:
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} is named in {INDEX} and does not exist")
-    return files
-
-
-_PICKLED = ("*.bin", "*.pt", "*.pth", "*.pkl")
-
-
-def _check_shapes(
-    shapes: dict[str, tuple[Path, list[int]]], folder: Path, given: Any, trust_remote_code: bool
-) -> None:
-    """Compare the stored shapes with those of an empty model, before any weight is read."""
-    config = deepcopy(given) or AutoConfig.from_pretrained(
-        folder, trust_remote_code=trust_remote_code
-    )
-    if hasattr(config, "quantization_config"):  # packed weights have shapes of their own
-        return
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
-    for name, tensor in model.state_dict().items():
-        path, shape = shapes.get(name, (None, list(tensor.shape)))
-        if shape != list(tensor.shape):
-            raise ValueError(
-                f"{name} in {path} has shape {tuple(shape)}, and {CONFIG} asks for "
-                f"{tuple(tensor.shape)}. The two are not of the same model; save it again."
-            )
-
-
-def _some(names: Any) -> str:
-    names = sorted(names)
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -6,23 +6,25 @@ Axes: B windows of a batch, T tokens of a window, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
 from peft import PeftModel
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from lightning_prune.anatomy import family_of
 from lightning_prune.evaluation.metrics import Perplexity, next_token_nll
+from lightning_prune.models import checkpoint as checkpoints
 from lightning_prune.models.adapter import Adapter, LoRA
-from lightning_prune.models.loading import DType, Source, from_config
+from lightning_prune.models.loading import DType, Source, checkpoint_activations, from_config
 from lightning_prune.models.merge import Rebuild, merge, plain, rebuilder
 from lightning_prune.models.optimization import Schedule, adamw, scheduler
 from lightning_prune.models.sharding import data_mesh, shard
+from lightning_prune.models.zeros import KeptZeros
 from lightning_prune.plan import Plan
+from lightning_prune.report import Report
 from lightning_prune.sweep.states import labels_of
 
 __all__ = ["CausalLM"]
@@ -46,6 +48,7 @@ class CausalLM(LightningModule):
         model: the Hugging Face model, with the adapter around it while it is trained; None before
             `load`.
         plans: what pruning has decided on this model, in the order in which it was applied.
+        report: what was measured of it, in process 0, if a callback reports.
 
     Args:
         path: the model: a Hugging Face folder, a name on the hub, or "quickstart" for the small
@@ -107,8 +110,10 @@ class CausalLM(LightningModule):
         self.revision = revision
         self.model: PreTrainedModel | PeftModel | None = None
         self.plans: list[Plan] = []
+        self.report: Report | None = None
         self.perplexity = Perplexity()
         self.rebuild: Rebuild | None = None
+        self._zeros: KeptZeros | None = None
 
     # --- the model ---
 
@@ -133,6 +138,7 @@ class CausalLM(LightningModule):
             data_mesh(self.device_mesh)
         if self.source is not None:
             self.model = self.source.model(self.dtype_name, self.attn_implementation)
+            self.model.config._name_or_path = self.path  # not where the package is installed
         else:
             assert self.random_config is not None
             self.model = from_config(self.random_config, self.dtype_name, self.attn_implementation)
@@ -167,13 +173,13 @@ class CausalLM(LightningModule):
         if stage == "fit":
             self._attach_adapter()
             if self.gradient_checkpointing:
-                _checkpoint_activations(self.base)
+                checkpoint_activations(self.base)
             self.train()
 
     def configure_model(self) -> None:
         """Load the model, and shard it if the strategy is FSDP2 (ModelParallelStrategy)."""
         self.load()
-        if self.device_mesh is None or self._sharded:
+        if self.device_mesh is None or self.sharded:
             return
         assert self.model is not None
         self.rebuild = rebuilder(self.model)
@@ -181,45 +187,35 @@ class CausalLM(LightningModule):
         shard(self.model, blocks.children(), data_mesh(self.device_mesh), self.trainer.precision)
 
     @property
-    def _attached(self) -> bool:
-        return isinstance(self.model, PeftModel)
+    def plan(self) -> Plan | None:
+        """All that pruning has decided on this model, in one plan; None: nothing."""
+        return reduce(Plan.then, self.plans) if self.plans else None
 
     @property
-    def _sharded(self) -> bool:
+    def sharded(self) -> bool:
+        """Whether the weights are spread over the processes."""
         return self.rebuild is not None
 
     def _attach_adapter(self) -> None:
-        if self.adapter is None or self._attached:
+        if self.adapter is None or isinstance(self.model, PeftModel):
             return
-        if self._sharded:
+        if self.sharded:
             raise ValueError(
                 "the adapter has to be attached before the model is sharded: with "
                 "ModelParallelStrategy, call fit before validate, test or predict."
             )
         self.model = self.adapter.attach(self.base)
 
-    def merge_adapter(self, plan: Plan | None = None) -> None:
+    def merge_adapter(self) -> None:
         """Merge the adapter into the weights, in place, where `merged_model` would make a copy.
-
-        Args:
-            plan: if given, its masks are applied again after merging: a low-rank update is dense.
 
         Raises:
             ValueError: the model is sharded.
         """
-        if self._sharded:
+        if self.sharded:
             raise ValueError("a sharded model cannot be merged in place; use merged_model(module).")
         assert self.model is not None, "call load() first"
-        self.model = merge(self.model, plan)
-
-    def full_state_dict(self) -> dict[str, torch.Tensor]:
-        """All weights of `model` on the CPU, gathered from all processes.
-
-        Every process has to call it; only process 0 gets the weights, the others an empty dict.
-        """
-        assert self.model is not None, "call load() first"
-        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-        return get_model_state_dict(self.model, options=options)  # type: ignore[return-value]
+        self.model = merge(self.model, self.plan)
 
     # --- steps ---
 
@@ -276,41 +272,25 @@ class CausalLM(LightningModule):
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
+    def on_train_start(self) -> None:
+        """Keep the zeros of masked weights."""
+        if self.plan is not None:
+            self._zeros = KeptZeros(self.base, self.plan, self.trainer.optimizers)
+
+    def on_train_end(self) -> None:
+        """Let the masks go."""
+        if self._zeros is not None:
+            self._zeros.remove()
+            self._zeros = None
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """With an adapter, leave the frozen weights out. A sharded model is saved whole."""
-        if self._attached and not self._sharded:
-            for name in self._frozen():
-                checkpoint["state_dict"].pop(name)
+        checkpoints.reduce(self, checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Put the frozen weights back, and check that the checkpoint fits the model.
+        """Put the frozen weights back, and check that the checkpoint fits the run and the model.
 
         Raises:
-            ValueError: it does not: other names or shapes.
+            ValueError: it does not: another pruning plan, or other names or shapes of weights.
         """
-        if self._sharded:
-            return
-        own, saved = self.state_dict(), checkpoint["state_dict"]
-        if self._attached:
-            saved.update({name: own[name] for name in self._frozen() if name not in saved})
-        wrong = [
-            name
-            for name in sorted(own.keys() | saved.keys())
-            if name not in own or name not in saved or own[name].shape != saved[name].shape
-        ]
-        if wrong:
-            raise ValueError(
-                f"the checkpoint does not fit the model: {len(wrong)} weights are missing, unknown "
-                f"or of another shape, such as {wrong[0]}. Resume with the model, the adapter and "
-                "the pruning plan that it was made with."
-            )
-
-    def _frozen(self) -> list[str]:
-        parameters = self.named_parameters(remove_duplicate=False)
-        return [name for name, parameter in parameters if not parameter.requires_grad]
-
-
-def _checkpoint_activations(model: PreTrainedModel) -> None:
-    # The name changed during transformers 5; the old one warns.
-    enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
-    enable({"use_reentrant": False})
+        checkpoints.complete(self, checkpoint)

@@ -20,7 +20,7 @@ from transformers import (
 from lightning_prune import export
 from lightning_prune.anatomy import family_of
 
-__all__ = ["QUICKSTART", "DType", "Source", "from_config"]
+__all__ = ["QUICKSTART", "DType", "Source", "checkpoint_activations", "from_config"]
 
 QUICKSTART = "quickstart"
 """The name of the small model that is shipped with the package."""
@@ -110,6 +110,13 @@ def from_config(
     return AutoModelForCausalLM.from_config(
         hf_config, dtype=hf_config.dtype or torch.float32, attn_implementation=attn_implementation
     )
+
+
+def checkpoint_activations(model: PreTrainedModel) -> None:
+    """Keep only the blocks' inputs for the backward pass."""
+    # The name changed during transformers 5; the old one warns.
+    enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
+    enable({"use_reentrant": False})
 
 
 def _locate(path: str, revision: str | None) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from peft import PeftModel
 from torch import nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from transformers import PreTrainedModel
 
 from lightning_prune import distributed
@@ -24,27 +25,34 @@ Model = PreTrainedModel | PeftModel
 Rebuild = Callable[[Mapping[str, torch.Tensor]], Model]
 
 
-def merged_model(module: CausalLM, plan: Plan | None = None) -> PreTrainedModel | None:
-    """A plain copy of a module's model on the CPU, with its adapter merged.
+def merged_model(module: CausalLM) -> PreTrainedModel | None:
+    """A plain copy of a module's model on the CPU, with its adapter merged and its masks applied.
 
     Works for one process, DDP and FSDP2; every process has to call it. The module itself is left
     as it is and can be trained further.
 
     Args:
         module: a module whose model is loaded.
-        plan: if given, its masks are applied after merging; see `merge`.
 
     Returns:
         The model in process 0, and None in the others.
     """
-    state = module.full_state_dict()
+    assert module.model is not None, "call load() first"
+    state = _gathered(module.model) if module.sharded else module.model.state_dict()
     if distributed.rank() != 0:
         return None
-    assert module.model is not None, "call load() first"
+    if not module.sharded or distributed.world_size() == 1:  # else gathering has made a copy
+        state = {name: tensor.detach().to("cpu", copy=True) for name, tensor in state.items()}
     rebuild = module.rebuild or rebuilder(module.model)
-    merged = merge(rebuild(state), plan)
+    merged = merge(rebuild(state), module.plan)
     merged.eval()
     return merged
+
+
+def _gathered(model: Model) -> dict[str, torch.Tensor]:
+    """All weights, on the CPU, in process 0, and nothing in the others."""
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    return get_model_state_dict(model, options=options)  # type: ignore[return-value]
 
 
 def plain(model: Model) -> PreTrainedModel:

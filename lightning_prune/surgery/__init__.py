@@ -17,13 +17,17 @@ __all__ = ["apply", "apply_masks", "mask_block", "mask_units", "shrink"]
 
 
 def apply(anatomy: Anatomy, plan: Plan) -> None:
-    """Do all that a plan says, in place: correct what stays, zero what goes, cut units that go.
+    """Do all that a plan says, in place: cut units that go, correct what stays, zero what goes.
+
+    Masks and corrected weights of a plan that also cuts are of the shapes after the cut.
 
     Raises:
-        ValueError: the plan does not fit the model; nothing was changed then.
+        ValueError: the plan does not fit the model; nothing was changed then, unless the plan both
+            cuts and masks.
     """
-    check_masks(anatomy.model, plan)
     check_cuts(anatomy, plan)
+    if not plan.kinds:
+        check_masks(anatomy.model, plan)
+    shrink(anatomy, plan)
     write_corrected(anatomy.model, plan)
     apply_masks(anatomy.model, plan)
-    shrink(anatomy, plan)

@@ -66,3 +66,29 @@ def test_two_processes_decide_train_and_save_as_one(tmp_path: Path, method: str)
         assert stages["recovered"]["perplexity"] < stages["pruned"]["perplexity"]
         recovered = lightning_prune.load(tmp_path / name / "recovered")
         assert sum(p.numel() for p in recovered.parameters()) == stages["recovered"]["parameters"]
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
+def test_two_processes_go_on_as_if_nothing_had_happened(
+    tmp_path: Path, model_folder: Path, text_file: Path, strategy: str
+) -> None:
+    """Same plan, same losses, same weights; zeros stay, and another plan is refused in both."""
+    arguments = [str(tmp_path), str(model_folder), str(text_file), strategy]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.lightning.resumed_fit", *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert list(result["rest"]) == ["3"]
+    assert result["rest"]["3"] == result["full"]["3"]
+    assert result["held"]
+    assert "the checkpoint was made with the pruning plan" in result["refused"]
+    full, cut = (lightning_prune.load(tmp_path / name / "recovered") for name in ("full", "cut"))
+    torch.testing.assert_close(cut.state_dict(), full.state_dict(), rtol=0, atol=0)
+    stages = json.loads((tmp_path / "cut" / "report.json").read_text())["stages"]
+    assert list(stages) == ["dense", "pruned", "recovered"]

@@ -245,6 +245,18 @@ def test_the_merged_copy_is_a_plain_model_of_the_same_function(adapter):
     torch.testing.assert_close(made.state_dict(), state, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("adapter", [None, "lora"])
+def test_the_merged_copy_shares_no_memory_with_the_module(adapter):
+    """Masks, or whatever is done to the copy, do not reach the module."""
+    made, plan = trained(adapter), Plan()
+    name = "model.embed_tokens.weight"  # that no adapter stands in front of
+    plan.set_mask(name, torch.zeros(64, 32, dtype=torch.bool))
+    state = {key: tensor.clone() for key, tensor in made.state_dict().items()}
+    made.plans.append(plan)
+    assert not merged_model(made).get_parameter(name).any()
+    torch.testing.assert_close(made.state_dict(), state, rtol=0, atol=0)
+
+
 def test_merging_in_place_gives_the_same_model():
     """Where there is no room for a copy."""
     made, tokens = trained("lora"), tiny_batch()
@@ -254,14 +266,18 @@ def test_merging_in_place_gives_the_same_model():
     torch.testing.assert_close(made.base(tokens).logits, expected)
 
 
-def test_merging_with_a_plan_keeps_its_zeros():
-    """A low-rank update is dense, and would fill them."""
+def test_merging_keeps_the_zeros_of_every_plan():
+    """A low-rank update is dense, and would fill them; in a copy, and in place."""
     name = "model.layers.0.mlp.up_proj.weight"
-    made, plan = trained("lora"), Plan()
-    keep_OI = torch.rand(48, 32, generator=torch.Generator().manual_seed(0)) < 0.5
-    plan.set_mask(name, keep_OI)
-    merged = merged_model(made, plan)
-    torch.testing.assert_close(merged.get_parameter(name) != 0, keep_OI)
+    made, generator = trained("lora"), torch.Generator().manual_seed(0)
+    masks = [torch.rand(48, 32, generator=generator) < 0.5 for _ in range(2)]
+    for keep_OI in masks:
+        plan = Plan()
+        plan.set_mask(name, keep_OI)
+        made.plans.append(plan)
+    torch.testing.assert_close(merged_model(made).get_parameter(name) != 0, masks[0] & masks[1])
+    made.merge_adapter()
+    torch.testing.assert_close(made.base.get_parameter(name) != 0, masks[0] & masks[1])
 
 
 def test_a_merged_model_is_saved_and_loaded_again(tmp_path):
