@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from lightning_prune.export import load, save
 from lightning_prune.pipeline import prune
 from lightning_prune.plan import Plan
-from lightning_prune.version import __version__
+from lightning_prune.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from lightning_prune.allocation import OWL, PerBlock
@@ -56,7 +56,6 @@ __all__ = [
     "TextData",
     "Wanda",
     "WriteReport",
-    "__version__",
     "load",
     "prune",
     "save",

@@ -7,6 +7,7 @@ from lightning_prune.plan import Plan
 from lightning_prune.surgery.mask import (
     apply_masks,
     check_masks,
+    fits,
     mask_block,
     mask_units,
     write_corrected,
@@ -19,15 +20,19 @@ __all__ = ["apply", "apply_masks", "mask_block", "mask_units", "shrink"]
 def apply(anatomy: Anatomy, plan: Plan) -> None:
     """Do all that a plan says, in place: cut units that go, correct what stays, zero what goes.
 
-    Masks and corrected weights of a plan that also cuts are of the shapes after the cut.
+    Masks are of the shapes before the cut, or else after it, as where one method cut and another
+    masked what was left.
 
     Raises:
-        ValueError: the plan does not fit the model; nothing was changed then, unless the plan both
-            cuts and masks.
+        ValueError: the plan does not fit the model; nothing was changed then, unless the masks fit
+            neither before nor after a cut.
     """
     check_cuts(anatomy, plan)
-    if not plan.kinds:
-        check_masks(anatomy.model, plan)
-    shrink(anatomy, plan)
+    cut_first = bool(plan.kinds) and not fits(anatomy.model, plan)
+    if cut_first:
+        shrink(anatomy, plan)
+    check_masks(anatomy.model, plan)
     write_corrected(anatomy.model, plan)
     apply_masks(anatomy.model, plan)
+    if not cut_first:
+        shrink(anatomy, plan)

@@ -14,7 +14,7 @@ from lightning_prune.anatomy import Anatomy, Block
 from lightning_prune.plan import Plan
 from lightning_prune.surgery.features import check_units, kept_features
 
-__all__ = ["apply_masks", "check_masks", "mask_block", "mask_units", "write_corrected"]
+__all__ = ["apply_masks", "check_masks", "fits", "mask_block", "mask_units", "write_corrected"]
 
 
 @torch.no_grad()
@@ -46,6 +46,14 @@ def write_corrected(model: nn.Module, plan: Plan) -> None:
     weights = dict(model.named_parameters())
     for name, weight_OI in plan.corrected_weights():
         weights[name].copy_(weight_OI)
+
+
+def fits(model: nn.Module, plan: Plan) -> bool:
+    """Whether the plan's masks have the names and shapes of the model's weights."""
+    weights = dict(model.named_parameters())
+    return all(
+        name in weights and weights[name].shape == plan.mask_shape(name) for name in plan.mask_names
+    )
 
 
 def check_masks(model: nn.Module, plan: Plan) -> None:
@@ -89,7 +97,7 @@ def mask_block(
     block: Block,
     masks: Mapping[str, torch.Tensor],
     kept: Mapping[str, torch.Tensor],
-    weights: Mapping[str, torch.Tensor],
+    weights: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
     """Correct what stays in one block and zero what does not, while a sweep is on its way.
 
@@ -100,7 +108,7 @@ def mask_block(
         weights: by weight name, the corrected weight (O, I).
     """
     for site in block.sites:
-        if site.weight_name in weights:
+        if weights and site.weight_name in weights:
             site.module.weight.copy_(weights[site.weight_name])
         if site.weight_name in masks:
             gone_OI = ~masks[site.weight_name].to(site.module.weight.device)

@@ -49,7 +49,7 @@ def forward_sweep(
     """
     wanted = {block.index: block for block in blocks}
     last = max(wanted)
-    paired = isinstance(evidence, type) and issubclass(evidence, CrossGram)
+    paired = _paired(evidence)
     assert order == "linear" or not paired, "the dense model runs beside the other input by input"
     dense_hidden = list(states.hidden)
     for own in [*states.anatomy.blocks, states.anatomy.head][: last + 1]:
@@ -60,12 +60,17 @@ def forward_sweep(
                 states.advance(own)
                 if paired:
                     states.advance(own, dense_hidden)
-            elif isinstance(evidence, type) and issubclass(evidence, CrossGram):
-                yield from paired_steps(states, dense_hidden, block, evidence, feeds)
+            elif paired:
+                yield from paired_steps(states, dense_hidden, block, paired, feeds)
             elif order == "linear":
                 yield from linear_steps(states, block, evidence, feeds)
             else:
                 yield from _one_step(states, block, evidence, order, feeds)
+
+
+def _paired(evidence: MakeEvidence) -> type[CrossGram] | None:
+    """The evidence, if it is of a kind that needs the dense model too."""
+    return evidence if isinstance(evidence, type) and issubclass(evidence, CrossGram) else None
 
 
 def _one_step(

@@ -7,12 +7,19 @@ import pytest
 import lightning_prune
 
 PUBLIC = [
+    "ALPS",
+    "Ablation",
     "CausalLM",
     "GQATaylor",
     "LoRA",
     "Magnitude",
+    "OWL",
+    "PerBlock",
     "Plan",
+    "RIA",
+    "ResidualFit",
     "SavePretrained",
+    "SparseGPT",
     "TextData",
     "Wanda",
     "WriteReport",
