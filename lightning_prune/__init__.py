@@ -23,7 +23,7 @@ from lightning_prune.plan import Plan
 from lightning_prune.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from lightning_prune.allocation import OWL, PerBlock
+    from lightning_prune.allocation import OWL, PerBlock, Sensitivity
     from lightning_prune.callbacks import (
         ALPS,
         RIA,
@@ -52,6 +52,7 @@ __all__ = [
     "Plan",
     "ResidualFit",
     "SavePretrained",
+    "Sensitivity",
     "SparseGPT",
     "TextData",
     "Wanda",
@@ -73,6 +74,7 @@ _ROOMS = {
     "PerBlock": "allocation",
     "ResidualFit": "callbacks",
     "SavePretrained": "callbacks",
+    "Sensitivity": "allocation",
     "SparseGPT": "callbacks",
     "TextData": "data",
     "Wanda": "callbacks",

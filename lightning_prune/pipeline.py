@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from lightning_prune import distributed, surgery
-from lightning_prune.allocation import Uniform
+from lightning_prune.allocation import Allocation, Uniform
 from lightning_prune.anatomy import Anatomy, Block
 from lightning_prune.evidence import GradientEvidence
 from lightning_prune.method import Decision, Method, check_finite
@@ -28,6 +28,7 @@ from lightning_prune.sweep import (
     gradient_sweep,
     home_device,
     on_device,
+    trial_sweep,
 )
 from lightning_prune.version import __version__
 
@@ -113,15 +114,17 @@ class _Run:
         with closing(self._sweep(states)) as sweep:
             if self.method.survey:
                 scores = {block.index: self.method.score(block, found) for block, found in sweep}
-                decisions = self.method.decide(self.blocks, scores, shares)
+                by_block = {b.index: shares[b.sites[0].name] for b in self.blocks}
+                decisions = self.method.decide(self.blocks, scores, by_block)
                 for block in self.blocks:
                     self._note(block, decisions[block.index], scores[block.index])
                 surgery.apply(self.anatomy, self.plan)
                 return
             for block, evidence in sweep:
-                decision, found = self.method.prune_block(block, evidence, shares[block.index])
-                self._note(block, decision, found)
-                surgery.mask_block(block, decision.masks, decision.kept, decision.weights)
+                for share, part in _by_share(block, shares):
+                    decision, found = self.method.prune_block(part, evidence, share)
+                    self._note(part, decision, found)
+                    surgery.mask_block(part, decision.masks, decision.kept, decision.weights)
         surgery.shrink(self.anatomy, self.plan)
 
     def _states(self, batches: Iterable[Batch]) -> HiddenStates:
@@ -133,23 +136,47 @@ class _Run:
             )
         return states
 
-    def _shares(self, states: HiddenStates | None) -> dict[int, float]:
-        """The fraction to remove from each block, by its index."""
+    def _shares(self, states: HiddenStates | None) -> dict[str, float]:
+        """The fraction to remove from each site, by its name."""
         allocation = self.method.allocation or Uniform()
-        importance: list[float] = []
-        if allocation.evidence is not None:
-            assert states is not None, "a method calibrates if its allocation does"
-            start = list(states.hidden)
-            sweep = forward_sweep(states, allocation.evidence, self.blocks, "none")
-            with self._progress(type(allocation).__name__) as progress, closing(sweep):
-                for block, found in sweep:
-                    importance.append(allocation.importance(block, found))
-                    progress.advance(block.name)
-            states.rewind(start)
-        sizes = [sum(s.module.weight.numel() for s in block.sites) for block in self.blocks]
+        if allocation.per == "site":
+            parts = [block.part([site]) for block in self.blocks for site in block.sites]
+        else:
+            parts = self.blocks
+        sizes = [sum(s.module.weight.numel() for s in part.sites) for part in parts]
+        importance = self._importance(allocation, states)
         shares = allocation.shares(self.method.budget, sizes, importance)
         agreed = distributed.broadcast_(torch.tensor(shares, dtype=torch.float64)).tolist()
-        return {block.index: share for block, share in zip(self.blocks, agreed, strict=True)}
+        return {
+            site.name: share
+            for part, share in zip(parts, agreed, strict=True)
+            for site in part.sites
+        }
+
+    def _importance(self, allocation: Allocation, states: HiddenStates | None) -> list[float]:
+        """Of each block, or of each site, by what the allocation asks for."""
+        if allocation.evidence is None:
+            return []
+        assert states is not None, "a method calibrates if its allocation does"
+        importance: list[float] = []
+        start = list(states.hidden)
+        with self._progress(type(allocation).__name__) as progress:
+            if allocation.windows:
+                trials = trial_sweep(
+                    states, allocation.evidence, allocation.damaged, self.blocks, allocation.windows
+                )
+                with closing(trials):
+                    for block, errors in trials:
+                        importance += errors
+                        progress.advance(block.name)
+            else:
+                sweep = forward_sweep(states, allocation.evidence, self.blocks, "none")
+                with closing(sweep):
+                    for block, found in sweep:
+                        importance.append(allocation.importance(block, found))
+                        progress.advance(block.name)
+        states.rewind(start)
+        return importance
 
     def _progress(self, name: str) -> BlockProgress:
         return BlockProgress(len(self.blocks), name, enabled=distributed.rank() == 0)
@@ -197,6 +224,12 @@ class _Run:
                     self.plan.set_scores("weight", name, score)
                 else:
                     self.plan.set_scores(name, block.index, score)
+
+
+def _by_share(block: Block, shares: Mapping[str, float]) -> Iterator[tuple[float, Block]]:
+    """A block in parts whose sites have the same share; most often there is one."""
+    for share in dict.fromkeys(shares[site.name] for site in block.sites):
+        yield share, block.part(site for site in block.sites if shares[site.name] == share)
 
 
 def fingerprint(model: nn.Module) -> str:

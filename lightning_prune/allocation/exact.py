@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 __all__ = ["meet"]
 
-TOLERANCE = 1e-12
+STEPS = 100  # halvings of the interval; more than a float can tell apart
 
 
 def meet(
@@ -16,23 +16,23 @@ def meet(
     lowest: float = 0.0,
     highest: float = 0.99,
 ) -> list[float]:
-    """Shift all shares alike, those at a limit apart, until their mean by size is the budget.
+    """Shift all shares alike, clip them, and by so much that their mean by size is the budget.
 
-    What clipping takes from one block is given to those that still have room.
+    What clipping takes from some is thereby given to the others.
 
     Raises:
         ValueError: the budget is outside the limits.
     """
     if not lowest <= budget <= highest:
         raise ValueError(f"no shares between {lowest:g} and {highest:g} make up {budget:g}")
-    shares = [min(max(share, lowest), highest) for share in shares]
+
+    def shifted(by: float) -> list[float]:
+        return [min(max(share + by, lowest), highest) for share in shares]
+
     total = sum(sizes)
-    while True:
-        missing = budget * total - sum(s * n for s, n in zip(shares, sizes, strict=True))
-        if abs(missing) <= TOLERANCE * total:
-            return shares
-        limit = highest if missing > 0 else lowest
-        free = [i for i, share in enumerate(shares) if share != limit]
-        step = missing / sum(sizes[i] for i in free)
-        for i in free:
-            shares[i] = min(max(shares[i] + step, lowest), highest)
+    below, above = lowest - max(shares), highest - min(shares)
+    for _ in range(STEPS):
+        middle = (below + above) / 2
+        reached = sum(s * n for s, n in zip(shifted(middle), sizes, strict=True)) / total
+        below, above = (middle, above) if reached < budget else (below, middle)
+    return shifted(above)

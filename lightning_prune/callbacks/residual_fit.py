@@ -1,7 +1,29 @@
 """ResidualFit: fit every pruned layer, on what it really gets, to what the dense model does.
 
-Needs, beside the pruned model, the dense one, and the Gram matrices of both: two forward passes,
-and about one and a half more for the matrices.
+Every other method here asks a pruned layer to do on its inputs what the dense layer would do on
+the same inputs. But those inputs are the pruned model's, so what went wrong before goes through
+untouched, and errors add up. Here the dense model runs in step, and gives the target:
+
+- a layer whose output goes into attention or an activation (q, k, v, gate, up) is fitted to the
+  dense model's output of that layer;
+- a layer that adds to the residual stream (o, down) is fitted to what would make the stream that of
+  the dense model again: all that is wrong in it is put right as far as this layer can.
+
+With x the input in the pruned model, d that in the dense one, e the error of the residual stream in
+front of a layer that adds to it (else 0), both cases are least squares with the solution
+
+    F = (W mean(d xᵀ) + mean(e xᵀ) + λ W) (mean(x xᵀ) + λ)⁻¹,        λ = ridge · mean diagonal.
+
+The target is W* = W + trust (F - W). Half a step and a strong ridge are needed because calibration
+tokens are few; without them the fit learns the calibration text. Then W* is pruned as ALPS does,
+under the same damped Gram matrix: mask by alternating directions, weights by least squares. Layers
+go one after the other in one pass (order="linear"), so that each sees all errors before it.
+
+Source: the asymmetric target is that of Li et al., "GPTAQ", arXiv 2504.02692, for quantisation; the
+solver that of Meng et al., "ALPS", arXiv 2406.07831. The target of the residual stream, the half
+step, and their use for pruning are this package's.
+Needs two forward passes, dense and pruned, and two products of the inputs.
+Families with a norm behind the layer (Gemma) take the layer's own dense output as target.
 
 Axes: O output features, I input features.
 """
@@ -13,6 +35,7 @@ from typing import Any, Literal
 import torch
 
 from lightning_prune.callbacks.reconstruction import Problem, Reconstruction, Solution
+from lightning_prune.callbacks.sparsegpt import check_damping
 from lightning_prune.evidence import CrossGram, PairedGram
 from lightning_prune.repair import alps
 
@@ -44,7 +67,27 @@ def dense_target(
 
 
 class ResidualFit(Reconstruction):
-    own_scope = "row"
+    """Fit every layer, on the inputs that pruning left it, to what the dense model does.
+
+    ```python
+    ResidualFit(sparsity=0.5, allocation=Sensitivity())
+    ResidualFit(pattern="2:4")
+    ```
+
+    Args:
+        sparsity: fraction of zeros, in [0, 1). Give this or `pattern`.
+        pattern: "N:M": N weights KEPT of every M consecutive inputs, as in "2:4".
+        ridge: share of the Gram matrix's mean diagonal that pulls the fit towards the weights as
+            they were.
+        trust: how far to go from the weights as they were to the fit, in (0, 1].
+        order: input by input; nothing else makes sense here.
+        settings: the arguments of `WeightPruning`.
+
+    Raises:
+        ValueError: an argument is out of range, or head=True: the head has no block to run beside.
+    """
+
+    own_scope = "balanced"
     evidence = CrossGram
 
     def __init__(
@@ -57,9 +100,18 @@ class ResidualFit(Reconstruction):
         **settings: Any,
     ) -> None:
         super().__init__(sparsity, pattern, order=order, **settings)
+        check_damping(ridge, "ridge", usual=0.1)
+        if not 0 < trust <= 1:
+            raise ValueError(f"trust={trust} is not in (0, 1]; 0.5 goes half the way to the fit")
+        if order != "linear" or self.head:
+            raise ValueError(
+                "ResidualFit fits the Linears of blocks one after the other: order='linear' and "
+                f"head=False; got order={order!r}, head={self.head}"
+            )
         self.ridge, self.trust = ridge, trust
 
     def solve(self, problem: Problem) -> Solution:
+        """Aim at what the dense model does, and prune that."""
         found: PairedGram = problem.evidence
         target_OI = dense_target(problem.weight_OI, found, self.ridge, self.trust)
         keep = problem.by_site(lambda score_OI: self._keep(score_OI, problem.share))

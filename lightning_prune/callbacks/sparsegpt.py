@@ -83,7 +83,7 @@ def factored(gram_II: torch.Tensor, damping: float) -> HessianFactor:
     return factor
 
 
-def check_damping(damping: float) -> None:
+def check_damping(damping: float, name: str = "damping", usual: float = 0.01) -> None:
     """Refuse a damping that is not positive."""
     if not damping > 0:
-        raise ValueError(f"damping={damping} must be more than 0; 0.01 is usual")
+        raise ValueError(f"{name}={damping} must be more than 0; {usual:g} is usual")

@@ -38,6 +38,11 @@ class UnitPruning(PruningCallback):
     ) -> None:
         super().__init__(**settings)
         self.ratio, self.attention, self.mlp = ratio, attention, mlp
+        if self.allocation is not None and self.allocation.per == "site":
+            raise ValueError(
+                f"allocation={self.allocation!r} shares among single matrices, and units reach "
+                "over several; take an allocation per block"
+            )
         if not self.kinds:
             raise ValueError("attention=False, mlp=False leaves nothing to prune; set one of them")
         if self.plan is None and (ratio is None or not 0 < ratio < 1):

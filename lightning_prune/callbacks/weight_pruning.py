@@ -37,7 +37,8 @@ class WeightPruning(PruningCallback):
         sparsity: fraction of zeros, in [0, 1). Give this or `pattern`.
         pattern: "N:M": N weights KEPT of every M consecutive inputs, as in "2:4".
         scope: within what the lowest scores go: each "row" (output feature), the whole "matrix",
-            or each "block" of 128 columns and all rows; None: the method's own.
+            each "block" of 128 columns and all rows, or, "balanced", rows that share the matrix's
+            exact count within one weight; None: the method's own.
         ties: "exact" removes the count asked for; "reference" is the rule of the authors' codes
             in matrices and blocks, one more and every tie at the threshold, to compare with.
         order: which changes the evidence of a Linear sees: "block", those of all earlier blocks;

@@ -12,13 +12,14 @@ import torch
 
 from lightning_prune.selection.weights import (
     keep_above_threshold,
+    keep_balanced,
     keep_per_matrix,
     keep_per_row,
 )
 
 __all__ = ["BLOCK", "Scope", "Ties", "keep_in_scope", "scope_size"]
 
-Scope = Literal["row", "matrix", "block"]
+Scope = Literal["row", "balanced", "matrix", "block"]
 Ties = Literal["exact", "reference"]
 
 BLOCK = 128
@@ -30,6 +31,9 @@ def keep_in_scope(
 ) -> torch.Tensor:
     """Remove the lowest scores of every row, of the matrix, or of each block of 128 columns.
 
+    "row" takes the same whole number from every row, and so up to one weight a row too few;
+    "balanced" takes the matrix's exact count, and from every row the same within one.
+
     Args:
         score_OI: the scores.
         sparsity: fraction to remove from each scope.
@@ -39,6 +43,8 @@ def keep_in_scope(
     """
     if scope == "row":
         return keep_per_row(score_OI, sparsity)
+    if scope == "balanced":
+        return keep_balanced(score_OI, sparsity)
     keep = keep_per_matrix if ties == "exact" else keep_above_threshold
     if scope == "matrix":
         return keep(score_OI, sparsity)
@@ -46,7 +52,7 @@ def keep_in_scope(
 
 
 def scope_size(shape: Sequence[int], scope: Scope) -> int:
-    """How many weights of a matrix of shape (O, I) are compared with each other at most."""
+    """Of how many weights of a matrix of shape (O, I) a fraction is taken at a time."""
     outputs, inputs = shape
     columns = min(inputs, BLOCK) if scope == "block" else inputs
     return columns if scope == "row" else outputs * columns

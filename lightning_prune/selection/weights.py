@@ -15,7 +15,13 @@ import torch
 from lightning_prune.selection.count import removed_count
 from lightning_prune.selection.pattern import Pattern
 
-__all__ = ["keep_above_threshold", "keep_n_of_m", "keep_per_matrix", "keep_per_row"]
+__all__ = [
+    "keep_above_threshold",
+    "keep_balanced",
+    "keep_n_of_m",
+    "keep_per_matrix",
+    "keep_per_row",
+]
 
 
 def keep_per_row(score_OI: torch.Tensor, sparsity: float) -> torch.Tensor:
@@ -27,6 +33,21 @@ def keep_per_matrix(score_OI: torch.Tensor, sparsity: float) -> torch.Tensor:
     """Remove the lowest scores of the whole matrix."""
     removed = removed_count(score_OI.numel(), sparsity)
     return _keep_highest(score_OI.reshape(1, -1), removed).view(score_OI.shape)
+
+
+def keep_balanced(score_OI: torch.Tensor, sparsity: float) -> torch.Tensor:
+    """Remove the matrix's exact count, from every row the same within one.
+
+    What is left over goes from the rows whose next weight has the lowest score.
+    """
+    outputs, inputs = score_OI.shape
+    each, left = divmod(removed_count(score_OI.numel(), sparsity), outputs)
+    keep_OI = _keep_highest(score_OI, each)
+    if left:
+        next_OI = keep_OI & ~_keep_highest(score_OI, each + 1)
+        rows_L = score_OI[next_OI].argsort(stable=True)[:left]
+        keep_OI[rows_L] &= ~next_OI[rows_L]
+    return keep_OI
 
 
 def keep_above_threshold(score_OI: torch.Tensor, sparsity: float) -> torch.Tensor:

@@ -12,9 +12,18 @@ from lightning_prune.surgery.mask import (
     mask_units,
     write_corrected,
 )
+from lightning_prune.surgery.reorder import InnerFeatures, inner_features
 from lightning_prune.surgery.shrink import check_cuts, shrink
 
-__all__ = ["apply", "apply_masks", "mask_block", "mask_units", "shrink"]
+__all__ = [
+    "InnerFeatures",
+    "apply",
+    "apply_masks",
+    "inner_features",
+    "mask_block",
+    "mask_units",
+    "shrink",
+]
 
 
 def apply(anatomy: Anatomy, plan: Plan) -> None:

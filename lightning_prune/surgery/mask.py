@@ -105,11 +105,12 @@ def mask_block(
         block: the block, on whatever device.
         masks: by weight name, True = kept (O, I).
         kept: by kind of unit, the indices that stay.
-        weights: by weight name, the corrected weight (O, I).
+        weights: by name, the corrected weight (O, I), or bias (O,).
     """
     for site in block.sites:
-        if weights and site.weight_name in weights:
-            site.module.weight.copy_(weights[site.weight_name])
+        for own, parameter in site.module.named_parameters(recurse=False):
+            if weights and f"{site.name}.{own}" in weights:
+                parameter.copy_(weights[f"{site.name}.{own}"])
         if site.weight_name in masks:
             gone_OI = ~masks[site.weight_name].to(site.module.weight.device)
             site.module.weight.masked_fill_(gone_OI, 0)

@@ -4,6 +4,7 @@ from lightning_prune.sweep.backward import gradient_sweep
 from lightning_prune.sweep.forward import Order, forward_sweep
 from lightning_prune.sweep.placement import evaluating, home_device, on_device
 from lightning_prune.sweep.states import HiddenStates
+from lightning_prune.sweep.trials import trial_sweep
 
 __all__ = [
     "HiddenStates",
@@ -13,4 +14,5 @@ __all__ = [
     "gradient_sweep",
     "home_device",
     "on_device",
+    "trial_sweep",
 ]

@@ -19,6 +19,7 @@ PUBLIC = [
     "RIA",
     "ResidualFit",
     "SavePretrained",
+    "Sensitivity",
     "SparseGPT",
     "TextData",
     "Wanda",

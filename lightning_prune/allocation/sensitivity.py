@@ -1,0 +1,73 @@
+"""Shares by trial: sites whose pruning hurts their block most lose least.
+
+Axes: O output features, I input features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from lightning_prune.allocation.base import Allocation
+from lightning_prune.allocation.exact import meet
+from lightning_prune.anatomy import Site
+from lightning_prune.evidence import InputNorm
+from lightning_prune.selection import keep_per_row
+
+__all__ = ["Sensitivity"]
+
+TRIAL = 0.5
+
+
+class Sensitivity(Allocation):
+    """Every site its own share, by what a trial on the dense model costs its block.
+
+    On a few calibration windows each site is masked alone, half of every row by |W|·||X||, and its
+    block is run. With e the squared relative change of the block's output and n the weights of the
+    site, its share is c - ln(e / n) / steepness, where c meets the budget. If the error of one
+    more weight grows exponentially with the share, that is the split at which the next weight
+    costs the same everywhere.
+
+    The trial looks at the block's output and not at the site's, because the two differ most where
+    it matters: a key projection is small, and shared by a whole group of query heads. Costs, for
+    those windows alone, a forward pass for each Linear of a block, and three more.
+
+    Args:
+        steepness: how fast errors are taken to grow: by e for every 1 / steepness removed. Smaller
+            values make shares more unequal.
+        windows: calibration windows that are tried on.
+        highest: the largest share of a site.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    per = "site"
+    evidence = InputNorm
+
+    def __init__(self, steepness: float = 6.0, windows: int = 4, highest: float = 0.95) -> None:
+        if steepness <= 0 or windows < 1 or not 0 < highest < 1:
+            raise ValueError(
+                "Sensitivity needs steepness > 0, windows >= 1 and 0 < highest < 1; got "
+                f"steepness={steepness}, windows={windows}, highest={highest}"
+            )
+        self.steepness, self.windows, self.highest = steepness, windows, highest
+
+    def damaged(self, site: Site, evidence: torch.Tensor) -> torch.Tensor:
+        """Half of every row zero."""
+        weight_OI = site.module.weight.detach()
+        score_OI = weight_OI.abs().float() * evidence.to(weight_OI.device)
+        return weight_OI * keep_per_row(score_OI, TRIAL)
+
+    def shares(
+        self, budget: float, sizes: Sequence[int], importance: Sequence[float]
+    ) -> list[float]:
+        """Less from where an error per weight is larger."""
+        tiny = min((e for e in importance if e > 0), default=1.0)  # no error: as the best of them
+        wished = [
+            -math.log(max(e, tiny) / n) / self.steepness
+            for e, n in zip(importance, sizes, strict=True)
+        ]
+        return meet(wished, budget, sizes, highest=max(self.highest, budget))
