@@ -23,7 +23,9 @@ from transformers import (
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.export import load, save
 from lightning_prune.plan import Plan
+from lightning_prune.report import Report
 from lightning_prune.surgery import shrink
+from tests.report.example import example_report
 from tests.tiny import MODEL_TYPES, tiny_batch, tiny_model, tiny_plan, uneven_plan
 
 
@@ -166,6 +168,23 @@ def test_the_card_of_an_even_model_asks_for_no_remote_code(tmp_path: Path) -> No
     assert "trust_remote_code" not in card
     assert "base_model" not in card
     assert str(tmp_path) not in card + (folder / "config.json").read_text(encoding="utf-8")
+
+
+def test_the_card_names_methods_and_figures(tmp_path: Path) -> None:
+    """Every method that took part, what is left, and what was measured of it."""
+    first = tiny_plan(tiny_model("llama"), neuron={0: [1, 2]})
+    first.provenance |= {"model": "quickstart", "method": "A", "arguments": {"plan": str(tmp_path)}}
+    second = Plan({"model": "quickstart", "method": "B", "arguments": {"sparsity": 0.5, "x": None}})
+    folder = save(
+        even(), tmp_path / "model", plan=first.then(second), report=example_report(model="tiny")
+    )
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "A pruned version of `quickstart`." in card
+    assert "base_model" not in card, "only the hub's names belong there"
+    assert "- Method: `A()`\n- Method: `B(sparsity=0.5)`\n" in card
+    assert "| dense | 36.21 | 912,345 | 912,345 |" in card
+    assert "21.9% of the weights were removed or set to zero." in card
+    assert Report.from_json((folder / "report.json").read_text(encoding="utf-8")).files == {}
 
 
 def test_the_index_keeps_the_plan_apart_from_the_weights(tmp_path: Path) -> None:
@@ -315,6 +334,28 @@ def test_missing_tensors_are_not_filled_with_random_numbers(tmp_path: Path) -> N
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match=r"lack model\.layers\.1\.mlp\.up_proj\.weight"):
         load(folder)
+
+
+def test_tensors_that_no_module_takes_are_refused(tmp_path: Path) -> None:
+    """A bias that the config does not announce would be left out without a word."""
+    folder = save(even(), tmp_path / "model")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.layers.1.self_attn.o_proj.bias"] = torch.ones(32)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"have .*\.1\.self_attn\.o_proj\.bias, which no"):
+        load(folder)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_tensors_that_transformers_leaves_out_are_no_mistake(tied: bool, tmp_path: Path) -> None:
+    """Rotary tables of old checkpoints, and the head that is tied to the embeddings."""
+    model = tiny_model("llama", tie_word_embeddings=tied)
+    folder = save(model, tmp_path / "model")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(3)
+    tensors.setdefault("lm_head.weight", tensors["model.embed_tokens.weight"].clone())
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    assert_same_model(model, load(folder))
 
 
 def test_a_missing_shard_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,6 @@
+"""What plans, checkpoints and results say, without running a model: torch and safetensors only."""
+
+from lightning_prune.analysis.plan_check import PlanCheck
+from lightning_prune.analysis.zeros import MatrixZeros, SparsityReport, sparsity
+
+__all__ = ["MatrixZeros", "PlanCheck", "SparsityReport", "sparsity"]

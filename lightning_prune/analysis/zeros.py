@@ -1,0 +1,279 @@
+"""How many weights of a saved model are zero, and in which pattern; the model is never built.
+
+Tensors are read a few rows at a time, so that neither the model nor one of its matrices has to
+fit in memory.
+
+Axes: O output features, I input features, M consecutive inputs of one group.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from lightning_prune.analysis.checkpoint import weight_files
+from lightning_prune.analysis.plan_check import MaskCheck, PlanCheck, PlanComparison
+from lightning_prune.selection import Pattern
+
+__all__ = ["PATTERNS", "MatrixZeros", "SparsityReport", "fraction", "sparsity"]
+
+PATTERNS = ("1:4", "2:4", "4:8")
+"""The patterns that are looked for, the sparsest first; N of M consecutive inputs are kept."""
+
+CHUNK = 1 << 24  # weights that are in memory at a time
+_IN_BLOCK = re.compile(r"(?:^|.*?\.)(\d+)\.(.+)\.weight")
+
+
+@dataclass(frozen=True)
+class MatrixZeros:
+    """The zeros of one matrix in a block.
+
+    Attributes:
+        name: its name in the state dict.
+        block: index of its block.
+        kind: its place in the block, such as "mlp.up_proj".
+        shape: (O, I).
+        zeros: how many of its weights are zero.
+        row_min, row_max: fraction of zeros in the rows (output features) with the fewest and most.
+        patterns: by pattern, the fraction of its groups that hold to it; patterns that do not
+            divide its width are left out.
+    """
+
+    name: str
+    block: int
+    kind: str
+    shape: tuple[int, int]
+    zeros: int
+    row_min: float
+    row_max: float
+    patterns: dict[str, float]
+
+    @property
+    def weights(self) -> int:
+        """How many weights it has."""
+        return self.shape[0] * self.shape[1]
+
+
+@dataclass(frozen=True)
+class SparsityReport:
+    """The zeros of one saved model.
+
+    Attributes:
+        path: the folder or file.
+        matrices: the weights of the blocks' Linears: two-dimensional, named after a block's number.
+        parameters: entries of all tensors of floating point, as stored: tied ones count once.
+        zeros: how many of these are zero.
+        packed: entries of integer tensors, of which zeros say nothing; not in `parameters`.
+        plan: how the plan beside the weights compares; None if there is none with masks.
+        searched: the patterns that were looked for.
+    """
+
+    path: str
+    matrices: list[MatrixZeros]
+    parameters: int
+    zeros: int
+    packed: int = 0
+    plan: PlanCheck | None = None
+    searched: tuple[str, ...] = PATTERNS
+
+    @property
+    def linear_sparsity(self) -> float:
+        """Fraction of zeros over the weights of the blocks' Linears."""
+        return fraction(self.matrices)
+
+    @property
+    def total_sparsity(self) -> float:
+        """Fraction of zeros over all parameters: embeddings, norms, biases and head too."""
+        return self.zeros / max(self.parameters, 1)
+
+    @property
+    def blocks(self) -> list[int]:
+        """Indices of the blocks."""
+        return sorted({matrix.block for matrix in self.matrices})
+
+    @property
+    def kinds(self) -> list[str]:
+        """Kinds of matrices, in the order in which they are found."""
+        return list(dict.fromkeys(matrix.kind for matrix in self.matrices))
+
+    @property
+    def pattern(self) -> str | None:
+        """The sparsest pattern that all groups of all matrices hold to; None if there is none."""
+        return next((p for p in self.searched if self.matrices and self.compliance(p) == 1), None)
+
+    def compliance(self, pattern: str) -> float:
+        """Fraction of all groups that hold to a pattern; one it does not divide holds nowhere."""
+        size = Pattern.parse(pattern).group
+        held = sum(m.patterns.get(pattern, 0.0) * m.weights / size for m in self.matrices)
+        return held * size / max(sum(m.weights for m in self.matrices), 1)
+
+    def select(self, block: int | None = None, kind: str | None = None) -> list[MatrixZeros]:
+        """The matrices of a block, of a kind, or both."""
+        return [
+            m
+            for m in self.matrices
+            if (block is None or m.block == block) and (kind is None or m.kind == kind)
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as JSON can say it: totals, then by block, by kind and by matrix."""
+        return {
+            "path": self.path,
+            "linear": _totals(self.matrices),
+            "all_parameters": {
+                "weights": self.parameters,
+                "zeros": self.zeros,
+                "sparsity": self.total_sparsity,
+            },
+            "packed_integers": self.packed,
+            "pattern": self.pattern,
+            "compliance": {pattern: self.compliance(pattern) for pattern in self.searched},
+            "plan": None if self.plan is None else asdict(self.plan) | {"agrees": self.plan.agrees},
+            "blocks": {str(i): _totals(self.select(block=i)) for i in self.blocks},
+            "kinds": {kind: _totals(self.select(kind=kind)) for kind in self.kinds},
+            "matrices": [asdict(m) | {"sparsity": fraction([m])} for m in self.matrices],
+        }
+
+
+def sparsity(path: str | Path, patterns: Sequence[str] = PATTERNS) -> SparsityReport:
+    """Count the zeros of a saved model.
+
+    ```python
+    report = sparsity("runs/wanda/pruned")
+    report.linear_sparsity, report.pattern  # 0.5, "2:4"
+    ```
+
+    Args:
+        path: a Hugging Face folder with safetensors (in one file or several), or one such file.
+        patterns: N:M patterns to look for, the sparsest first; N of M consecutive inputs are kept.
+
+    Raises:
+        FileNotFoundError: no such folder, or no weights in it.
+        ValueError: pickled weights only, a damaged file, or a pattern that is none.
+    """
+    path = Path(path)
+    parsed = {str(p): p for p in map(Pattern.parse, patterns)}
+    if not path.exists():
+        raise FileNotFoundError(
+            f"no model at {str(path)!r}; give the folder that its weights lie in"
+        )
+    files = weight_files(path) if path.is_dir() else [path]
+    matrices, parameters, zeros, packed = [], 0, 0, 0
+    plan = PlanComparison(path if path.is_dir() else path.parent)
+    for name, tensor in _tensors(files):
+        if not tensor.is_float:
+            packed += tensor.size
+            continue
+        mask = plan.mask(name, tensor.shape)
+        counts = _counts(tensor, parsed, mask)
+        plan.note(name, mask)
+        parameters += tensor.size
+        zeros += counts.zeros
+        if (place := _IN_BLOCK.fullmatch(name)) and len(tensor.shape) == 2:
+            matrices.append(counts.matrix(name, int(place[1]), place[2], tensor.shape))
+    matrices.sort(key=lambda m: m.block)
+    return SparsityReport(
+        str(path), matrices, parameters, zeros, packed, plan.result(), tuple(parsed)
+    )
+
+
+def fraction(matrices: Iterable[MatrixZeros]) -> float:
+    """Fraction of zeros over several matrices."""
+    matrices = list(matrices)
+    return sum(m.zeros for m in matrices) / max(sum(m.weights for m in matrices), 1)
+
+
+def _totals(matrices: list[MatrixZeros]) -> dict[str, Any]:
+    return {
+        "weights": sum(m.weights for m in matrices),
+        "zeros": sum(m.zeros for m in matrices),
+        "sparsity": fraction(matrices),
+        "row_min": min((m.row_min for m in matrices), default=0.0),
+        "row_max": max((m.row_max for m in matrices), default=0.0),
+    }
+
+
+# --- reading ---
+
+
+class _Stored:
+    """One tensor on disk, read by rows."""
+
+    def __init__(self, piece: Any) -> None:
+        self._piece = piece
+        self.shape = tuple(int(size) for size in piece.get_shape())
+        self.is_float = str(piece.get_dtype()).startswith(("F", "BF"))
+
+    @property
+    def size(self) -> int:
+        return torch.Size(self.shape).numel()
+
+    def rows(self) -> Iterator[torch.Tensor]:
+        """Where it is not zero: (rows, all other axes), some rows at a time."""
+        if not self.shape:  # a single number has no rows to slice
+            yield torch.ones(1, 1, dtype=torch.bool)
+            return
+        step = max(1, CHUNK * self.shape[0] // max(self.size, 1))
+        for start in range(0, self.shape[0], step):
+            part = self._piece[start : start + step]
+            part = part.float() if part.element_size() == 1 else part  # fp8 compares nowhere
+            yield (part != 0).flatten(1) if part.ndim > 1 else (part != 0)[:, None]
+
+
+def _tensors(files: list[Path]) -> Iterator[tuple[str, _Stored]]:
+    for path in files:
+        try:
+            with safe_open(path, "pt") as file:
+                for name in file.keys():  # noqa: SIM118
+                    yield name, _Stored(file.get_slice(name))
+        except SafetensorError as error:
+            raise ValueError(
+                f"{path} is damaged, truncated or no safetensors file ({error}). Save or download "
+                "it again."
+            ) from error
+
+
+# --- counting ---
+
+
+@dataclass
+class _Counts:
+    zeros: int = 0
+    row_zeros: list[int] = field(default_factory=list)
+    held: dict[str, int] = field(default_factory=dict)
+    groups: dict[str, int] = field(default_factory=dict)
+
+    def matrix(self, name: str, block: int, kind: str, shape: tuple[int, ...]) -> MatrixZeros:
+        rows, inputs = shape
+        return MatrixZeros(
+            name=name,
+            block=block,
+            kind=kind,
+            shape=(rows, inputs),
+            zeros=self.zeros,
+            row_min=min(self.row_zeros, default=0) / max(inputs, 1),
+            row_max=max(self.row_zeros, default=0) / max(inputs, 1),
+            patterns={p: self.held[p] / max(self.groups[p], 1) for p in self.held},
+        )
+
+
+def _counts(tensor: _Stored, patterns: dict[str, Pattern], mask: MaskCheck | None) -> _Counts:
+    counts = _Counts()
+    for nonzero_OI in tensor.rows():
+        zeros_O = nonzero_OI.shape[1] - nonzero_OI.sum(dim=1)
+        counts.row_zeros += zeros_O.tolist()
+        for name, pattern in patterns.items():
+            if len(tensor.shape) == 2 and tensor.shape[1] % pattern.group == 0:
+                kept = nonzero_OI.unflatten(1, (-1, pattern.group)).sum(-1, dtype=torch.int16)
+                counts.held[name] = counts.held.get(name, 0) + int((kept <= pattern.kept).sum())
+                counts.groups[name] = counts.groups.get(name, 0) + kept.numel()
+        if mask is not None:
+            mask.compare(nonzero_OI)
+    counts.zeros = sum(counts.row_zeros)
+    return counts

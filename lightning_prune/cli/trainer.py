@@ -1,0 +1,88 @@
+"""The Trainer of the command line: it can also prune without training, and compare methods."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.exceptions import _TunerExitException
+
+from lightning_prune.callbacks import PruningCallback
+from lightning_prune.cli.grid import compare
+from lightning_prune.data import TextData
+from lightning_prune.models import CausalLM
+
+__all__ = ["PruneTrainer"]
+
+
+class PruneTrainer(Trainer):
+    """A Trainer that can also prune without training, and compare methods."""
+
+    def prune(self, model: CausalLM, datamodule: TextData) -> None:
+        """Prune, measure and save, without training.
+
+        Everything that happens in `fit` before training starts: the callbacks are set up, and so
+        prune, measure and save; no training text is read, and neither adapter nor optimizer made.
+
+        Args:
+            model: the model.
+            datamodule: calibration and validation text.
+
+        Raises:
+            ValueError: no pruning method is among the callbacks.
+        """
+        callbacks: list[Callback] = self.callbacks  # type: ignore[attr-defined]
+        if not any(isinstance(callback, PruningCallback) for callback in callbacks):
+            raise ValueError(
+                "nothing to prune with: name a method under trainer.callbacks, for example "
+                "--trainer.callbacks+=Wanda --trainer.callbacks.sparsity=0.5"
+            )
+        last = _StopHere()
+        before = self.limit_train_batches, self.fit_loop.max_epochs
+        callbacks.append(last)
+        self.limit_train_batches = 0  # no training text is needed
+        self.fit_loop.max_epochs = 1  # or Lightning warns that it would train for long
+        try:
+            self.fit(model, datamodule=datamodule)
+        finally:
+            callbacks.remove(last)
+            self.limit_train_batches, self.fit_loop.max_epochs = before
+
+    def sweep(
+        self,
+        model: CausalLM,
+        datamodule: TextData,
+        methods: list[str | dict[str, Any]],
+        sparsities: list[float | str],
+    ) -> None:
+        """Prune one model by several methods and sparsities, and compare them in one table.
+
+        Each cell of the grid starts from the dense weights again. What is done already is read from
+        the run's folder and not done again; a cell that fails is a row with its error.
+
+        Args:
+            model: the model.
+            datamodule: calibration and validation text.
+            methods: names of methods that set weights to zero, or their class_path and init_args
+                (without sparsity and pattern), with a `name` for the table if wanted.
+            sparsities: fractions of zeros, such as 0.5, and patterns N:M, such as "2:4" (N kept).
+        """
+        if self.world_size > 1:
+            raise ValueError(
+                f"sweep runs in one process, and trainer.devices={self.num_devices} asks for "
+                f"{self.world_size}; set it to 1"
+            )
+        if any(isinstance(c, PruningCallback) for c in self.callbacks):  # type: ignore[attr-defined]
+            raise ValueError("sweep takes its methods from `methods`, not from trainer.callbacks")
+        root = Path(self.default_root_dir)
+        compare(model, datamodule, methods, sparsities, self.strategy.root_device, root)
+
+
+class _StopHere(Callback):
+    """The last callback that is set up: it ends `fit` before the adapter is attached."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        # Lightning's own way to end a run early and in order: everything is torn down, and
+        # neither is an error reported nor are weights moved to the device.
+        raise _TunerExitException
