@@ -5,10 +5,8 @@ Called by the callbacks inside a Trainer, and by `prune` without one. It knows n
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing
-from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -17,12 +15,15 @@ from torch import nn
 from lightning_prune import distributed, surgery
 from lightning_prune.allocation import Allocation, Uniform
 from lightning_prune.anatomy import Anatomy, Block
-from lightning_prune.evidence import GradientEvidence
+from lightning_prune.evidence import GradientEvidence, InputEvidence
 from lightning_prune.method import Decision, Method, check_finite
 from lightning_prune.plan import Plan
+from lightning_prune.provenance import provenance
 from lightning_prune.report import BlockProgress
+from lightning_prune.reuse import Reuse, on_cpu
 from lightning_prune.sweep import (
     HiddenStates,
+    Order,
     evaluating,
     forward_sweep,
     gradient_sweep,
@@ -30,9 +31,8 @@ from lightning_prune.sweep import (
     on_device,
     trial_sweep,
 )
-from lightning_prune.version import __version__
 
-__all__ = ["fingerprint", "prune"]
+__all__ = ["prune"]
 
 Batch = Mapping[str, torch.Tensor]
 
@@ -42,6 +42,7 @@ def prune(
     method: Method,
     batches: Iterable[Batch] | None = None,
     device: torch.device | str | None = None,
+    reuse: Reuse | None = None,
 ) -> Plan:
     """Prune a model in place and return what was decided.
 
@@ -59,12 +60,13 @@ def prune(
         batches: calibration data, dicts with `input_ids` (B, T) and optional `attention_mask`
             (1 = token). Not needed by methods that look at weights only, nor with `plan=`.
         device: where blocks run, one at a time. Default: where the model is.
+        reuse: what earlier calls on copies of this model, with these batches, have collected.
 
     Raises:
         TypeError: the model is no module, or the method no method.
         ValueError: the method does not fit the model, weights or scores are not finite, there is
-            no calibration data, or nothing would be removed. The model is then unchanged, unless
-            the error came from a block in the middle of the sweep.
+            no calibration data or no such device, or nothing would be removed. The model is then
+            unchanged, unless the error came from a block in the middle of the sweep.
     """
     if not isinstance(model, nn.Module) or not isinstance(method, Method):
         raise TypeError(
@@ -86,8 +88,8 @@ def prune(
     _check_weights(anatomy)
     if method.calibrates and batches is None:
         raise ValueError(f"{method!r} needs calibration batches: dicts with input_ids (B, T)")
-    run = _Run(anatomy, method, home_device(model) if device is None else torch.device(device))
-    run.plan.provenance = _provenance(model, method)  # of the model as it is before
+    run = _Run(anatomy, method, _device(model, device), reuse)
+    run.plan.provenance = provenance(model, method)  # of the model as it is before
     with evaluating(model), torch.no_grad():
         run.decide(() if batches is None else batches)
     if not run.plan.removes_anything:
@@ -98,8 +100,10 @@ def prune(
 class _Run:
     """One method at work on one model."""
 
-    def __init__(self, anatomy: Anatomy, method: Method, device: torch.device) -> None:
-        self.anatomy, self.method, self.device = anatomy, method, device
+    def __init__(
+        self, anatomy: Anatomy, method: Method, device: torch.device, reuse: Reuse | None
+    ) -> None:
+        self.anatomy, self.method, self.device, self.reuse = anatomy, method, device, reuse
         self.blocks = method.blocks(anatomy)
         self.plan = Plan()
 
@@ -107,6 +111,7 @@ class _Run:
         """Fill the plan, and apply it."""
         for name, keep in self.method.outside(self.anatomy).items():
             self.plan.set_mask(name, distributed.broadcast_(keep))
+            self.reuse = None  # what runs now is not the dense model
         surgery.apply_masks(self.anatomy, self.plan)
         states = self._states(batches) if self.method.calibrates else None
         shares = self._shares(states)
@@ -144,8 +149,11 @@ class _Run:
         else:
             parts = self.blocks
         sizes = [sum(s.module.weight.numel() for s in part.sites) for part in parts]
-        importance = self._importance(allocation, states)
-        shares = allocation.shares(self.method.budget, sizes, importance)
+        known = self.reuse.importance if self.reuse is not None else {}
+        key = (repr(allocation), *self._names())
+        if key not in known:
+            known[key] = self._importance(allocation, states)
+        shares = allocation.shares(self.method.budget, sizes, known[key])
         agreed = distributed.broadcast_(torch.tensor(shares, dtype=torch.float64)).tolist()
         return {
             site.name: share
@@ -204,7 +212,29 @@ class _Run:
             yield from gradient_sweep(states, kind, self.blocks)
         else:
             order = "none" if self.method.survey else self.method.order
+            yield from self._forward(states, kind, order)
+
+    def _forward(
+        self, states: HiddenStates, kind: type[InputEvidence], order: Order
+    ) -> Iterator[tuple[Block, Mapping[str, Any]]]:
+        """A forward sweep, or what an earlier one over the dense model has found."""
+        if self.reuse is None or order != "none":
             yield from forward_sweep(states, kind, self.blocks, order)
+            return
+        key = (kind.__name__, *self._names())
+        if key in self.reuse.evidence:
+            for block, evidence in zip(self.blocks, self.reuse.evidence[key], strict=True):
+                with on_device([block.module], self.device):
+                    yield block, evidence
+            return
+        seen: list[Mapping[str, Any]] = []
+        for block, evidence in forward_sweep(states, kind, self.blocks, order):
+            seen.append({name: on_cpu(value) for name, value in evidence.items()})
+            yield block, evidence
+        self.reuse.evidence[key] = seen
+
+    def _names(self) -> tuple[str, ...]:
+        return tuple(site.name for block in self.blocks for site in block.sites)
 
     def _note(self, block: Block, decision: Decision, scores: Mapping[str, torch.Tensor]) -> None:
         """Take process 0's word for a decision, and write it into the plan."""
@@ -232,15 +262,13 @@ def _by_share(block: Block, shares: Mapping[str, float]) -> Iterator[tuple[float
         yield share, block.part(site for site in block.sites if shares[site.name] == share)
 
 
-def fingerprint(model: nn.Module) -> str:
-    """A hash of a model's tensors: their names, shapes, types, and some values of each."""
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        flat = tensor.detach().flatten()
-        sample = flat[:: max(1, flat.numel() // 64)].float().cpu()
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(sample.numpy().tobytes())
-    return digest.hexdigest()
+def _device(model: nn.Module, asked: torch.device | str | None) -> torch.device:
+    if asked is None:
+        return home_device(model)
+    device = torch.device(asked)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device={str(asked)!r}: torch finds no CUDA device here; leave it out")
+    return device
 
 
 def _check_weights(anatomy: Anatomy) -> None:
@@ -251,27 +279,3 @@ def _check_weights(anatomy: Anatomy) -> None:
                     f"{site.weight_name} holds NaN or infinite values; the checkpoint is damaged "
                     "or was saved from a diverged run. Nothing was pruned."
                 )
-
-
-def _provenance(model: nn.Module, method: Method) -> dict[str, Any]:
-    config = model.config
-    return {
-        "model": getattr(config, "_name_or_path", "") or type(model).__name__,
-        "revision": getattr(config, "_commit_hash", None),
-        "model_type": config.model_type,  # type: ignore[union-attr]
-        "method": type(method).__name__,
-        "arguments": {name: _plain(value) for name, value in method.arguments.items()},
-        "versions": {
-            "lightning_prune": __version__,
-            **{name: version(name) for name in ("torch", "transformers", "lightning")},
-        },
-    }
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON can say it."""
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return repr(value)

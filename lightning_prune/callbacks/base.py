@@ -21,6 +21,7 @@ from lightning_prune.anatomy import Anatomy, Block
 from lightning_prune.method import Method
 from lightning_prune.models import CausalLM, merged_model
 from lightning_prune.plan import Plan
+from lightning_prune.provenance import fingerprint
 
 __all__ = ["PruneObserver", "PruningCallback", "methods_of"]
 
@@ -169,7 +170,7 @@ class PruningCallback(Method, Callback):
         return {
             "method": type(self).__name__,
             "arguments": arguments,
-            "model": pipeline.fingerprint(pl_module.base),
+            "model": fingerprint(pl_module.base),
             "calibration": _fingerprint(data) if self.calibrates else None,
         }
 

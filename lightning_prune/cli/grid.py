@@ -24,12 +24,17 @@ from lightning_prune.evaluation import perplexity
 from lightning_prune.files import write_json
 from lightning_prune.method import Method
 from lightning_prune.models import CausalLM
-from lightning_prune.pipeline import fingerprint, prune
+from lightning_prune.pipeline import prune
+from lightning_prune.provenance import fingerprint
 from lightning_prune.report.grid import Cell, Grid, number, print_grid
+from lightning_prune.reuse import Reuse
 from lightning_prune.selection import Pattern
 from lightning_prune.version import __version__
 
 __all__ = ["compare"]
+
+VARIES = ("allocation", "scope")
+"""Arguments that say where zeros go when no pattern does; left out where a pattern is asked for."""
 
 Batches = list[dict[str, torch.Tensor]]
 Spec = Mapping[str, Any]
@@ -74,10 +79,10 @@ def compare(
     dense = store.get("dense") or store.put(
         "dense", Cell("dense", "", perplexity(module.base, validation, device), 0.0, 0.0)
     )
-    cells = []
+    cells, reuse = [], Reuse()
     for one in asked:
         known = store.get(repr(one.method))
-        cell = known or _done(one, module.base, weights, calibration, validation, device)
+        cell = known or _done(one, module.base, weights, calibration, validation, device, reuse)
         if known is None and not cell.error:
             store.put(repr(one.method), cell)
         said = cell.error or f"perplexity {number(cell.perplexity)}" + ", known" * bool(known)
@@ -110,16 +115,13 @@ def _done(
     calibration: Batches,
     validation: Batches,
     device: torch.device,
+    reuse: Reuse,
 ) -> Cell:
-    """One cell: a copy of the dense model is pruned and measured; an error becomes the result.
-
-    Every cell calibrates anew. What is the same in all of them, the inputs of the first block and
-    all evidence of methods that propagate dense states, would be handed to `prune` here.
-    """
+    """One cell: a copy of the dense model is pruned and measured; an error becomes the result."""
     try:
         pruned = copy.deepcopy(model)  # also a model that is cut, of another class, is put back
         start = time.perf_counter()
-        prune(pruned, asked.method, calibration, device)
+        prune(pruned, asked.method, calibration, device, reuse)
         seconds = time.perf_counter() - start
         left = sum(
             int(site.module.weight.count_nonzero())
@@ -193,6 +195,8 @@ def _method(spec: Spec, target: Mapping[str, Any]) -> Method:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(WeightPruning, "method")
     arguments = {**(spec.get("init_args") or {}), **target}
+    if "pattern" in target:
+        arguments = {name: arguments[name] for name in arguments if name not in VARIES}
     try:
         config = parser.parse_object({"method": {**spec, "init_args": arguments}})
         method = parser.instantiate_classes(config).method

@@ -13,7 +13,7 @@ from lightning_prune import Plan, prune
 from lightning_prune.allocation import Allocation
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.callbacks import GQATaylor, Magnitude, Wanda
-from lightning_prune.pipeline import fingerprint
+from lightning_prune.provenance import fingerprint
 from tests.contract.cases import assert_same_state, batches, even_model, state
 from tests.sweep.helpers import counting_blocks, traces
 from tests.tiny import tiny_batch, tiny_model

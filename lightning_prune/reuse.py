@@ -1,0 +1,36 @@
+"""What several methods ask of the same dense model, kept so that it is collected once."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+__all__ = ["Reuse", "on_cpu"]
+
+
+@dataclass
+class Reuse:
+    """Statistics of one dense model on one calibration set, for a grid of methods.
+
+    Pass the same object to every `prune` of a copy of that model with those batches. What only
+    depends on the dense model is then collected once: the importance that an allocation gives to
+    blocks or sites, whatever the sparsity; and, of methods with order="none", the evidence of
+    every block. It is kept on the CPU.
+
+    Attributes:
+        importance: by allocation and sites.
+        evidence: block by block, by kind and sites.
+    """
+
+    importance: dict[Hashable, list[float]] = field(default_factory=dict)
+    evidence: dict[Hashable, list[Mapping[str, Any]]] = field(default_factory=dict)
+
+
+def on_cpu(value: Any) -> Any:
+    """A tensor, or a named tuple of tensors, on the CPU."""
+    if isinstance(value, torch.Tensor):
+        return value.cpu()
+    return type(value)(*(part if part is None else part.cpu() for part in value))
