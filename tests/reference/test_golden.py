@@ -1,4 +1,4 @@
-"""Numbers of the original research codes on a small trained Llama, met by this package.
+"""Wanda, magnitude and gradients of the original research codes, met by this package.
 
 Wanda: locuslab/wanda 8e8fc87; magnitude: the same; GQA Taylor: GAQ-Aware-Prune 07e2a6f; gradients:
 LLM-Pruner 128a07d. All were run in fp32 on 16 windows of 128 tokens.
@@ -6,15 +6,10 @@ LLM-Pruner 128a07d. All were run in fp32 on 16 windows of 128 tokens.
 
 from __future__ import annotations
 
-import copy
-from functools import cache
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from torch import nn
-from transformers import AutoModelForCausalLM
 
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.callbacks import GQATaylor, Magnitude, Wanda
@@ -24,35 +19,9 @@ from lightning_prune.pipeline import prune
 from lightning_prune.plan import Plan
 from lightning_prune.selection import Pattern, keep_n_of_m
 from lightning_prune.sweep import HiddenStates, forward_sweep, gradient_sweep
-from tests.shared import shared_path
+from tests.reference.stories import golden, stories, windows
 
 CPU = torch.device("cpu")
-
-
-@cache
-def _stories(path: str) -> nn.Module:
-    model = AutoModelForCausalLM.from_pretrained(
-        path, dtype=torch.float32, attn_implementation="eager", local_files_only=True
-    )
-    return model.eval()
-
-
-def stories() -> nn.Module:
-    """The reference model, ours to change."""
-    return copy.deepcopy(_stories(str(shared_path("models/stories260k"))))
-
-
-@cache
-def _tensors(path: str) -> dict[str, torch.Tensor]:
-    return load_file(path)
-
-
-def golden(name: str) -> dict[str, torch.Tensor]:
-    return _tensors(str(shared_path(f"golden/{name}.safetensors")))
-
-
-def windows(name: str, size: int) -> list[dict[str, torch.Tensor]]:
-    return [{"input_ids": part} for part in golden(name)["input_ids"].split(size)]
 
 
 def test_the_dense_perplexity_is_the_reference_codes() -> None:
@@ -144,7 +113,9 @@ def test_input_norms_are_wandas_statistic(size: int) -> None:
 def test_gradients_are_those_of_one_backward_pass(size: int) -> None:
     """The gradient of the mean loss over all windows, in two reference codes."""
     states = HiddenStates(Anatomy(stories()), windows("calibration", size), CPU)
-    for block, evidence in gradient_sweep(states, SquaredGradientEvidence, states.anatomy.blocks[:1]):
+    for block, evidence in gradient_sweep(
+        states, SquaredGradientEvidence, states.anatomy.blocks[:1]
+    ):
         assert block.index == 0
         for name, one in evidence.items():
             for file in ("gqa_taylor_grads_layer0", "llmpruner_grads_layer0"):

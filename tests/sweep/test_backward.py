@@ -181,7 +181,12 @@ def test_it_goes_back_only_as_far_as_needed(blocks: list[int], ran: list[int]) -
     expected = autograd(model, batch)
     with counting_blocks(model) as seen:
         states = HiddenStates(Anatomy(model), [batch], CPU)
-        found = {b.index: dict(evidence) for b, evidence in gradient_sweep(states, GradientEvidence, [states.anatomy.blocks[i] for i in blocks])}
+        found = {
+            b.index: dict(evidence)
+            for b, evidence in gradient_sweep(
+                states, GradientEvidence, [states.anatomy.blocks[i] for i in blocks]
+            )
+        }
     assert list(found) == blocks[::-1]
     assert seen == ran
     for index, evidence in found.items():

@@ -59,7 +59,13 @@ def halve(linear: nn.Linear) -> None:
 
 @pytest.mark.parametrize(
     ("side", "order"),
-    [("none", "none"), ("left", "block"), ("right", "block"), ("left", "linear"), ("none", "linear")],
+    [
+        ("none", "none"),
+        ("left", "block"),
+        ("right", "block"),
+        ("left", "linear"),
+        ("none", "linear"),
+    ],
 )
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
 def test_every_site_is_heard(model_type: str, side: str, order: Order) -> None:

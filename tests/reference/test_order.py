@@ -1,0 +1,36 @@
+"""What the costlier methods are for, through the package and on real activations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from lightning_prune.anatomy import Anatomy
+from lightning_prune.callbacks import ALPS, Magnitude, SparseGPT, Wanda
+from lightning_prune.evidence import Gram
+from lightning_prune.repair import relative_error
+from lightning_prune.sweep import HiddenStates, forward_sweep
+from tests.reference.stories import pruned, stories, windows
+
+
+@pytest.mark.parametrize(
+    "settings", [{"sparsity": 0.5, "scope": "matrix"}, {"pattern": "2:4"}], ids=str
+)
+def test_alps_sparsegpt_wanda_magnitude(settings: dict[str, Any]) -> None:
+    """In every Linear, with the same scope and the same inputs, errors stand in this order."""
+    states = HiddenStates(Anatomy(stories()), windows("calibration", 16), torch.device("cpu"))
+    dense = stories().state_dict()
+    methods = [
+        ALPS(**settings, order="none"),
+        SparseGPT(**settings, order="none"),
+        Wanda(**settings, order="none"),
+        Magnitude(**settings),
+    ]
+    results = [pruned(method)[0].state_dict() for method in methods]
+    for block, found in forward_sweep(states, Gram, states.anatomy.blocks, "none"):
+        for site in block.sites:
+            name, gram_II = site.weight_name, found[site.table.reads]
+            errors = [relative_error(dense[name], new[name], gram_II).item() for new in results]
+            assert errors == sorted(errors), name
