@@ -16,8 +16,9 @@ front of a layer that adds to it (else 0), both cases are least squares with the
 
 The target is W* = W + trust (F - W). Half a step and a strong ridge are needed because calibration
 tokens are few; without them the fit learns the calibration text. Then W* is pruned as ALPS does,
-under the same damped Gram matrix: mask by alternating directions, weights by least squares. Layers
-go one after the other in one pass (order="linear"), so that each sees all errors before it.
+but in 40 iterations, under the same damped Gram matrix: mask by alternating directions, weights by
+least squares. Layers go one after the other in one pass (order="linear"), so that each sees all
+errors before it.
 
 Source: the asymmetric target is that of Li et al., "GPTAQ", arXiv 2504.02692, for quantisation; the
 solver that of Meng et al., "ALPS", arXiv 2406.07831. The target of the residual stream, the half
@@ -37,7 +38,7 @@ import torch
 from lightning_prune.callbacks.reconstruction import Problem, Reconstruction, Solution
 from lightning_prune.callbacks.sparsegpt import check_damping
 from lightning_prune.evidence import CrossGram, PairedGram
-from lightning_prune.repair import alps
+from lightning_prune.repair import anneal
 
 __all__ = ["ResidualFit", "dense_target"]
 
@@ -115,5 +116,5 @@ class ResidualFit(Reconstruction):
         found: PairedGram = problem.evidence
         target_OI = dense_target(problem.weight_OI, found, self.ridge, self.trust)
         keep = problem.by_site(lambda score_OI: self._keep(score_OI, problem.share))
-        weight_OI, keep_OI = alps(target_OI, found.gram_II, keep, damping=self.ridge)
+        weight_OI, keep_OI = anneal(target_OI, found.gram_II, keep, damping=self.ridge)
         return Solution(weight_OI, keep_OI, target_OI.square() * found.gram_II.diagonal())

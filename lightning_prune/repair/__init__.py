@@ -1,6 +1,6 @@
 """What the weights that stay can do for those that go. Plain tensors, no modules."""
 
-from lightning_prune.repair.admm import Project, alps
+from lightning_prune.repair.admm import Project, alps, anneal
 from lightning_prune.repair.error import relative_error
 from lightning_prune.repair.least_squares import refit
 from lightning_prune.repair.obs import (
@@ -17,6 +17,7 @@ __all__ = [
     "Project",
     "Select",
     "alps",
+    "anneal",
     "hessian_factor",
     "obs_prune",
     "obs_update",

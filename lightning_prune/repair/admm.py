@@ -26,7 +26,7 @@ import torch
 from lightning_prune.repair.gram import scaled_gram
 from lightning_prune.repair.least_squares import solve_on_support
 
-__all__ = ["Project", "alps"]
+__all__ = ["Project", "alps", "anneal"]
 
 Project = Callable[[torch.Tensor], torch.Tensor]
 """score_OI to keep_OI, the same number of weights every time."""
@@ -81,6 +81,55 @@ def alps(
         return float((change_OI @ scaled.unit_II).mul_(change_OI).sum())
 
     new_OI, keep_OI = min(solve(guess_OI), solve(dense_OI), key=error)
+    return new_OI.div_(scaled.norm_I), keep_OI
+
+
+def anneal(
+    weight_OI: torch.Tensor,
+    gram_II: torch.Tensor,
+    project: Project,
+    *,
+    damping: float = 0.01,
+    levels: int = 10,
+    steps: int = 4,
+    rho: tuple[float, float] = (0.1, 10.0),
+    dtype: torch.dtype = torch.float32,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `alps`, with a schedule that is fixed beforehand, and a fraction of the iterations.
+
+    Args:
+        weight_OI: any floating dtype; not changed.
+        gram_II: XᵀX of the layer's inputs, in any positive scale.
+        project: chooses what stays, as for `alps`.
+        damping: share of the mean diagonal that is added to the diagonal.
+        levels: how many penalties, in a geometric row.
+        steps: iterations at each.
+        rho: the first and the last penalty.
+        dtype: to calculate in.
+
+    Returns:
+        The new weights in `dtype`, and the mask of those that stay, both (O, I).
+
+    Raises:
+        ValueError: the Gram matrix holds NaN or infinity.
+    """
+    scaled = scaled_gram(gram_II, damping, dtype)
+    dense_OI = weight_OI.to(dtype) * scaled.norm_I
+    right_OI = dense_OI @ scaled.unit_II
+    keep_OI = project(dense_OI.square())
+    sparse_OI, dual_OI = dense_OI * keep_OI, torch.zeros_like(dense_OI)
+    fitted_OI = dense_OI
+    growth = (rho[1] / rho[0]) ** (1 / max(levels - 1, 1))
+    for level in range(levels):
+        penalty = rho[0] * growth**level
+        inverse_II = _inverse(scaled.unit_II, penalty)
+        for _ in range(steps):
+            fitted_OI = (right_OI - dual_OI).add_(sparse_OI, alpha=penalty) @ inverse_II
+            both_OI = fitted_OI.add(dual_OI, alpha=1 / penalty)
+            keep_OI = project(both_OI.square())
+            sparse_OI = both_OI * keep_OI
+            dual_OI = both_OI.sub_(sparse_OI).mul_(penalty)
+    new_OI = solve_on_support(scaled.unit_II, right_OI, keep_OI, fitted_OI)
     return new_OI.div_(scaled.norm_I), keep_OI
 
 
