@@ -29,7 +29,8 @@ class Decision:
     Attributes:
         masks: by weight name, True = kept, (O, I).
         kept: by kind of unit, the sorted indices that stay.
-        weights: by weight name, the corrected weight (O, I), where the method changes what stays.
+        weights: by name, the corrected weight (O, I), or bias (O,), where the method changes what
+            stays.
     """
 
     masks: dict[str, torch.Tensor] = field(default_factory=dict)

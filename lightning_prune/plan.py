@@ -9,24 +9,18 @@ Axes: O output features, I input features, U units of one block, P packed bytes.
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
 from torch import nn
 
-from lightning_prune.files import replacing, sha256, write_json
+from lightning_prune import plan_file
 
 __all__ = ["Kept", "Plan"]
-
-FORMAT = 1
-JSON, TENSORS, WEIGHTS = "plan.json", "plan.safetensors", "corrected.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +64,7 @@ class Plan:
 
     def set_mask(self, name: str, keep_OI: torch.Tensor) -> None:
         """Decide which entries of a weight stay (True = kept). Stored as bits, on the CPU."""
-        self._masks[name] = (_pack(keep_OI), keep_OI.shape)
+        self._masks[name] = (plan_file.pack(keep_OI), keep_OI.shape)
 
     def mask(self, name: str) -> torch.Tensor:
         """The mask of the weight `name`: a bool tensor of the weight's shape, True = kept.
@@ -80,7 +74,7 @@ class Plan:
         """
         if name not in self._masks:
             raise KeyError(f"the plan has no mask {name!r}; it has {_some(self.mask_names)}")
-        return _unpack(*self._masks[name])
+        return plan_file.unpack(*self._masks[name])
 
     def mask_shape(self, name: str) -> torch.Size:
         """The shape of a mask."""
@@ -252,37 +246,26 @@ class Plan:
                 the plan can be applied again.
         """
         folder = Path(folder)
-        saved = self._save_weights(folder, model) if model is not None and self.corrected else None
+        head = {
+            "provenance": self.provenance,
+            "masks": {name: list(shape) for name, (_, shape) in self._masks.items()},
+            "units": {
+                kind: {str(i): kept.total for i, kept in blocks.items()}
+                for kind, blocks in self._kept.items()
+            },
+            "corrected": self.corrected,
+        }
         tensors = {f"mask/{name}": bits_P for name, (bits_P, _) in self._masks.items()}
         for kind, blocks in self._kept.items():
             tensors |= {f"kept/{kind}/{i}": kept.index_U for i, kept in blocks.items()}
         for (kind, key), scores in self._scores.items():
             tensors[f"scores/{kind}/{key}"] = scores
-        with replacing(folder / TENSORS) as temporary:
-            save_file(tensors, temporary)
-            head = {
-                "format": FORMAT,
-                "provenance": self.provenance,
-                "masks": {name: list(shape) for name, (_, shape) in self._masks.items()},
-                "units": {
-                    kind: {str(i): kept.total for i, kept in blocks.items()}
-                    for kind, blocks in self._kept.items()
-                },
-                "corrected": self.corrected,
-                "weights_sha256": saved,
-                "sha256": sha256(temporary),
-            }
-            write_json(folder / JSON, head)
+        state = model.state_dict() if model is not None else {}
+        corrected = {name: state[name].contiguous() for name in self.corrected if state}
+        plan_file.write(folder, head, tensors, corrected)
+        if corrected:
+            self.weights_file = folder / plan_file.WEIGHTS
         return folder
-
-    def _save_weights(self, folder: Path, model: nn.Module) -> str:
-        state = model.state_dict()
-        tensors = {name: state[name].contiguous() for name in self.corrected}
-        with replacing(folder / WEIGHTS) as temporary:
-            save_file(tensors, temporary)
-            digest = sha256(temporary)
-        self.weights_file = folder / WEIGHTS
-        return digest
 
     @classmethod
     def load(cls, path: str | Path) -> Plan:
@@ -292,43 +275,10 @@ class Plan:
             FileNotFoundError: there is no plan at `path`.
             ValueError: the plan is damaged, or of a newer format.
         """
-        folder = Path(path).parent if Path(path).name == JSON else Path(path)
-        for name in (JSON, TENSORS):
-            if not (folder / name).is_file():
-                raise FileNotFoundError(
-                    f"no plan at {str(path)!r}: {folder / name} does not exist. A plan is a folder "
-                    f"with {JSON} and {TENSORS}, as Plan.save writes it."
-                )
-        try:
-            head = json.loads((folder / JSON).read_text(encoding="utf-8"))
-            known = head["format"] <= FORMAT
-            intact = known and head["sha256"] == sha256(folder / TENSORS)
-            plan = cls._made_of(head, load_file(folder / TENSORS)) if intact else cls()
-            if digest := head.get("weights_sha256"):
-                plan.weights_file = folder / WEIGHTS
-                intact = intact and digest == sha256(plan.weights_file)
-        except (AttributeError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise ValueError(f"the plan in {folder} is damaged: {error!r}. Prune again.") from error
-        if not known:
-            raise ValueError(
-                f"the plan in {folder} is of format {head['format']}; this version reads up to "
-                f"{FORMAT}. Update lightning_prune."
-            )
-        if not intact:
-            raise ValueError(
-                f"the tensors in {folder} do not match the checksums in {JSON}: they were "
-                "truncated, or belong to another run. Prune again."
-            )
-        return plan
-
-    @classmethod
-    def _made_of(cls, head: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Plan:
-        plan = cls(provenance=head["provenance"], corrected=head.get("corrected", []))
+        head, tensors, weights_file = plan_file.read(Path(path))
+        plan = cls(head["provenance"], head.get("corrected", []), weights_file)
         for name, sizes in head["masks"].items():
-            bits_P, shape = tensors[f"mask/{name}"], torch.Size(sizes)
-            if bits_P.numel() != math.ceil(shape.numel() / 8):
-                raise ValueError(f"the mask of {name} cannot be of shape {sizes}")
-            plan._masks[name] = (bits_P, shape)
+            plan._masks[name] = (tensors[f"mask/{name}"], torch.Size(sizes))
         for kind, totals in head["units"].items():
             for block, total in totals.items():
                 plan.set_kept(kind, int(block), tensors[f"kept/{kind}/{block}"], total)
@@ -337,20 +287,6 @@ class Plan:
                 _, kind, key = name.split("/", 2)
                 plan._scores[kind, key] = tensor
         return plan
-
-
-_BITS_8 = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8)
-
-
-def _pack(keep: torch.Tensor) -> torch.Tensor:
-    flat = keep.flatten().cpu().to(torch.uint8)
-    flat = torch.nn.functional.pad(flat, (0, -flat.numel() % 8))
-    return (flat.view(-1, 8) * _BITS_8).sum(dim=1, dtype=torch.uint8)
-
-
-def _unpack(bits_P: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-    flat = (bits_P[:, None] & _BITS_8).flatten().bool()
-    return flat[: shape.numel()].view(shape)
 
 
 def _copied(tensor: torch.Tensor) -> torch.Tensor:

@@ -21,6 +21,7 @@ from lightning_prune.callbacks.magnitude import magnitude_score
 from lightning_prune.callbacks.reconstruction import Problem, Reconstruction, Solution
 from lightning_prune.callbacks.sparsegpt import check_damping, factored
 from lightning_prune.callbacks.wanda import wanda_score
+from lightning_prune.callbacks.weight_pruning import check_choices
 from lightning_prune.evidence import Gram
 from lightning_prune.repair import obs_prune
 from lightning_prune.selection import BLOCK, Scope
@@ -97,6 +98,7 @@ class Ablation(Reconstruction):
         check_damping(damping)
         self.mask, self.mask_from = mask, mask_from
         self.harmonic, self.damping = harmonic, damping
+        check_choices(self, mask=("magnitude", "wanda"), mask_from=("original", "updated"))
         self.evidence = HarmonicGram if harmonic else Gram
 
     @property

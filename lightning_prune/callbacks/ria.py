@@ -12,18 +12,20 @@ Axes: O output features, I input features, S sets of F features that change plac
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 
 from lightning_prune.anatomy import Anatomy, Block, Site
-from lightning_prune.callbacks.weight_pruning import WeightPruning
+from lightning_prune.callbacks.weight_pruning import WeightPruning, check_choices
 from lightning_prune.evidence import InputNorm
-from lightning_prune.method import Decision
+from lightning_prune.method import Decision, check_finite
 from lightning_prune.selection import Pattern, channel_permutation, keep_permuted
 from lightning_prune.surgery import InnerFeatures, inner_features
 
-__all__ = ["RIA", "ria_score"]
+__all__ = ["RIA", "Permute", "ria_score"]
+
+Permute = Literal["none", "fold", "virtual"]
 
 
 def ria_score(weight_OI: torch.Tensor, norm_I: torch.Tensor, power: float = 0.5) -> torch.Tensor:
@@ -75,14 +77,14 @@ class RIA(WeightPruning):
         sparsity: float | None = None,
         pattern: str | int | None = None,
         power: float = 0.5,
-        permute: Literal["none", "fold", "virtual"] = "none",
+        permute: Permute = "none",
         **settings: Any,
     ) -> None:
         super().__init__(sparsity, pattern, **settings)
+        self.power, self.permute = power, permute
+        check_choices(self, permute=get_args(Permute))
         if power < 0:
             raise ValueError(f"power={power} must not be negative; 0.5 is usual, 0 ignores inputs")
-        if permute not in ("none", "fold", "virtual"):
-            raise ValueError(f"permute={permute!r} is none of 'none', 'fold' and 'virtual'")
         if permute != "none" and pattern is None and self.plan is None:
             raise ValueError(
                 f"permute={permute!r} puts inputs into another order for a pattern, and there is "
@@ -93,7 +95,6 @@ class RIA(WeightPruning):
                 "permute='fold' moves the rows that make an input, which order='linear' has "
                 "settled by then; use order='block' or 'none'"
             )
-        self.power, self.permute = power, permute
 
     def check(self, anatomy: Anatomy) -> None:
         """Refuse also to fold where nothing can be."""
@@ -111,6 +112,7 @@ class RIA(WeightPruning):
         if self.permute != "fold":
             return super().prune_block(block, evidence, share)
         scores, moved = self.score(block, evidence), dict[str, torch.Tensor]()
+        check_finite(block, scores, "scores")
         parameters = {
             f"{site.name}.{name}": parameter.detach()
             for site in block.sites
@@ -144,6 +146,7 @@ class RIA(WeightPruning):
         """Keep by pattern in the best order, or as always."""
         if self.permute != "virtual":
             return super().select(block, scores, share)
+        check_finite(block, scores, "scores")
         return Decision(
             {
                 name: keep_permuted(score, self._n_of_m, channel_permutation(score, self._n_of_m))

@@ -9,7 +9,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -27,7 +27,7 @@ from lightning_prune.selection import (
 )
 from lightning_prune.sweep import Order
 
-__all__ = ["WeightPruning"]
+__all__ = ["WeightPruning", "check_choices"]
 
 
 class WeightPruning(PruningCallback):
@@ -74,6 +74,8 @@ class WeightPruning(PruningCallback):
         self.scope, self.ties, self.order = scope, ties, order
         self.include, self.exclude = tuple(include), tuple(exclude)
         self.head, self.embeddings = head, embeddings
+        check_choices(self, scope=(None, *get_args(Scope)), ties=get_args(Ties))
+        check_choices(self, order=get_args(Order))
         if self.plan is None and (sparsity is None) == (pattern is None):
             raise ValueError(
                 f"{type(self).__name__} takes sparsity=0.5 or pattern='2:4', one of the two; got "
@@ -204,3 +206,16 @@ class WeightPruning(PruningCallback):
     def effective_scope(self) -> Scope:
         """Within what scores are compared."""
         return self.scope or self.own_scope
+
+
+def check_choices(method: WeightPruning, **allowed: Sequence[Any]) -> None:
+    """Refuse a setting that is none of those that there are; each by its name.
+
+    Raises:
+        ValueError: names the setting, its value, and what is allowed.
+    """
+    for name, choices in allowed.items():
+        value = getattr(method, name)
+        if value not in choices:
+            said = ", ".join(map(repr, choices))
+            raise ValueError(f"{name}={value!r} is unknown; {name} is one of {said}")

@@ -79,6 +79,7 @@ def best_assignment(value_GG: torch.Tensor) -> torch.Tensor:
     Successive shortest augmenting paths (Jonker and Volgenant 1987), in float64 on the CPU.
     """
     cost_GG = -value_GG.double().cpu().numpy()
+    assert np.isfinite(cost_GG).all(), "no path is the shortest among NaN"
     column_price_G = cost_GG.min(axis=0)
     row_price_G = (cost_GG - column_price_G).min(axis=1)
     size = len(cost_GG)

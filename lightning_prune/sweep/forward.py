@@ -62,7 +62,7 @@ def forward_sweep(
                     states.advance(own, dense_hidden)
             elif paired:
                 yield from paired_steps(states, dense_hidden, block, paired, feeds)
-            elif order == "linear":
+            elif order == "linear" and own.index < len(states.anatomy.blocks):  # not the head
                 yield from linear_steps(states, block, evidence, feeds)
             else:
                 yield from _one_step(states, block, evidence, order, feeds)

@@ -21,7 +21,7 @@ ROOT_ROOM = "lightning_prune"
 # Lowest first. A room may import its own layer, without going in circles, and those above it here.
 LAYERS = (
     {"files", "distributed", "version"},
-    {"plan", "anatomy", "evidence", "allocation", "selection", "repair", "reuse"},
+    {"plan", "plan_file", "anatomy", "evidence", "allocation", "selection", "repair", "reuse"},
     {"method", "provenance"},
     {"sweep", "surgery", "attribution", "evaluation", "export", "analysis", "report", "kernels"},
     {"pipeline"},

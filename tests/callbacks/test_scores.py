@@ -8,7 +8,9 @@ import torch
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.callbacks.gqa_taylor import taylor_score
 from lightning_prune.callbacks.magnitude import magnitude_score
-from lightning_prune.callbacks.wanda import wanda_score
+from lightning_prune.callbacks.residual_fit import dense_target
+from lightning_prune.callbacks.wanda import adaptive_score, wanda_score
+from lightning_prune.evidence import PairedGram
 from tests.sweep.helpers import shared_model
 from tests.tiny import MODEL_TYPES
 
@@ -93,3 +95,41 @@ def test_taylor_scores_sum_over_all_weights_of_a_unit(model_type: str, kind: str
     found = taylor_score(block, kind, saliency)
     assert found.shape == (block.units(kind),)
     torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("levels", [None, 2])
+def test_adaptive_scores_are_shares_of_the_rows_total(levels: int | None) -> None:
+    """A score and all lower ones of its row, of equal ones those before it, by their sum."""
+    score_OI = random(4, 7).abs() if levels is None else random(4, 7).sign() + 1
+    found_OI = adaptive_score(score_OI)
+    for i in range(4):
+        row = score_OI[i].tolist()
+        for j in range(7):
+            lower = [x for k, x in enumerate(row) if (x, k) <= (row[j], j)]
+            expected = sum(lower) / sum(row)
+            assert float(found_OI[i, j]) == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_row_of_zeros_has_no_adaptive_score() -> None:
+    """It goes first, and is not NaN."""
+    assert not adaptive_score(torch.zeros(2, 3)).any()
+
+
+@pytest.mark.parametrize("trust", [0.5, 1.0])
+@pytest.mark.parametrize("adds", [True, False])
+def test_dense_targets_do_best_what_the_dense_model_does(trust: float, adds: bool) -> None:
+    """The ridge regression of dense outputs and residual error on the pruned inputs, by lstsq."""
+    weight_OI, input_NI = random(3, 5).double(), random(40, 5, seed=1).double()
+    dense_NI = input_NI + 0.3 * random(40, 5, seed=2).double()
+    error_NO = random(40, 3, seed=3).double() if adds else torch.zeros(40, 3).double()
+    paired = PairedGram(
+        input_NI.T @ input_NI / 40,
+        dense_NI.T @ input_NI / 40,
+        error_NO.T @ input_NI / 40 if adds else None,
+    )
+    ridge = 0.1 * paired.gram_II.diagonal().mean()
+    rows = torch.cat([input_NI, (40 * ridge).sqrt() * torch.eye(5).double()])
+    wanted = torch.cat([dense_NI @ weight_OI.T + error_NO, (40 * ridge).sqrt() * weight_OI.T])
+    best_OI = torch.linalg.lstsq(rows, wanted).solution.T
+    found_OI = dense_target(weight_OI, paired, 0.1, trust)
+    torch.testing.assert_close(found_OI, (1 - trust) * weight_OI + trust * best_OI)

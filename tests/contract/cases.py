@@ -26,7 +26,11 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"sparsity": 0.29, "order": "linear"},
         {"sparsity": 0.29, "adaptive": True, "order": "none"},
     ],
-    "RIA": [{"sparsity": 0.29}, {"pattern": "2:4", "power": 1.0}],
+    "RIA": [
+        {"sparsity": 0.29},
+        {"pattern": "2:4", "power": 1.0},
+        {"pattern": "2:4", "permute": "fold"},
+    ],
     "SparseGPT": [{"sparsity": 0.29}, {"pattern": "2:4", "order": "linear"}],
     "ALPS": [{"sparsity": 0.29, "scope": "row"}, {"pattern": "2:4"}],
     "Ablation": [

@@ -36,7 +36,9 @@ def test_importance_is_measured_once_for_all_sparsities(allocation: Any) -> None
     reuse, alone, model = Reuse(), even_model("llama"), even_model("llama")
     again = Wanda(sparsity=0.6, order="none", allocation=allocation)
     prune(alone, again, batches())
-    prune(even_model("llama"), SparseGPT(sparsity=0.4, allocation=allocation), batches(), reuse=reuse)
+    prune(
+        even_model("llama"), SparseGPT(sparsity=0.4, allocation=allocation), batches(), reuse=reuse
+    )
     with counting_blocks(model) as seen:
         prune(model, again, batches(), reuse=reuse)
     assert seen == [0, 0, 1, 1, 2, 2]  # Wanda's own, two batches

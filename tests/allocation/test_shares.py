@@ -1,0 +1,161 @@
+"""Budgets shared among blocks: exact by size, within limits, refused where they cannot be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from lightning_prune.allocation import OWL, PerBlock, Uniform, meet
+from lightning_prune.allocation.owl import outlier_ratio
+from lightning_prune.callbacks import Wanda
+from lightning_prune.pipeline import prune
+from tests.contract.cases import batches, even_model
+
+
+def overall(shares: list[float], sizes: list[int]) -> float:
+    return sum(share * size for share, size in zip(shares, sizes, strict=True)) / sum(sizes)
+
+
+@pytest.mark.parametrize("budget", [0.0, 0.05, 0.5, 0.93, 0.99])
+@pytest.mark.parametrize("sizes", [[1, 1, 1, 1], [7, 1, 100, 3]], ids=str)
+@pytest.mark.parametrize(
+    "shares",
+    [[0.5, 0.5, 0.5, 0.5], [0.9, 0.1, 0.5, 0.3], [-3.0, 9.0, 0.2, 0.4], [5.0, 5.0, 5.0, 5.0]],
+    ids=str,
+)
+def test_shares_meet_the_budget_by_size(
+    shares: list[float], sizes: list[int], budget: float
+) -> None:
+    """Exactly, within the limits, whatever they were, and in the same order."""
+    found = meet(shares, budget, sizes)
+    assert overall(found, sizes) == pytest.approx(budget, abs=1e-10)
+    assert all(0 <= share <= 0.99 for share in found)
+    order = sorted(range(4), key=lambda i: shares[i])
+    for low, high in zip(order, order[1:], strict=False):
+        assert found[low] <= found[high] + 1e-12
+
+
+def test_what_clipping_takes_goes_to_those_with_room() -> None:
+    """A block that would lose more than the limit loses the limit, and the others the rest."""
+    assert meet([1.5, 0.3, 0.2], 0.5, [1, 1, 1]) == pytest.approx([0.99, 0.305, 0.205])
+    assert meet([0.0, 0.6, 0.9], 0.4, [1, 1, 1]) == pytest.approx([0.0, 0.45, 0.75])
+
+
+@pytest.mark.parametrize(("lowest", "highest"), [(0.0, 0.4), (0.6, 0.9)])
+def test_a_budget_outside_the_limits_is_refused(lowest: float, highest: float) -> None:
+    """No shares can make it up."""
+    with pytest.raises(ValueError, match=f"between {lowest:g} and {highest:g} make up 0.5"):
+        meet([0.5, 0.5], 0.5, [1, 1], lowest, highest)
+
+
+def test_uniform_shares_are_the_budget() -> None:
+    """In every block."""
+    assert Uniform().shares(0.3, [5, 1], []) == [0.3, 0.3]
+
+
+# --- OWL ---
+
+
+def test_outliers_are_more_than_so_many_times_the_mean() -> None:
+    """By a loop; the mean itself is no outlier at 1."""
+    score = torch.tensor([1.0, 1.0, 1.0, 1.0, 6.0])  # mean 2
+    assert outlier_ratio(score, 2.0) == pytest.approx(1 / 5)
+    assert outlier_ratio(score, 3.0) == 0
+    assert outlier_ratio(torch.ones(4), 1.0) == 0
+
+
+@pytest.mark.parametrize("sizes", [[1, 1, 1], [3, 1, 9]], ids=str)
+@pytest.mark.parametrize("budget", [0.5, 0.7])
+def test_owl_follows_its_equation(sizes: list[int], budget: float) -> None:
+    """Shares differ by 2 spread between the extremes, linearly in the outliers between them."""
+    outliers = [0.02, 0.05, 0.03]
+    shares = OWL(spread=0.1).shares(budget, sizes, outliers)
+    assert overall(shares, sizes) == pytest.approx(budget, abs=1e-12)
+    assert shares[0] - shares[1] == pytest.approx(0.2)
+    assert shares[0] - shares[2] == pytest.approx(0.2 / 3)
+
+
+@pytest.mark.parametrize("budget", [0.02, 0.98])
+def test_owl_near_the_ends_keeps_the_budget(budget: float) -> None:
+    """Shares that would be negative are 0, and those above the limit are at it."""
+    shares = OWL().shares(budget, [1, 2, 3], [0.01, 0.02, 0.09])
+    assert overall(shares, [1, 2, 3]) == pytest.approx(budget, abs=1e-10)
+    assert all(0 <= share <= 0.99 for share in shares)
+
+
+def test_owl_gives_equal_blocks_equal_shares() -> None:
+    """And one block the budget; there is nothing to divide by."""
+    assert OWL().shares(0.6, [1, 1], [0.03, 0.03]) == pytest.approx([0.6, 0.6])
+    assert OWL().shares(0.6, [4], [0.03]) == pytest.approx([0.6])
+
+
+@pytest.mark.parametrize("settings", [{"times": 0.0}, {"spread": -0.1}, {"spread": 0.5}], ids=str)
+def test_owl_refuses_settings_out_of_range(settings: dict[str, float]) -> None:
+    """When it is made."""
+    with pytest.raises(ValueError, match="OWL needs times > 0 and 0 <= spread < 0.5; got"):
+        OWL(**settings)
+
+
+# --- given shares ---
+
+
+def test_given_shares_are_taken_as_they_are() -> None:
+    """If their mean by size is the budget."""
+    assert PerBlock([0.2, 0.6]).shares(0.5, [1, 3], []) == [0.2, 0.6]
+
+
+@pytest.mark.parametrize(
+    ("fractions", "message"),
+    [
+        ([0.4], "PerBlock has 1 fractions for 2 blocks; give one for each"),
+        ([0.2, 0.6], r"fractions of PerBlock remove 0.4000 overall, and 0.5 is asked"),
+    ],
+)
+def test_given_shares_that_do_not_fit_are_refused(fractions: list[float], message: str) -> None:
+    """Their number and their mean."""
+    with pytest.raises(ValueError, match=message):
+        PerBlock(fractions).shares(0.5, [1, 1], [])
+
+
+@pytest.mark.parametrize("fractions", [[], [0.5, 1.0], [-0.1]], ids=str)
+def test_fractions_lie_in_range(fractions: list[float]) -> None:
+    """When it is made."""
+    with pytest.raises(ValueError, match=r"must be numbers in \[0, 1\)"):
+        PerBlock(fractions)
+
+
+# --- in a method ---
+
+
+@pytest.mark.parametrize("order", ["block", "linear", "none"])
+def test_every_block_loses_its_share(order: Any) -> None:
+    """Of inputs of 32, 48 and 24 features, by the count that is at most the share."""
+    shares = [0.25, 0.5, 0.75]
+    plan = prune(even_model("llama"), _wanda(PerBlock(shares), order), batches())
+    for name in plan.mask_names:
+        share = shares[int(name.split(".")[2])]
+        assert plan.sparsity(name) == pytest.approx(share), name
+
+
+def test_owl_looks_at_the_dense_model_whatever_the_order() -> None:
+    """Its shares do not depend on what the method sees."""
+    plans = [prune(even_model("llama"), _wanda(OWL(), order), batches()) for order in _ORDERS]
+    counts = [[plan.sparsity(name) for name in plan.mask_names] for plan in plans]
+    assert counts[0] == counts[1] == counts[2]
+    assert len(set(counts[0])) > 1
+    assert plans[0].sparsity() == pytest.approx(0.5, abs=0.02)  # counts are whole numbers
+
+
+_ORDERS: tuple[Any, ...] = ("block", "linear", "none")
+
+
+def _wanda(allocation: Any, order: Any) -> Wanda:
+    return Wanda(sparsity=0.5, allocation=allocation, order=order)
+
+
+def test_an_allocation_is_told_as_it_was_made() -> None:
+    """In the plan's provenance."""
+    plan = prune(even_model("llama"), _wanda(OWL(spread=0.1), "none"), batches())
+    assert plan.provenance["arguments"]["allocation"] == "OWL(times=5.0, spread=0.1)"
