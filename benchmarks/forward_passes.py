@@ -3,11 +3,13 @@
     python benchmarks/forward_passes.py                  # 50M parameters, 32 x 512 tokens
     python benchmarks/forward_passes.py --only Wanda     # the methods whose line says so
     python benchmarks/forward_passes.py --tiny           # seconds, to see that it runs
+    python benchmarks/forward_passes.py --cpu            # one thread, processor time
 
 The unit is the model's own forward pass over the same batches (blocks only, without the head),
 timed in the same process before and after the method; only ratios mean anything. Every method runs
 in a process of its own, so that its memory is its own: what the process holds at its peak, less
-what it held when model and batches were there and one forward pass had run.
+what it held when model and batches were there and one forward pass had run. With --cpu other work
+on the machine hardly shows.
 """
 
 from __future__ import annotations
@@ -70,6 +72,9 @@ PARTS: list[tuple[str, Any, str]] = [
 """Where time is spent: a name, and the function whose own time counts under it."""
 
 
+clock = time.perf_counter
+
+
 class Stopwatch:
     """Seconds by name; of calls inside each other, each counts its own."""
 
@@ -79,7 +84,7 @@ class Stopwatch:
         self._since = 0.0
 
     def _switch(self) -> None:
-        now = time.perf_counter()
+        now = clock()
         if self._running:
             self.seconds[self._running[-1]] += now - self._since
         self._since = now
@@ -148,10 +153,10 @@ def batches_for(model: LlamaForCausalLM, options: argparse.Namespace) -> list[di
 @torch.no_grad()
 def forward_pass(model: LlamaForCausalLM, batches: list[dict[str, torch.Tensor]]) -> float:
     """Seconds of the model's forward pass over all batches."""
-    start = time.perf_counter()
+    start = clock()
     for batch in batches:
         model.model(**batch, use_cache=False)
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -170,9 +175,9 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
                 stack.enter_context(patch.object(owner, attribute, wrapped))
             if run == 0:  # later ones find memory that the first has left to the process
                 stack.enter_context(memory)
-            start = time.perf_counter()
+            start = clock()
             prune(model, METHODS[name](), batches)
-            seconds = time.perf_counter() - start
+            seconds = clock() - start
         mebibytes = memory.mebibytes if run == 0 else mebibytes
         unit = statistics.mean([before, forward_pass(dense, batches)])
         ratios.append(seconds / unit)
@@ -203,7 +208,12 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3, help="runs a method; the median counts")
     parser.add_argument("--only", default="", help="methods with this in their name")
     parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--cpu", action="store_true", help="processor time of a single thread")
     options = parser.parse_args()
+    if options.cpu:
+        global clock
+        clock = time.process_time
+        torch.set_num_threads(1)
     if options.child:
         print(json.dumps(measure(options.child, options)))
         return

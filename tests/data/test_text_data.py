@@ -28,8 +28,12 @@ def book(tmp_path: Path) -> str:
 def in_trainer(data: TextData, module: Any, rank: int = 0, world: int = 1) -> TextData:
     progress = SimpleNamespace(current=SimpleNamespace(processed=0))
     fit_loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress))
-    data.trainer = SimpleNamespace(  # type: ignore[assignment]
-        lightning_module=module, global_rank=rank, world_size=world, fit_loop=fit_loop
+    data.trainer = SimpleNamespace(
+        limit_train_batches=1.0,
+        lightning_module=module,
+        global_rank=rank,
+        world_size=world,
+        fit_loop=fit_loop,
     )
     return data
 
