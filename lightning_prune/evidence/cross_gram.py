@@ -34,12 +34,17 @@ class CrossGram(Gram):
 
     The best weights for a target Y are Y Xᵀ (X Xᵀ)⁻¹; with Y = W D + E, Y Xᵀ is made from the two
     cross products here.
+
+    Args:
+        width: number of input features.
+        device: where sums are kept.
+        adds: features of the residual stream that the site adds to; 0 if it adds nothing.
     """
 
-    def __init__(self, width: int, device: torch.device) -> None:
+    def __init__(self, width: int, device: torch.device, adds: int = 0) -> None:
         super().__init__(width, device)
         self._cross_II = torch.zeros(width, width, dtype=torch.float64, device=device)
-        self._error_DI: torch.Tensor | None = None
+        self._error_DI = torch.zeros(adds, width, dtype=torch.float64, device=device)
 
     def update_pair(
         self,
@@ -52,18 +57,13 @@ class CrossGram(Gram):
         self.update(input_BTI, keep_BT)
         input_NI = kept_tokens(input_BTI, keep_BT)
         self._cross_II += product(kept_tokens(dense_BTI, keep_BT), input_NI).to(self.device)
-        if error_BTD is None:
-            return
-        if self._error_DI is None:
-            size = (error_BTD.shape[-1], self.width)
-            self._error_DI = torch.zeros(size, dtype=torch.float64, device=self.device)
-        self._error_DI += product(kept_tokens(error_BTD, keep_BT), input_NI).to(self.device)
+        if error_BTD is not None:
+            self._error_DI += product(kept_tokens(error_BTD, keep_BT), input_NI).to(self.device)
 
     @property
     def sums(self) -> list[torch.Tensor]:
         """Those of the Gram matrix, and the cross products."""
-        error = [] if self._error_DI is None else [self._error_DI]
-        return [*super().sums, self._cross_II, *error]
+        return [*super().sums, self._cross_II, self._error_DI]
 
     def result(self) -> PairedGram:  # type: ignore[override]
         """The three means."""
@@ -71,5 +71,5 @@ class CrossGram(Gram):
         return PairedGram(
             super().result(),
             (self._cross_II / self._tokens).float(),
-            (error_DI / self._tokens).float() if error_DI is not None else None,
+            (error_DI / self._tokens).float() if len(error_DI) else None,
         )

@@ -85,7 +85,9 @@ def paired_steps(
         ) as other,
     ):
         for name, sites in block.inputs().items():
-            one = evidence(sites[0].module.in_features, states.store)
+            site = sites[0]
+            width, adds = site.module.in_features, site.module.out_features * site.table.adds
+            one = evidence(width, states.store, adds)
             for i in batches:
                 arrived, expected = own.until(name, i), other.until(name, i)
                 mine, theirs = own.added(i), other.added(i)
@@ -94,7 +96,7 @@ def paired_steps(
                 one.update_pair(
                     _shaped(arrived, states, i),
                     _shaped(expected, states, i),
-                    error[i].to(states.device) if sites[0].table.adds else None,
+                    error[i].to(states.device) if adds else None,
                     states.keep(i),
                 )
                 del arrived, expected

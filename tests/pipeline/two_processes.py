@@ -8,19 +8,28 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from lightning_prune import GQATaylor, Plan, Wanda, prune
+from lightning_prune import GQATaylor, Plan, ResidualFit, Sensitivity, SparseGPT, Wanda, prune
 from tests.contract.cases import batches, even_model
 
 METHODS = {
     "wanda": Wanda(sparsity=0.5),
     "wanda 2:4": Wanda(pattern="2:4"),
     "taylor": GQATaylor(ratio=0.25),
+    "sparsegpt": SparseGPT(sparsity=0.5),
+    "residual fit": ResidualFit(sparsity=0.5),
+    "sensitivity": Wanda(sparsity=0.5, order="linear", allocation=Sensitivity(windows=3)),
 }
-SHARES = {"uneven": [0, 0, 1, 0], "one has none": [0, 0, 0, 0]}
+SHARES = {"in turn": [0, 1, 0, 1], "uneven": [0, 0, 1, 0], "one has none": [0, 0, 0, 0]}
+ONLY_IN_TURN = {"sensitivity"}  # tries the first windows, as a distributed loader hands them out
 
 
 def plan_of(name: str, data: list[dict[str, torch.Tensor]]) -> Plan:
     return prune(even_model("llama"), METHODS[name], data)
+
+
+def names_for(share: str) -> list[str]:
+    """The methods that decide as one process would, when batches are shared out so."""
+    return [name for name in METHODS if share == "in turn" or name not in ONLY_IN_TURN]
 
 
 def work(rank: int, folder: str) -> None:
@@ -36,7 +45,7 @@ def work(rank: int, folder: str) -> None:
     data = batches(size=1)
     for share, owners in SHARES.items():
         mine = [batch for batch, owner in zip(data, owners, strict=True) if owner == rank]
-        for name in METHODS:
+        for name in names_for(share):
             plan_of(name, mine).save(Path(folder) / f"{name} {share} {rank}")
     for name in METHODS:
         try:
