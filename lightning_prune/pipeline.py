@@ -6,7 +6,7 @@ Called by the callbacks inside a Trainer, and by `prune` without one. It knows n
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import Any
 
 import torch
@@ -109,12 +109,9 @@ class _Run:
 
     def decide(self, batches: Iterable[Batch]) -> None:
         """Fill the plan, and apply it."""
-        for name, keep in self.method.outside(self.anatomy).items():
-            self.plan.set_mask(name, distributed.broadcast_(keep))
-            self.reuse = None  # what runs now is not the dense model
-        surgery.apply_masks(self.anatomy, self.plan)
-        states = self._states(batches) if self.method.calibrates else None
-        shares = self._shares(states)
+        with self._outside_masked():
+            states = self._states(batches) if self.method.calibrates else None
+            shares = self._shares(states)
         # Closed at once after an error, so that blocks and hooks go back to where they were.
         with closing(self._sweep(states)) as sweep:
             if self.method.survey:
@@ -131,6 +128,22 @@ class _Run:
                     self._note(part, decision, found)
                     surgery.mask_block(part, decision.masks, decision.kept, decision.weights)
         surgery.shrink(self.anatomy, self.plan)
+
+    @contextmanager
+    def _outside_masked(self) -> Iterator[None]:
+        """Mask what is outside the blocks; an error inside the context takes it back."""
+        weights, before = dict(self.anatomy.model.named_parameters()), {}
+        for name, keep in self.method.outside(self.anatomy).items():
+            self.plan.set_mask(name, distributed.broadcast_(keep))
+            before[name] = weights[name].clone()
+            self.reuse = None  # what runs now is not the dense model
+        surgery.apply_masks(self.anatomy, self.plan)
+        try:
+            yield
+        except BaseException:
+            for name, weight in before.items():
+                weights[name].copy_(weight)
+            raise
 
     def _states(self, batches: Iterable[Batch]) -> HiddenStates:
         states = HiddenStates(self.anatomy, batches, self.device, self.method.offload)

@@ -226,8 +226,8 @@ class Plan:
         if self.weights_file is None:
             raise ValueError(
                 "the method that made this plan also corrected the weights that stay, and the plan "
-                "was saved without them. Load the pruned model's folder, or save the plan with "
-                "plan.save(folder, model) next time."
+                "is without them. If it lies in a model's folder, load that model: its weights are "
+                "the corrected ones. Or save the plan with plan.save(folder, model) first."
             )
         with safe_open(self.weights_file, "pt") as file:
             for name in self.corrected:

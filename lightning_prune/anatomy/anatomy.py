@@ -184,6 +184,8 @@ class Anatomy:
     def _bind(self, index: int, module: nn.Module) -> Block:
         name = f"{self.family.blocks}.{index}"
         sites = []
+        key = self.family.pre_norm_key
+        norms_behind = key is not None and not getattr(self.model.config, key)
         for table in self.family.sites:
             linear = module.get_submodule(table.path)
             if not isinstance(linear, nn.Linear):
@@ -193,6 +195,8 @@ class Anatomy:
                     "merge its adapter first (module.merge_adapter() of a CausalLM, "
                     "merge_and_unload() of a peft model), or take other wrappers off."
                 )
+            if norms_behind:
+                table = replace(table, adds=False)
             sites.append(Site(f"{name}.{table.path}", table, linear))
         return Block(index, name, module, self.family, tuple(sites))
 

@@ -50,6 +50,8 @@ class Family:
         attributes: module attributes inside a block that hold a count, as path → role
             ("heads", "kv_heads", "width").
         attention_reads_config: the attention's forward reads head counts from its config.
+        pre_norm_key: config key that says, where it is false, that norms stand behind attention
+            and MLP, so that no site adds to the residual stream as it is.
     """
 
     model_types: tuple[str, ...]
@@ -62,6 +64,7 @@ class Family:
     stores_head_dim: bool = True
     attributes: dict[str, str] = field(default_factory=dict)
     attention_reads_config: bool = False
+    pre_norm_key: str | None = None
 
 
 _LLAMA_SITES = (
@@ -115,6 +118,7 @@ OPT = Family(
     width_key="ffn_dim",
     stores_head_dim=False,
     attributes={"self_attn.num_heads": "heads"},
+    pre_norm_key="do_layer_norm_before",
 )
 
 FAMILIES: tuple[Family, ...] = (LLAMA, GEMMA, PHI3, OPT)

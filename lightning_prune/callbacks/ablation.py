@@ -79,7 +79,8 @@ class Ablation(Reconstruction):
         mask: what weights are chosen by.
         mask_from: choose once, from the "original" weights (scope: Wanda's rows, magnitude's
             matrix), or for each block of 128 columns (for N:M, each group) from the "updated" ones.
-        harmonic: norms in which early sequences count more, as in the authors' code.
+        harmonic: norms in which early sequences count more, as in the authors' code; in the order
+            in which one process sees them, so that several processes give another result.
         damping: share of the Gram matrix's mean diagonal that is added to its diagonal.
         settings: the arguments of `WeightPruning`.
     """
@@ -99,6 +100,8 @@ class Ablation(Reconstruction):
         self.mask, self.mask_from = mask, mask_from
         self.harmonic, self.damping = harmonic, damping
         check_choices(self, mask=("magnitude", "wanda"), mask_from=("original", "updated"))
+        if mask_from == "updated":
+            self.check_scope()
         self.evidence = HarmonicGram if harmonic else Gram
 
     @property
@@ -114,15 +117,16 @@ class Ablation(Reconstruction):
         gram_II, norm_I = found if self.harmonic else (found, found.diagonal().sqrt())
         factor = factored(gram_II, self.damping)
         score_OI = self._score(problem.weight_OI, norm_I)
-        keep = problem.by_site(lambda score_OC: self._keep(score_OC, problem.share))
-        fixed_OI = keep(score_OI) if self.mask_from == "original" else None
+        choose = problem.by_site(self._keep)
+        fixed_OI = choose(score_OI) if self.mask_from == "original" else None
 
         def select(
             weight_OC: torch.Tensor, diagonal_C: torch.Tensor, columns: slice
         ) -> torch.Tensor:
             if fixed_OI is not None:
                 return fixed_OI[:, columns]
-            return keep(self._score(weight_OC, norm_I[columns]))
+            share = self.block_share(columns, problem.share)
+            return choose(self._score(weight_OC, norm_I[columns]), columns, share)
 
         step = self._pattern.group if self._pattern else BLOCK
         weight_OI, keep_OI = obs_prune(problem.weight_OI, factor, select, step)

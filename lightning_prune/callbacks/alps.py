@@ -52,7 +52,7 @@ class ALPS(Reconstruction):
 
     def solve(self, problem: Problem) -> Solution:
         """Alternate, then fit."""
-        keep = problem.by_site(lambda score_OI: self._keep(score_OI, problem.share))
+        keep = problem.by_site(self._keep)
         weight_OI, keep_OI = alps(problem.weight_OI, problem.evidence, keep, damping=self.damping)
         score_OI = problem.weight_OI.square() * problem.evidence.diagonal()
         return Solution(weight_OI, keep_OI, score_OI)

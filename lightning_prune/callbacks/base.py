@@ -92,6 +92,11 @@ class PruningCallback(Method, Callback):
     ) -> None:
         self.plan = plan
         self.layer_start, self.layer_end = layer_start, layer_end
+        if allocation is not None and not isinstance(allocation, Allocation):
+            raise ValueError(
+                f"allocation={allocation!r} is no allocation; pass one such as OWL() of "
+                "lightning_prune"
+            )
         self.allocation = allocation
         self.keep_scores = keep_scores
         self.offload = offload

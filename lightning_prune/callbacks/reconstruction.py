@@ -1,6 +1,7 @@
 """The family of methods that choose weights and correct those that stay, in one act.
 
-Axes: O output features of all sites that share an input, I input features.
+Axes: O output features of all sites that share an input, I input features, R rows of one site, C
+consecutive columns.
 """
 
 from __future__ import annotations
@@ -15,8 +16,13 @@ from lightning_prune.anatomy import Block, Site
 from lightning_prune.callbacks.weight_pruning import WeightPruning
 from lightning_prune.evidence import Gram
 from lightning_prune.method import Decision, check_finite
+from lightning_prune.selection import removed_count
 
 __all__ = ["Problem", "Reconstruction", "Solution"]
+
+
+Choose = Callable[..., torch.Tensor]
+"""(scores (O, C), columns, fraction to remove) to the mask of what stays."""
 
 
 class Problem(NamedTuple):
@@ -34,13 +40,28 @@ class Problem(NamedTuple):
     rows: tuple[int, ...]
     share: float
 
-    def by_site(self, keep: Callable[[torch.Tensor], torch.Tensor]) -> Callable[..., torch.Tensor]:
-        """A selection that looks at each site's rows alone."""
+    def by_site(self, keep: Callable[[torch.Tensor, float], torch.Tensor]) -> Choose:
+        """A selection that looks at each site's rows alone, and leaves out what is zero already.
 
-        def selected(score_OB: torch.Tensor) -> torch.Tensor:
-            return torch.cat([keep(part) for part in score_OB.split(self.rows)])
+        What an earlier method has removed goes first, so that it is not revived.
 
-        return selected
+        Args:
+            keep: scores of one site, (R, C), and the fraction to remove, to a mask.
+        """
+        alive_OI = self.weight_OI != 0
+        whole = bool(alive_OI.all())
+
+        def choose(
+            score_OC: torch.Tensor, columns: slice = slice(None), share: float | None = None
+        ) -> torch.Tensor:
+            share = self.share if share is None else share
+            if whole:
+                return torch.cat([keep(part, share) for part in score_OC.split(self.rows)])
+            alive_OC = alive_OI[:, columns]
+            score_OC = score_OC.masked_fill(~alive_OC, -1)  # scores are not negative
+            return torch.cat([keep(part, share) for part in score_OC.split(self.rows)]) & alive_OC
+
+        return choose
 
 
 class Solution(NamedTuple):
@@ -80,6 +101,21 @@ class Reconstruction(WeightPruning):
                 decision.masks[site.weight_name] = keep_OI.contiguous()
                 scores[site.weight_name] = score_OI
         return decision, scores
+
+    def check_scope(self) -> None:
+        """Refuse scopes that reach further than the block of columns that is chosen at a time."""
+        if self.scope == "matrix":
+            raise ValueError(
+                f"{type(self).__name__} chooses block by block of columns, from the weights as "
+                "corrected so far: scope is 'row', 'balanced' or 'block', not 'matrix'"
+            )
+
+    def block_share(self, columns: slice, share: float) -> float:
+        """The fraction to remove from some columns, so that whole rows lose their exact count."""
+        if self.effective_scope != "row":
+            return share
+        removed = removed_count(columns.stop, share) - removed_count(columns.start, share)
+        return removed / (columns.stop - columns.start)
 
     def score_site(self, site: Site, evidence: torch.Tensor) -> torch.Tensor:
         """The scores before selection, of one site alone."""

@@ -24,7 +24,7 @@ Source: the asymmetric target is that of Li et al., "GPTAQ", arXiv 2504.02692, f
 solver that of Meng et al., "ALPS", arXiv 2406.07831. The target of the residual stream, the half
 step, and their use for pruning are this package's.
 Needs two forward passes, dense and pruned, and two products of the inputs.
-Families with a norm behind the layer (Gemma) take the layer's own dense output as target.
+Families with a norm behind the layer (Gemma, OPT-350m) take the layer's own dense output as target.
 
 Axes: O output features, I input features.
 """
@@ -58,6 +58,8 @@ def dense_target(
         (1 - trust) W + trust (W mean(d xᵀ) + mean(e xᵀ) + λ W) (mean(x xᵀ) + λ)⁻¹, (O, I).
     """
     strength = ridge * found.gram_II.diagonal().mean()
+    if not strength > 0:  # the input is zero throughout: nothing can be learnt
+        return weight_OI
     right_OI = weight_OI @ found.cross_II + strength * weight_OI
     if found.error_DI is not None:
         right_OI += found.error_DI
@@ -115,6 +117,6 @@ class ResidualFit(Reconstruction):
         """Aim at what the dense model does, and prune that."""
         found: PairedGram = problem.evidence
         target_OI = dense_target(problem.weight_OI, found, self.ridge, self.trust)
-        keep = problem.by_site(lambda score_OI: self._keep(score_OI, problem.share))
+        keep = problem.by_site(self._keep)
         weight_OI, keep_OI = anneal(target_OI, found.gram_II, keep, damping=self.ridge)
         return Solution(weight_OI, keep_OI, target_OI.square() * found.gram_II.diagonal())

@@ -54,17 +54,19 @@ class SparseGPT(Reconstruction):
         check_damping(damping)
         if block_size < 1:
             raise ValueError(f"block_size={block_size} must be at least 1; 128 is usual")
+        self.check_scope()
         self.damping, self.block_size = damping, block_size
 
     def solve(self, problem: Problem) -> Solution:
         """Eliminate from left to right."""
         factor = factored(problem.evidence, self.damping)
-        keep = problem.by_site(lambda score_OB: self._keep(score_OB, problem.share))
+        choose = problem.by_site(self._keep)
 
         def select(
             weight_OB: torch.Tensor, diagonal_B: torch.Tensor, columns: slice
         ) -> torch.Tensor:
-            return keep(saliency(weight_OB, diagonal_B))
+            share = self.block_share(columns, problem.share)
+            return choose(saliency(weight_OB, diagonal_B), columns, share)
 
         step = self._pattern.group if self._pattern else self.block_size
         weight_OI, keep_OI = obs_prune(problem.weight_OI, factor, select, step)

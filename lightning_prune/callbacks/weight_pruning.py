@@ -63,8 +63,8 @@ class WeightPruning(PruningCallback):
         scope: Scope | None = None,
         ties: Ties = "exact",
         order: Order = "block",
-        include: Sequence[str] = ("*",),
-        exclude: Sequence[str] = (),
+        include: str | Sequence[str] = ("*",),
+        exclude: str | Sequence[str] = (),
         head: bool = False,
         embeddings: bool = False,
         **settings: Any,
@@ -72,7 +72,7 @@ class WeightPruning(PruningCallback):
         super().__init__(**settings)
         self.sparsity, self.pattern = sparsity, pattern
         self.scope, self.ties, self.order = scope, ties, order
-        self.include, self.exclude = tuple(include), tuple(exclude)
+        self.include, self.exclude = _names(include), _names(exclude)
         self.head, self.embeddings = head, embeddings
         check_choices(self, scope=(None, *get_args(Scope)), ties=get_args(Ties))
         check_choices(self, order=get_args(Order))
@@ -81,9 +81,9 @@ class WeightPruning(PruningCallback):
                 f"{type(self).__name__} takes sparsity=0.5 or pattern='2:4', one of the two; got "
                 f"sparsity={sparsity}, pattern={pattern!r}"
             )
-        if sparsity is not None and not 0 <= sparsity < 1:
+        if sparsity is not None and not (isinstance(sparsity, (int, float)) and 0 <= sparsity < 1):
             raise ValueError(
-                f"sparsity={sparsity} is not in [0, 1); it is the fraction of weights set to "
+                f"sparsity={sparsity!r} is not in [0, 1); it is the fraction of weights set to "
                 "zero, 0.5 for half of them"
             )
         if pattern is not None and self.allocation is not None:
@@ -206,6 +206,10 @@ class WeightPruning(PruningCallback):
     def effective_scope(self) -> Scope:
         """Within what scores are compared."""
         return self.scope or self.own_scope
+
+
+def _names(patterns: str | Sequence[str]) -> tuple[str, ...]:
+    return (patterns,) if isinstance(patterns, str) else tuple(patterns)
 
 
 def check_choices(method: WeightPruning, **allowed: Sequence[Any]) -> None:

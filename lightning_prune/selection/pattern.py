@@ -37,7 +37,7 @@ class Pattern:
         """
         if isinstance(text, int):
             return cls(*divmod(text, 60))
-        match = re.fullmatch(r"(\d+):(\d+)", text)
+        match = re.fullmatch(r"(\d+):(\d+)", str(text))
         if not match:
             raise ValueError(f"pattern {text!r} is not of the form N:M (N kept of M), as in '2:4'")
         return cls(int(match[1]), int(match[2]))

@@ -85,7 +85,9 @@ def _one_step(
     for one in collected.values():
         one.reduce()
     # Popped, so that an accumulator and its result are not held together for all inputs.
-    yield block, {name: collected.pop(name).result() for name in list(collected)}
+    found = {name: collected.pop(name).result() for name in list(collected)}
+    yield block, found
+    found.clear()  # or the caller's name for it keeps it while the next block's is collected
     if feeds and order == "block":
         states.advance(block)
 

@@ -48,8 +48,10 @@ def linear_steps(states: HiddenStates, block: Block, evidence: MakeEvidence, fin
             for i in batches:
                 one.update(_shaped(calls.until(name, i), states, i), states.keep(i))
             one.reduce()
-            yield block.part(sites), {name: one.result()}
+            found = {name: one.result()}
             del one
+            yield block.part(sites), found
+            found.clear()  # or the caller's name for it keeps it through the next input
         if finish:
             states.hidden[:] = [calls.output(i).to(states.store) for i in batches]
 
@@ -101,8 +103,10 @@ def paired_steps(
                 )
                 del arrived, expected
             one.reduce()
-            yield block.part(sites), {name: one.result()}
+            found = {name: one.result()}
             del one
+            yield block.part(sites), found
+            found.clear()  # or the caller's name for it keeps it through the next input
         if finish:
             states.hidden[:] = [own.output(i).to(states.store) for i in batches]
             dense_hidden[:] = [other.output(i).to(states.store) for i in batches]

@@ -178,7 +178,7 @@ def test_the_head_can_be_heard(order: Order) -> None:
     """It is one more block behind the last; its logits are never computed."""
     model, batch = tiny_model("llama"), padded("left")
     states = HiddenStates(Anatomy(model), split(batch, 2), CPU)
-    ((block, evidence),) = forward_sweep(states, InputNorm, [states.anatomy.head], order)
+    block, evidence = next(forward_sweep(states, InputNorm, [states.anatomy.head], order))
     kept = tokens_of(batch)
     hidden_BTD = model.model(**batch, use_cache=False).last_hidden_state
     expected = hidden_BTD[kept].double().norm(dim=0).float()
