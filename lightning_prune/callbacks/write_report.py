@@ -154,10 +154,18 @@ def _files(trainer: Trainer) -> dict[str, str]:
         elif isinstance(callback, SavePretrained):
             written |= callback.saved
         elif isinstance(callback, ModelCheckpoint) and trainer.global_step > 0:
-            written["checkpoints"] = callback.dirpath
+            written["checkpoints"] = _as_asked(callback.dirpath, trainer)
     for logger in trainer.loggers:
         written.setdefault("logs", logger.log_dir)
     return {name: str(path) for name, path in written.items() if path and Path(path).exists()}
+
+
+def _as_asked(path: str | None, trainer: Trainer) -> Path | None:
+    """A path that Lightning made absolute, as the run's folder was given."""
+    root = Path(trainer.default_root_dir)
+    if path is None or not Path(path).is_relative_to(root.resolve()):
+        return Path(path) if path else None
+    return root / Path(path).relative_to(root.resolve())
 
 
 def _validation_batches(trainer: Trainer) -> list[Batch]:
