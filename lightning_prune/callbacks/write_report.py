@@ -160,7 +160,7 @@ def _files(trainer: Trainer) -> dict[str, str]:
     return {name: str(path) for name, path in written.items() if path and Path(path).exists()}
 
 
-def _as_asked(path: str | None, trainer: Trainer) -> Path | None:
+def _as_asked(path: str | Path | None, trainer: Trainer) -> Path | None:
     """A path that Lightning made absolute, as the run's folder was given."""
     root = Path(trainer.default_root_dir)
     if path is None or not Path(path).is_relative_to(root.resolve()):
