@@ -260,7 +260,7 @@ class _Run:
             self.plan.set_kept(kind, block.index, index_U, block.units(kind))
         for name, weight_OI in decision.weights.items():
             distributed.broadcast_(weight_OI)
-            self.plan.corrected.append(name)
+            self.plan.set_corrected(name, weight_OI)
         if self.method.keep_scores:
             for name, score in scores.items():
                 if name in decision.masks:

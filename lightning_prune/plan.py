@@ -43,13 +43,14 @@ class Plan:
     Attributes:
         provenance: where the plan comes from: model, method and its arguments, calibration,
             library versions. Only strings, numbers, lists and dicts.
-        corrected: names of the weights whose remaining values the method changed too. Saved with
-            its model, a plan has those weights beside it; without, it cannot be applied again.
+        corrected: the weights whose remaining values the method changed too, by name, each with a
+            hash of what it became. Saved with its model, a plan has those weights beside it;
+            without, it cannot be applied again.
         weights_file: where they are; None: they were not saved.
     """
 
     provenance: dict[str, Any] = field(default_factory=dict)
-    corrected: list[str] = field(default_factory=list)
+    corrected: dict[str, str] = field(default_factory=dict)
     weights_file: Path | None = None
     _masks: dict[str, tuple[torch.Tensor, torch.Size]] = field(default_factory=dict, repr=False)
     _kept: dict[str, dict[int, Kept]] = field(default_factory=dict, repr=False)
@@ -143,7 +144,7 @@ class Plan:
             )
         both = Plan(
             provenance={"steps": [*self.steps, *other.steps]},
-            corrected=list(dict.fromkeys([*self.corrected, *other.corrected])),
+            corrected=self.corrected | other.corrected,
             _masks=self._masks | other._masks,
             _kept={kind: dict(blocks) for kind, blocks in self._kept.items()},
             _scores=self._scores | other._scores,
@@ -175,7 +176,7 @@ class Plan:
 
     def fingerprint(self) -> str:
         """A hash of what is decided; where a plan comes from, and its scores, do not count."""
-        digest = hashlib.sha256(" ".join(sorted(self.corrected)).encode())
+        digest = hashlib.sha256(repr(sorted(self.corrected.items())).encode())
         for name, (bits_P, shape) in sorted(self._masks.items()):
             digest.update(f"mask {name} {tuple(shape)} ".encode() + bits_P.numpy().tobytes())
         for kind, blocks in sorted(self._kept.items()):
@@ -214,6 +215,11 @@ class Plan:
         return self._scores[kind, str(key)]
 
     # --- corrected weights ---
+
+    def set_corrected(self, name: str, weight: torch.Tensor) -> None:
+        """Note what a weight, or bias, became; its values stay in the model."""
+        flat = weight.detach().cpu().contiguous().flatten().view(torch.uint8)
+        self.corrected[name] = hashlib.sha256(flat.numpy().data).hexdigest()
 
     def corrected_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Each corrected weight by its name, read from the file one at a time.
@@ -276,7 +282,7 @@ class Plan:
             ValueError: the plan is damaged, or of a newer format.
         """
         head, tensors, weights_file = plan_file.read(Path(path))
-        plan = cls(head["provenance"], head.get("corrected", []), weights_file)
+        plan = cls(head["provenance"], head.get("corrected", {}), weights_file)
         for name, sizes in head["masks"].items():
             plan._masks[name] = (tensors[f"mask/{name}"], torch.Size(sizes))
         for kind, totals in head["units"].items():

@@ -114,3 +114,13 @@ def test_wrong_types_are_said(settings: dict[str, Any], said: str) -> None:
     """As one line, not as an error from within."""
     with pytest.raises(ValueError, match=said):
         Wanda(**settings)
+
+
+def test_plans_that_differ_in_corrected_values_have_other_fingerprints() -> None:
+    """Two dampings, one fixed mask: the same zeros, and other weights."""
+    weak, strong = (
+        prune(even_model("llama"), Ablation(sparsity=0.5, damping=d, order="none"), batches())
+        for d in (0.01, 1.0)
+    )
+    assert all(torch.equal(weak.mask(name), strong.mask(name)) for name in weak.mask_names)
+    assert weak.fingerprint() != strong.fingerprint()
