@@ -14,12 +14,18 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
-from lightning_prune.allocation import Allocation
+from lightning_prune.allocation import Allocation, Uniform
 from lightning_prune.anatomy import Anatomy, Block
 from lightning_prune.evidence import GradientEvidence, InputEvidence
+from lightning_prune.evidence.objective import NextToken, Objective
 from lightning_prune.plan import Plan
+from lightning_prune.repair import NoRepair, Repair
 
-__all__ = ["Decision", "Method", "check_finite"]
+__all__ = ["Decision", "Method", "Scores", "check_finite"]
+
+
+Scores = Mapping[int, Mapping[str, torch.Tensor]]
+"""By block index, what `Method.score` makes of a block."""
 
 
 @dataclass
@@ -51,7 +57,12 @@ class Method(ABC):
             Otherwise each block is decided on and changed before the next one is looked at, in
             `prune_block`.
         order: with forward evidence and no survey: which changes it sees; see `forward_sweep`.
-        budget: the fraction to remove overall.
+        objectives: with gradient evidence: of what the gradients are taken, one sweep each.
+        measure: in place of evidence: the name of a measure of influence; `score` is not asked
+            then, and the score of a block is one number, of kind "block".
+        part: with a measure: of what of the block.
+        span: with a measure: of how many consecutive blocks, from each on.
+        windows: with a measure: on how many calibration windows; 0: on all.
         allocation: shares the budget among blocks; None: the same share for all.
         plan: a plan to apply in place of calibrating.
         keep_scores: leave the scores in the plan.
@@ -61,22 +72,42 @@ class Method(ABC):
     evidence: type[InputEvidence] | type[GradientEvidence] | None = None
     survey: ClassVar[bool] = False
     order: Literal["block", "linear", "none"] = "block"
+    objectives: Sequence[Objective] = (NextToken(),)
+    measure: str | None = None
+    part: Literal["block", "attention", "mlp"] = "block"
+    span: int = 1
+    windows: int = 0
 
     allocation: Allocation | None
     plan: Plan | str | Path | None
     keep_scores: bool
     offload: bool
 
-    @property
     @abstractmethod
-    def budget(self) -> float:
-        """The fraction to remove overall."""
+    def budget(self, anatomy: Anatomy) -> float:
+        """The fraction to remove overall, of what `size` counts."""
+
+    @property
+    def effective_allocation(self) -> Allocation:
+        """The allocation given, or the method's own."""
+        return self.allocation or Uniform()
+
+    @property
+    def effective_repair(self) -> Repair:
+        """With a survey: what is done, after the decision, about what was removed."""
+        return NoRepair()
 
     @property
     def calibrates(self) -> bool:
         """Whether calibration batches are needed."""
-        asks = self.evidence or (self.allocation and self.allocation.evidence)
-        return asks is not None and self.plan is None
+        if self.plan is not None:
+            return False
+        asks = (self.evidence, self.measure, self.effective_repair.evidence)
+        return self.effective_allocation.calibrates or any(a is not None for a in asks)
+
+    def size(self, block: Block) -> int:
+        """How much a block, or those of its sites that come with it, has of what can be removed."""
+        return sum(site.module.weight.numel() for site in block.sites)
 
     @abstractmethod
     def blocks(self, anatomy: Anatomy) -> list[Block]:
@@ -102,11 +133,21 @@ class Method(ABC):
     def select(self, block: Block, scores: Mapping[str, torch.Tensor], share: float) -> Decision:
         """Decide what a block keeps when the fraction `share` of it must go."""
 
+    def combine(self, found: Sequence[Scores]) -> Scores:
+        """With several objectives: one table of scores from those of each.
+
+        Args:
+            found: for each objective, by block index, what `score` made.
+        """
+        assert len(found) == 1, "a method with several objectives says how to combine them"
+        return found[0]
+
     def decide(
         self,
         blocks: Sequence[Block],
-        scores: Mapping[int, Mapping[str, torch.Tensor]],
+        scores: Scores,
         shares: Mapping[int, float],
+        budget: float,
     ) -> dict[int, Decision]:
         """After a survey: decide on all blocks, each for itself.
 
@@ -116,6 +157,7 @@ class Method(ABC):
             blocks: the blocks that the method works on.
             scores: by block index, what `score` made.
             shares: by block index, the fraction that the allocation gives it to remove.
+            budget: the fraction to remove overall.
         """
         return {b.index: self.select(b, scores[b.index], shares[b.index]) for b in blocks}
 

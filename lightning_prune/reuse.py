@@ -6,9 +6,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
-__all__ = ["Reuse", "on_cpu"]
+__all__ = ["Reuse"]
 
 
 @dataclass
@@ -27,10 +25,3 @@ class Reuse:
 
     importance: dict[Hashable, list[float]] = field(default_factory=dict)
     evidence: dict[Hashable, list[Mapping[str, Any]]] = field(default_factory=dict)
-
-
-def on_cpu(value: Any) -> Any:
-    """A tensor, or a named tuple of tensors, on the CPU."""
-    if isinstance(value, torch.Tensor):
-        return value.cpu()
-    return type(value)(*(part if part is None else part.cpu() for part in value))

@@ -1,9 +1,21 @@
 """Sharing a budget among blocks, or among their sites."""
 
 from lightning_prune.allocation.base import Allocation, Uniform
+from lightning_prune.allocation.counts import Pool, most
 from lightning_prune.allocation.exact import meet
+from lightning_prune.allocation.global_standardised import GlobalStandardised
 from lightning_prune.allocation.owl import OWL
 from lightning_prune.allocation.per_block import PerBlock
 from lightning_prune.allocation.sensitivity import Sensitivity
 
-__all__ = ["OWL", "Allocation", "PerBlock", "Sensitivity", "Uniform", "meet"]
+__all__ = [
+    "OWL",
+    "Allocation",
+    "GlobalStandardised",
+    "PerBlock",
+    "Pool",
+    "Sensitivity",
+    "Uniform",
+    "meet",
+    "most",
+]

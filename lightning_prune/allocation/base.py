@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
+from lightning_prune.allocation.counts import Pool, unit_counts
 from lightning_prune.anatomy import Block, Site
 from lightning_prune.evidence import InputEvidence
 
@@ -21,16 +22,28 @@ class Allocation(ABC):
     """From one budget for the whole model to one share for each block, or each site.
 
     Attributes:
-        per: what gets a share of its own.
+        per: what gets a share of its own; "unit": nothing, single units are compared.
         evidence: what is collected on the dense model, in a forward pass of its own, to tell how
             important each block is; None: nothing is.
         windows: if not 0, importance is measured on the first so many calibration windows, as what
             a block's output loses when one of its sites is `damaged`.
+        measure: how the importance of blocks is measured, by a name in `MEASURES`; None: it is not,
+            or it is read from a file.
     """
 
-    per: ClassVar[Literal["block", "site"]] = "block"
+    per: ClassVar[Literal["block", "site", "unit"]] = "block"
     evidence: ClassVar[type[InputEvidence] | None] = None
     windows: int = 0
+    measure: str | None = None
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether it needs calibration text."""
+        return self.evidence is not None or self.measure is not None
+
+    def known_importance(self, blocks: Sequence[int], total: int) -> list[float]:
+        """The importance of the blocks of these indices, of `total`, where nothing is measured."""
+        return []
 
     def importance(self, block: Block, evidence: Mapping[str, Any]) -> float:
         """How important a block is; asked for with the results of `evidence`, by input name."""
@@ -55,6 +68,24 @@ class Allocation(ABC):
             ValueError: the budget cannot be shared among so many.
         """
 
+    def unit_counts(
+        self,
+        pools: Sequence[Pool],
+        scores: Sequence[torch.Tensor],
+        shares: Sequence[float],
+        target: float,
+    ) -> list[int]:
+        """How many units of each pool go, so that `target` parameters go, within one unit.
+
+        Args:
+            pools: the units of each kind in each block.
+            scores: of the units of each pool, (U,).
+            shares: the fraction of each pool that should go.
+            target: how many parameters go from all pools together.
+        """
+        wished = [share * pool.units for share, pool in zip(shares, pools, strict=True)]
+        return unit_counts(pools, wished, target)
+
     def __repr__(self) -> str:
         """The call that makes it again; what a subclass stores under its own names."""
         said = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
@@ -62,10 +93,32 @@ class Allocation(ABC):
 
 
 class Uniform(Allocation):
-    """The same fraction from every block, so that equal blocks stay equal."""
+    """The same fraction from every block, so that equal blocks stay equal.
+
+    Where whole units do not make up the budget, blocks are not made unequal to meet it: it is then
+    met within one unit a block.
+    """
 
     def shares(
         self, budget: float, sizes: Sequence[int], importance: Sequence[float]
     ) -> list[float]:
         """The budget, once a block."""
         return [budget] * len(sizes)
+
+    def unit_counts(
+        self,
+        pools: Sequence[Pool],
+        scores: Sequence[torch.Tensor],
+        shares: Sequence[float],
+        target: float,
+    ) -> list[int]:
+        """As many as the share of each block asks for, in its kinds together."""
+        counts = [0] * len(pools)
+        for block in dict.fromkeys(pool.block for pool in pools):
+            own = [i for i, pool in enumerate(pools) if pool.block == block]
+            parts = [pools[i] for i in own]
+            wished = [shares[i] * pools[i].units for i in own]
+            parameters = sum(w * part.size for w, part in zip(wished, parts, strict=True))
+            for i, count in zip(own, unit_counts(parts, wished, parameters), strict=True):
+                counts[i] = count
+        return counts

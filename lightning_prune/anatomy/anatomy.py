@@ -114,6 +114,15 @@ class Block:
             if site.table.columns in roles:
                 yield Member(site, 1, 0, sizes[site.table.columns])
 
+    def unit_size(self, kind: str) -> int:
+        """Parameters, biases included, that go with each unit of a kind."""
+        size = 0
+        for member in self.members(kind):
+            linear = member.site.module
+            size += member.size * linear.weight.shape[1 - member.axis]
+            size += member.size * (member.axis == 0 and linear.bias is not None)
+        return size
+
     def inputs(self) -> dict[str, tuple[Site, ...]]:
         """Sites that read the same tensor, by its name, in the order in which they run."""
         shared: dict[str, tuple[Site, ...]] = {}

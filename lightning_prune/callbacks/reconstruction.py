@@ -14,7 +14,7 @@ import torch
 
 from lightning_prune.anatomy import Block, Site
 from lightning_prune.callbacks.weight_pruning import WeightPruning
-from lightning_prune.evidence import Gram
+from lightning_prune.evidence import Gram, moved
 from lightning_prune.method import Decision, check_finite
 from lightning_prune.selection import removed_count
 
@@ -119,23 +119,16 @@ class Reconstruction(WeightPruning):
 
     def score_site(self, site: Site, evidence: torch.Tensor) -> torch.Tensor:
         """The scores before selection, of one site alone."""
-        return self.solve(_problem([site], evidence, self.budget)).score_OI
+        return self.solve(_problem([site], evidence, self.fraction)).score_OI
 
 
 def _problem(sites: Sequence[Site], evidence: Any, share: float) -> Problem:
     weight_OI = torch.cat([site.module.weight.detach().float() for site in sites])
     rows = tuple(site.module.out_features for site in sites)
-    return Problem(weight_OI, _moved(evidence, weight_OI.device), rows, share)
+    return Problem(weight_OI, moved(evidence, weight_OI.device), rows, share)
 
 
 def _diagonal(evidence: Any) -> torch.Tensor:
     """The mean squares of an input, in the Gram matrix that comes alone or first."""
     gram_II = evidence if isinstance(evidence, torch.Tensor) else evidence[0]
     return gram_II.diagonal()
-
-
-def _moved(evidence: Any, device: torch.device) -> Any:
-    """A tensor, or a named tuple of them, on a device: with `offload` they come from the CPU."""
-    if isinstance(evidence, torch.Tensor):
-        return evidence.to(device)
-    return type(evidence)(*(part if part is None else part.to(device) for part in evidence))

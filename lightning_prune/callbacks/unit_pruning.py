@@ -1,17 +1,22 @@
-"""The family of methods that cut whole units off."""
+"""The family of methods that cut whole units off.
+
+Axes: U units of one block.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
+from lightning_prune.allocation import Allocation, Pool, Uniform, most
 from lightning_prune.anatomy import Anatomy, Block
 from lightning_prune.callbacks.base import PruningCallback
-from lightning_prune.method import Decision
-from lightning_prune.selection import keep_units, removed_count
+from lightning_prune.method import Decision, Scores
+from lightning_prune.repair import LeastSquares, Repair
+from lightning_prune.selection import keep_units
 
 __all__ = ["UnitPruning"]
 
@@ -19,25 +24,53 @@ __all__ = ["UnitPruning"]
 class UnitPruning(PruningCallback):
     """Methods that remove whole units, so that the model gets smaller.
 
+    How much goes is counted in parameters of the units asked for. Units are whole, and a GQA group
+    is large; where groups do not make up the budget, neurons do.
+
     Args:
-        ratio: fraction of the units to remove from each block, in (0, 1). Needed unless a plan is
-            given.
+        ratio: fraction of the parameters of all units to remove, in (0, 1). Give this or
+            `parameters`, unless a plan is given.
+        parameters: how many parameters the whole model is to have afterwards.
         attention: remove GQA groups: query heads with the key/value head that they share.
         mlp: remove MLP neurons.
+        attention_ratio: fraction of the GQA groups to remove, where it is not to be that of the
+            neurons; these make up the rest of the budget.
+        allocation: how the budget is shared among blocks; None: the method's own, which is
+            `Uniform` if it does not say otherwise.
+        repair: what is done about what was removed; None: `LeastSquares`. `NoRepair` does nothing.
+        least: how many units of each kind every block keeps at least.
+        multiple: the number of neurons that stay in a block is a multiple of it, such as 128 for
+            tensor cores or 256 for GGUF quantisation, unless all stay.
         settings: the arguments of `PruningCallback`.
 
     Raises:
-        ValueError: the ratio is out of range, or neither attention nor mlp is asked for.
+        ValueError: an argument is out of range, or neither attention nor mlp is asked for.
     """
 
     survey = True
     cuts = True
 
     def __init__(
-        self, ratio: float | None = None, attention: bool = True, mlp: bool = True, **settings: Any
+        self,
+        ratio: float | None = None,
+        parameters: int | None = None,
+        attention: bool = True,
+        mlp: bool = True,
+        attention_ratio: float | None = None,
+        allocation: Allocation | None = None,
+        repair: Repair | None = None,
+        least: int = 1,
+        multiple: int = 1,
+        **settings: Any,
     ) -> None:
-        super().__init__(**settings)
-        self.ratio, self.attention, self.mlp = ratio, attention, mlp
+        super().__init__(allocation=allocation, **settings)
+        self.ratio, self.parameters = ratio, parameters
+        self.attention, self.mlp, self.attention_ratio = attention, mlp, attention_ratio
+        self.least, self.multiple = least, multiple
+        self.repair = repair
+        self._check_arguments()
+
+    def _check_arguments(self) -> None:
         if self.allocation is not None and self.allocation.per == "site":
             raise ValueError(
                 f"allocation={self.allocation!r} shares among single matrices, and units reach "
@@ -45,43 +78,174 @@ class UnitPruning(PruningCallback):
             )
         if not self.kinds:
             raise ValueError("attention=False, mlp=False leaves nothing to prune; set one of them")
-        if self.plan is None and (ratio is None or not 0 < ratio < 1):
+        if self.plan is None and (self.ratio is None) == (self.parameters is None):
             raise ValueError(
-                f"ratio={ratio} is not in (0, 1); it is the fraction of units removed, and 1 "
-                "would remove every GQA group and every neuron"
+                f"{type(self).__name__} takes ratio=0.3 or parameters=…, one of the two; got "
+                f"ratio={self.ratio}, parameters={self.parameters}"
             )
+        if self.ratio is not None and not 0 < self.ratio < 1:
+            raise ValueError(
+                f"ratio={self.ratio} is not in (0, 1); it is the fraction of the parameters of all "
+                "units that is removed, and 1 would remove every GQA group and every neuron"
+            )
+        if self.attention_ratio is not None and not (
+            self.attention and self.mlp and 0 <= self.attention_ratio < 1
+        ):
+            raise ValueError(
+                f"attention_ratio={self.attention_ratio} must be in [0, 1), and needs "
+                "attention=True and mlp=True: neurons make up the rest of the budget"
+            )
+        if self.least < 1 or self.multiple < 1:
+            raise ValueError(
+                f"least={self.least}, multiple={self.multiple}: both must be 1 or more"
+            )
+        if self.repair is not None and not isinstance(self.repair, Repair):
+            raise ValueError(
+                f"repair={self.repair!r} is no repair; pass one such as LeastSquares() of "
+                "lightning_prune"
+            )
+
+    # --- what is pruned ---
+
+    @property
+    def own_allocation(self) -> Allocation:
+        """What shares the budget if nothing else is asked for."""
+        return Uniform()
+
+    @property
+    def effective_allocation(self) -> Allocation:
+        """The allocation given, or the method's own."""
+        return self.allocation or self.own_allocation
+
+    @property
+    def effective_repair(self) -> Repair:
+        """The repair given, or least squares."""
+        return self.repair or LeastSquares()
 
     @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds of units asked for."""
         return ("group",) * self.attention + ("neuron",) * self.mlp
 
-    @property
-    def budget(self) -> float:
-        """The ratio."""
-        return self.ratio or 0.0
+    def pools(self, blocks: Sequence[Block]) -> list[Pool]:
+        """The units of each kind in each block; kinds that a block has none of are left out."""
+        return [
+            Pool(
+                block.index,
+                kind,
+                block.units(kind),
+                block.unit_size(kind),
+                least=self.least,
+                multiple=self.multiple if kind == "neuron" else 1,
+            )
+            for block in blocks
+            for kind in self.kinds
+            if block.units(kind)
+        ]
+
+    def size(self, block: Block) -> int:
+        """Parameters of all units asked for."""
+        return sum(pool.parameters for pool in self.pools([block]))
+
+    def budget(self, anatomy: Anatomy) -> float:
+        """The fraction of the units' parameters that goes."""
+        if self.parameters is None:
+            return self.ratio or 0.0
+        total = sum(parameter.numel() for parameter in anatomy.model.parameters())
+        return (total - self.parameters) / sum(self.size(b) for b in self.blocks(anatomy))
+
+    # --- what is refused ---
 
     def check(self, anatomy: Anatomy) -> None:
-        """Refuse a ratio too small to remove a unit of a kind that was asked for."""
+        """Refuse a budget that no number of whole units makes up."""
+        pools = self.pools(self.blocks(anatomy))
         for kind, switch in (("group", "attention"), ("neuron", "mlp")):
-            if kind not in self.kinds:
-                continue
-            most = max(block.units(kind) for block in self.blocks(anatomy))
-            if removed_count(most, self.budget) == 0:
-                advice = (
-                    f"Ask for ratio={math.ceil(1000 / most) / 1000} or more, or set {switch}=False."
-                    if most > 1
-                    else f"Its only one must stay; set {switch}=False."
-                )
+            if kind in self.kinds and not any(p.highest for p in pools if p.kind == kind):
                 raise ValueError(
-                    f"ratio={self.ratio} of {most} {kind}s in a block removes none. {advice}"
+                    f"{switch}=True, and no block has {kind}s to spare: {self.least} must stay"
+                    f"{f', in multiples of {self.multiple}' if kind == 'neuron' else ''}. Set "
+                    f"{switch}=False."
                 )
+        total, highest = sum(pool.parameters for pool in pools), most(pools)
+        target = self.budget(anatomy) * total
+        asked = (
+            f"ratio={self.ratio}" if self.parameters is None else f"parameters={self.parameters}"
+        )
+        kinds = " and ".join(f"{kind}s" for kind in self.kinds)
+        if not 0 < target <= highest:
+            raise ValueError(
+                f"{asked} would remove {target / total:.1%} of the parameters of all {kinds}, and "
+                f"up to {highest / total:.1%} can go, as some must stay in every block. Ask for "
+                "something in between."
+            )
+        steps = [((pool.above(0) or pool.units) * pool.size, pool) for pool in pools]
+        step, pool = min(steps, key=lambda found: found[0])
+        even = isinstance(self.effective_allocation, Uniform)
+        part = total / len(self.blocks(anatomy)) if even else total
+        if 2 * target * part / total < step:
+            enough = math.ceil(1000 * step / part) / 1000
+            raise ValueError(
+                f"{asked} of the {pool.units} {pool.kind}s in a block removes none. Ask for "
+                f"ratio={enough} or more."
+            )
+
+    # --- what is decided ---
+
+    def decide(
+        self,
+        blocks: Sequence[Block],
+        scores: Scores,
+        shares: Mapping[int, float],
+        budget: float,
+    ) -> dict[int, Decision]:
+        """Keep the highest scores of each kind, as many as the allocation leaves."""
+        decisions = {block.index: Decision() for block in blocks}
+        pools = self.pools(blocks)
+        removed = self._removed(pools, scores, shares, budget)
+        for pool, count in zip(pools, removed, strict=True):
+            kept_U = keep_units(scores[pool.block][pool.kind], count)
+            decisions[pool.block].kept[pool.kind] = kept_U
+        return decisions
+
+    def _removed(
+        self, pools: Sequence[Pool], scores: Scores, shares: Mapping[int, float], budget: float
+    ) -> list[int]:
+        """How many units of each pool go."""
+        target = budget * sum(pool.parameters for pool in pools)
+        if self.attention_ratio is None:
+            return self._share(pools, scores, shares, budget, target)
+        counts: dict[tuple[int, str], int] = {}
+        for kind in self.kinds:
+            own = [pool for pool in pools if pool.kind == kind]
+            total = sum(pool.parameters for pool in own)
+            goal = self.attention_ratio * total if kind == "group" else target
+            for pool, count in zip(
+                own, self._share(own, scores, shares, budget, goal), strict=True
+            ):
+                counts[pool.block, kind] = count
+                target -= count * pool.size
+        return [counts[pool.block, pool.kind] for pool in pools]
+
+    def _share(
+        self,
+        pools: Sequence[Pool],
+        scores: Scores,
+        shares: Mapping[int, float],
+        budget: float,
+        target: float,
+    ) -> list[int]:
+        total = sum(pool.parameters for pool in pools)
+        if not total:
+            return []
+        scale = target / total / budget  # for a part of the kinds the budget is another one
+        return self.effective_allocation.unit_counts(
+            pools,
+            [scores[pool.block][pool.kind] for pool in pools],
+            [shares[pool.block] * scale for pool in pools],
+            target,
+        )
 
     def select(self, block: Block, scores: Mapping[str, torch.Tensor], share: float) -> Decision:
-        """Keep the highest scores of each kind; of the share, as many whole units as fit."""
-        return Decision(
-            kept={
-                kind: keep_units(score_U, removed_count(score_U.numel(), share))
-                for kind, score_U in scores.items()
-            }
-        )
+        """A block alone; see `decide`."""
+        own = {block.index: scores}
+        return self.decide([block], own, {block.index: share}, share)[block.index]

@@ -76,6 +76,11 @@ class WeightPruning(PruningCallback):
         self.head, self.embeddings = head, embeddings
         check_choices(self, scope=(None, *get_args(Scope)), ties=get_args(Ties))
         check_choices(self, order=get_args(Order))
+        if self.allocation is not None and self.allocation.per == "unit":
+            raise ValueError(
+                f"allocation={self.allocation!r} compares units, and {type(self).__name__} removes "
+                "single weights; take an allocation per block or per site"
+            )
         if self.plan is None and (sparsity is None) == (pattern is None):
             raise ValueError(
                 f"{type(self).__name__} takes sparsity=0.5 or pattern='2:4', one of the two; got "
@@ -99,9 +104,13 @@ class WeightPruning(PruningCallback):
         self._pattern = Pattern.parse(pattern) if pattern is not None else None
 
     @property
-    def budget(self) -> float:
+    def fraction(self) -> float:
         """Fraction of zeros."""
         return self._pattern.sparsity if self._pattern else float(self.sparsity or 0)
+
+    def budget(self, anatomy: Anatomy) -> float:
+        """Fraction of zeros."""
+        return self.fraction
 
     # --- what is pruned ---
 
@@ -142,7 +151,7 @@ class WeightPruning(PruningCallback):
             return {}
         table = anatomy.model.get_input_embeddings()  # type: ignore[operator]
         name = next(n for n, p in anatomy.model.named_parameters() if p is table.weight)
-        return {name: self._keep(table.weight.detach().abs().float(), self.budget, "row")}
+        return {name: self._keep(table.weight.detach().abs().float(), self.fraction, "row")}
 
     # --- what is refused ---
 
@@ -154,7 +163,7 @@ class WeightPruning(PruningCallback):
             self._check_widths(sites, self._pattern)
             return
         most = max(scope_size(s.module.weight.shape, self.effective_scope) for s in sites)
-        if removed_count(most, self.budget) == 0:
+        if removed_count(most, self.fraction) == 0:
             raise ValueError(
                 f"sparsity={self.sparsity} of {most} weights in a {self.effective_scope} removes "
                 f"none. Ask for sparsity={math.ceil(1000 / most) / 1000} or more."

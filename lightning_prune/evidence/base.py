@@ -12,7 +12,7 @@ import torch
 
 from lightning_prune import distributed
 
-__all__ = ["InputEvidence"]
+__all__ = ["InputEvidence", "moved"]
 
 
 class InputEvidence(ABC):
@@ -43,3 +43,10 @@ class InputEvidence(ABC):
         """Add up over all processes, in place."""
         for tensor in self.sums:
             distributed.sum_(tensor)
+
+
+def moved(result: Any, device: torch.device | str) -> Any:
+    """A result, a tensor or a named tuple of tensors, on a device."""
+    if isinstance(result, torch.Tensor):
+        return result.to(device)
+    return type(result)(*(part if part is None else part.to(device) for part in result))

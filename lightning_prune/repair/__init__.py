@@ -11,10 +11,15 @@ from lightning_prune.repair.obs import (
     obs_update,
     saliency,
 )
+from lightning_prune.repair.unit_repair import Bias, LeastSquares, NoRepair, Repair
 
 __all__ = [
+    "Bias",
     "HessianFactor",
+    "LeastSquares",
+    "NoRepair",
     "Project",
+    "Repair",
     "Select",
     "alps",
     "anneal",

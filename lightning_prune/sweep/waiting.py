@@ -91,7 +91,8 @@ class Waiting:
 
     def _note(self, _: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         before = self._added[self._running]
-        self._added[self._running] = output if before is None else before + output
+        flat = output.flatten(0, -2)  # some families (OPT) do so themselves before the MLP
+        self._added[self._running] = flat if before is None else before + flat
 
 
 class _Call:

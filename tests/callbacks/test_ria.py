@@ -53,7 +53,7 @@ def folded(model: nn.Module, method: RIA) -> dict[str, torch.Tensor]:
     states = HiddenStates(Anatomy(model), batches(), CPU)
     blocks = method.blocks(states.anatomy)
     for block, evidence in forward_sweep(states, InputNorm, blocks, method.order):
-        decision, scores = method.prune_block(block, evidence, method.budget)
+        decision, scores = method.prune_block(block, evidence, method.fraction)
         mask_block(block, {}, {}, decision.weights)
         kept |= {name: scores[name][keep].sum() for name, keep in decision.masks.items()}
     return kept

@@ -51,7 +51,7 @@ def test_a_cell_is_what_pruning_alone_gives(
     for method in (Magnitude(sparsity=0.5), Wanda(sparsity=0.25)):
         model = load(model_folder)
         prune(model, method, data.calibration_dataloader())
-        row = found[type(method).__name__, f"{method.budget:.0%}"]
+        row = found[type(method).__name__, f"{method.fraction:.0%}"]
         assert float(row["perplexity"]) == perplexity(model, validation)
     assert float(found["Magnitude", "50%"]["sparsity"]) == pytest.approx(0.5, abs=1e-3)
 

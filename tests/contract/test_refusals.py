@@ -100,8 +100,14 @@ def test_wrong_amounts_of_weights_are_refused(
         ({"ratio": 1.2}, r"ratio=1.2 is not in \(0, 1\)"),
         ({"ratio": -0.5}, r"ratio=-0.5 is not in \(0, 1\)"),
         ({"attention": False, "mlp": False}, "leaves nothing to prune"),
-        ({"ratio": 0.2}, "ratio=0.2 of 4 groups in a block removes none. Ask for ratio=0.25"),
-        ({"ratio": 0.01, "attention": False}, "of 24 neurons in a block removes none"),
+        ({"ratio": 0.1, "mlp": False}, "ratio=0.1 of the 4 groups in a block removes none. Ask"),
+        ({"ratio": 0.01, "attention": False}, "of the 24 neurons in a block removes none"),
+        ({"ratio": 0.97}, "and up to .* can go"),
+        ({"ratio": 0.3, "parameters": 9}, "ratio=0.3 or parameters=…, one of the two"),
+        ({"parameters": 10**9}, "would remove -.*can go"),
+        ({"ratio": 0.3, "attention_ratio": 1.0}, r"attention_ratio=1.0 must be in \[0, 1\)"),
+        ({"ratio": 0.3, "least": 0}, "least=0, multiple=1: both must be 1 or more"),
+        ({"ratio": 0.3, "multiple": 64, "attention": False}, "multiples of 64. Set mlp=False"),
     ],
     ids=str,
 )
@@ -159,7 +165,7 @@ def test_a_sparsity_that_removes_nothing_says_which_would(cls: type[WeightPrunin
 def test_a_ratio_that_removes_nothing_says_which_would(cls: type[UnitPruning], width: int) -> None:
     """And the one that it names removes a unit."""
     settings = {"intermediate_size": width, "num_hidden_layers": 1}
-    with pytest.raises(ValueError, match="set mlp=False") as error:
+    with pytest.raises(ValueError, match="removes none") as error:
         prune(tiny_model("llama", **settings), cls(ratio=0.001, attention=False), batches())
     method = cls(ratio=advice(error), attention=False)
     assert prune(tiny_model("llama", **settings), method, batches()).removes_anything
@@ -175,7 +181,9 @@ def advice(error: pytest.ExceptionInfo[ValueError]) -> float:
 def test_the_only_key_value_head_stays(cls: type[UnitPruning], model_type: str) -> None:
     """Multi-query attention has one group: refused with advice, and the advice works."""
     model = tiny_model(model_type, num_key_value_heads=1)
-    with pytest.raises(ValueError, match=r"only one must stay; set attention=False"):
+    with pytest.raises(
+        ValueError, match=r"no block has groups to spare: 1 must stay. Set attention=False"
+    ):
         prune(model, cls(ratio=0.5), batches())
     plan = prune(model, cls(ratio=0.5, attention=False), batches())
     assert plan.kept("neuron", 0).numel() == 11

@@ -1,36 +1,23 @@
-"""The one conductor: sweep → score → allocation → selection → plan → surgery.
-
-Called by the callbacks inside a Trainer, and by `prune` without one. It knows no method by name.
-"""
+"""Pruning a model: what is collected, decided, repaired and cut, in this order."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from typing import Any
 
 import torch
 from torch import nn
 
 from lightning_prune import distributed, surgery
-from lightning_prune.allocation import Allocation, Uniform
 from lightning_prune.anatomy import Anatomy, Block
-from lightning_prune.evidence import GradientEvidence, InputEvidence
-from lightning_prune.method import Decision, Method, check_finite
+from lightning_prune.evidence import GradientEvidence, moved
+from lightning_prune.method import Decision, Method, Scores, check_finite
+from lightning_prune.pipeline.collect import Collector
 from lightning_prune.plan import Plan
 from lightning_prune.provenance import provenance
-from lightning_prune.report import BlockProgress
-from lightning_prune.reuse import Reuse, on_cpu
-from lightning_prune.sweep import (
-    HiddenStates,
-    Order,
-    evaluating,
-    forward_sweep,
-    gradient_sweep,
-    home_device,
-    on_device,
-    trial_sweep,
-)
+from lightning_prune.reuse import Reuse
+from lightning_prune.surgery.features import kept_features
+from lightning_prune.sweep import HiddenStates, evaluating, home_device
 
 __all__ = ["prune"]
 
@@ -109,25 +96,79 @@ class _Run:
 
     def decide(self, batches: Iterable[Batch]) -> None:
         """Fill the plan, and apply it."""
+        budget = self.method.budget(self.anatomy)
         with self._outside_masked():
             states = self._states(batches) if self.method.calibrates else None
-            shares = self._shares(states)
+            collector = Collector(
+                self.anatomy, self.method, self.blocks, states, self.device, self.reuse
+            )
+            shares = self._shares(collector.importance(), budget)
+        if self.method.survey:
+            self._survey(collector, shares, budget)
+            return
         # Closed at once after an error, so that blocks and hooks go back to where they were.
-        with closing(self._sweep(states)) as sweep:
-            if self.method.survey:
-                scores = {block.index: self.method.score(block, found) for block, found in sweep}
-                by_block = {b.index: shares[b.sites[0].name] for b in self.blocks}
-                decisions = self.method.decide(self.blocks, scores, by_block)
-                for block in self.blocks:
-                    self._note(block, decisions[block.index], scores[block.index])
-                surgery.apply(self.anatomy, self.plan)
-                return
+        with closing(collector.evidence()) as sweep:
             for block, evidence in sweep:
                 for share, part in _by_share(block, shares):
                     decision, found = self.method.prune_block(part, evidence, share)
                     self._note(part, decision, found)
                     surgery.mask_block(part, decision.masks, decision.kept, decision.weights)
         surgery.shrink(self.anatomy, self.plan)
+
+    def _survey(self, collector: Collector, shares: Mapping[str, float], budget: float) -> None:
+        """Look at the whole model, decide, repair, and cut."""
+        repairs = self.method.effective_repair.evidence is not None
+        start = list(collector.states.hidden) if repairs else []
+        scores = self._scores(collector)
+        by_block = {block.index: shares[block.sites[0].name] for block in self.blocks}
+        decisions = self.method.decide(self.blocks, scores, by_block, budget)
+        for block in self.blocks:
+            self._note(block, decisions[block.index], scores[block.index])
+        if repairs:
+            collector.states.rewind(start)
+            del start
+            self._repair(collector)
+        surgery.apply_masks(self.anatomy, self.plan)
+        surgery.shrink(self.anatomy, self.plan)
+
+    def _scores(self, collector: Collector) -> Scores:
+        """Of all blocks on the dense model; by gradients, once for each objective."""
+        method = self.method
+        if method.measure is not None:
+            return {b.index: {"block": torch.tensor([v])} for b, v in collector.measured()}
+        kind = method.evidence
+        if kind is None or not issubclass(kind, GradientEvidence):
+            with closing(collector.evidence()) as sweep:
+                return {block.index: method.score(block, found) for block, found in sweep}
+        tables, start = [], list(collector.states.hidden)
+        for objective in method.objectives:
+            collector.states.rewind(start)
+            with closing(collector.evidence(objective)) as sweep:
+                tables.append({block.index: method.score(block, found) for block, found in sweep})
+        if method.keep_scores and len(tables) > 1:
+            for objective, table in zip(method.objectives, tables, strict=True):
+                self._keep(table, f"/{type(objective).__name__}")
+        return method.combine(tables)
+
+    def _repair(self, collector: Collector) -> None:
+        """Visit the Linears that read removed units, and put right what is missing there."""
+        readers, keep = _readers(self.blocks, self.plan)
+        with closing(collector.repair(readers)) as sweep:
+            for part, found in sweep:
+                decision = Decision()
+                for site in part.sites:
+                    weight, bias = site.module.weight.detach(), site.module.bias
+                    fixed = self.method.effective_repair.fix(
+                        weight.float(),
+                        None if bias is None else bias.detach().float(),
+                        keep[site.name].to(weight.device),
+                        moved(found[site.table.reads], weight.device),
+                    )
+                    decision.weights[site.weight_name] = fixed.weight_OI.to(weight.dtype)
+                    if fixed.bias_O is not None:
+                        decision.weights[f"{site.name}.bias"] = fixed.bias_O.to(weight.dtype)
+                self._note(part, decision, {})
+                surgery.mask_block(part, {}, {}, decision.weights)
 
     @contextmanager
     def _outside_masked(self) -> Iterator[None]:
@@ -154,100 +195,21 @@ class _Run:
             )
         return states
 
-    def _shares(self, states: HiddenStates | None) -> dict[str, float]:
+    def _shares(self, importance: list[float], budget: float) -> dict[str, float]:
         """The fraction to remove from each site, by its name."""
-        allocation = self.method.allocation or Uniform()
+        allocation = self.method.effective_allocation
         if allocation.per == "site":
             parts = [block.part([site]) for block in self.blocks for site in block.sites]
         else:
             parts = self.blocks
-        sizes = [sum(s.module.weight.numel() for s in part.sites) for part in parts]
-        known = self.reuse.importance if self.reuse is not None else {}
-        key = (repr(allocation), *self._names())
-        if key not in known:
-            known[key] = self._importance(allocation, states)
-        shares = allocation.shares(self.method.budget, sizes, known[key])
+        sizes = [self.method.size(part) for part in parts]
+        shares = allocation.shares(budget, sizes, importance)
         agreed = distributed.broadcast_(torch.tensor(shares, dtype=torch.float64)).tolist()
         return {
             site.name: share
             for part, share in zip(parts, agreed, strict=True)
             for site in part.sites
         }
-
-    def _importance(self, allocation: Allocation, states: HiddenStates | None) -> list[float]:
-        """Of each block, or of each site, by what the allocation asks for."""
-        if allocation.evidence is None:
-            return []
-        assert states is not None, "a method calibrates if its allocation does"
-        importance: list[float] = []
-        start = list(states.hidden)
-        with self._progress(type(allocation).__name__) as progress:
-            if allocation.windows:
-                trials = trial_sweep(
-                    states, allocation.evidence, allocation.damaged, self.blocks, allocation.windows
-                )
-                with closing(trials):
-                    for block, errors in trials:
-                        importance += errors
-                        progress.advance(block.name)
-            else:
-                sweep = forward_sweep(states, allocation.evidence, self.blocks, "none")
-                with closing(sweep):
-                    for block, found in sweep:
-                        importance.append(allocation.importance(block, found))
-                        progress.advance(block.name)
-        states.rewind(start)
-        return importance
-
-    def _progress(self, name: str) -> BlockProgress:
-        return BlockProgress(len(self.blocks), name, enabled=distributed.rank() == 0)
-
-    def _sweep(
-        self, states: HiddenStates | None
-    ) -> Generator[tuple[Block, Mapping[str, Any]], None, None]:
-        left = {block.index: len(block.sites) for block in self.blocks}
-        with self._progress(type(self.method).__name__) as progress:
-            for block, evidence in self._evidence(states):
-                yield block, evidence
-                left[block.index] -= len(block.sites)
-                if not left[block.index]:
-                    progress.advance(block.name)
-
-    def _evidence(self, states: HiddenStates | None) -> Iterator[tuple[Block, Mapping[str, Any]]]:
-        kind = self.method.evidence
-        if kind is None:
-            for block in self.blocks:
-                with on_device([block.module], self.device):
-                    yield block, {}
-            return
-        assert states is not None, "a method calibrates if it asks for evidence"
-        if issubclass(kind, GradientEvidence):
-            yield from gradient_sweep(states, kind, self.blocks)
-        else:
-            order = "none" if self.method.survey else self.method.order
-            yield from self._forward(states, kind, order)
-
-    def _forward(
-        self, states: HiddenStates, kind: type[InputEvidence], order: Order
-    ) -> Iterator[tuple[Block, Mapping[str, Any]]]:
-        """A forward sweep, or what an earlier one over the dense model has found."""
-        if self.reuse is None or order != "none":
-            yield from forward_sweep(states, kind, self.blocks, order)
-            return
-        key = (kind.__name__, *self._names())
-        if key in self.reuse.evidence:
-            for block, evidence in zip(self.blocks, self.reuse.evidence[key], strict=True):
-                with on_device([block.module], self.device):
-                    yield block, evidence
-            return
-        seen: list[Mapping[str, Any]] = []
-        for block, evidence in forward_sweep(states, kind, self.blocks, order):
-            seen.append({name: on_cpu(value) for name, value in evidence.items()})
-            yield block, evidence
-        self.reuse.evidence[key] = seen
-
-    def _names(self) -> tuple[str, ...]:
-        return tuple(site.name for block in self.blocks for site in block.sites)
 
     def _note(self, block: Block, decision: Decision, scores: Mapping[str, torch.Tensor]) -> None:
         """Take process 0's word for a decision, and write it into the plan."""
@@ -261,12 +223,29 @@ class _Run:
         for name, weight_OI in decision.weights.items():
             distributed.broadcast_(weight_OI)
             self.plan.set_corrected(name, weight_OI)
-        if self.method.keep_scores:
-            for name, score in scores.items():
-                if name in decision.masks:
-                    self.plan.set_scores("weight", name, score)
+        if self.method.keep_scores and scores:
+            self._keep({block.index: scores})
+
+    def _keep(self, scores: Scores, component: str = "") -> None:
+        """Leave scores in the plan, those of an objective alone under its name."""
+        for index, table in scores.items():
+            for name, score in table.items():
+                if score.ndim == 2:
+                    self.plan.set_scores(f"weight{component}", name, score)
                 else:
-                    self.plan.set_scores(name, block.index, score)
+                    self.plan.set_scores(f"{name}{component}", index, score)
+
+
+def _readers(blocks: Sequence[Block], plan: Plan) -> tuple[list[Block], dict[str, torch.Tensor]]:
+    """The blocks that lose units, each with the Linears that read them; and what these keep."""
+    parts: list[Block] = []
+    keep: dict[str, torch.Tensor] = {}
+    for block in blocks:
+        own = {site.name: keep_I for site, axis, keep_I in kept_features(block, plan) if axis == 1}
+        if own:
+            parts.append(block.part(site for site in block.sites if site.name in own))
+            keep |= own
+    return parts, keep
 
 
 def _by_share(block: Block, shares: Mapping[str, float]) -> Iterator[tuple[float, Block]]:
