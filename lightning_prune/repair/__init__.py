@@ -2,6 +2,7 @@
 
 from lightning_prune.repair.admm import Project, alps, anneal
 from lightning_prune.repair.error import relative_error
+from lightning_prune.repair.greedy import greedy_removal
 from lightning_prune.repair.least_squares import refit
 from lightning_prune.repair.obs import (
     HessianFactor,
@@ -23,6 +24,7 @@ __all__ = [
     "Select",
     "alps",
     "anneal",
+    "greedy_removal",
     "hessian_factor",
     "obs_prune",
     "obs_update",
