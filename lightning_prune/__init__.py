@@ -26,14 +26,18 @@ if TYPE_CHECKING:
     from lightning_prune.allocation import OWL, PerBlock, Sensitivity
     from lightning_prune.callbacks import (
         ALPS,
+        CFSP,
+        FLAP,
         RIA,
         Ablation,
         GQATaylor,
         Magnitude,
+        MagnitudeSP,
         ResidualFit,
         SavePretrained,
         SparseGPT,
         Wanda,
+        WandaSP,
         WriteReport,
     )
     from lightning_prune.data import TextData
@@ -41,6 +45,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ALPS",
+    "CFSP",
+    "FLAP",
     "OWL",
     "RIA",
     "Ablation",
@@ -48,6 +54,7 @@ __all__ = [
     "GQATaylor",
     "LoRA",
     "Magnitude",
+    "MagnitudeSP",
     "PerBlock",
     "Plan",
     "ResidualFit",
@@ -56,6 +63,7 @@ __all__ = [
     "SparseGPT",
     "TextData",
     "Wanda",
+    "WandaSP",
     "WriteReport",
     "load",
     "prune",
@@ -64,6 +72,8 @@ __all__ = [
 
 _ROOMS = {
     "ALPS": "callbacks",
+    "CFSP": "callbacks",
+    "FLAP": "callbacks",
     "OWL": "allocation",
     "RIA": "callbacks",
     "Ablation": "callbacks",
@@ -71,6 +81,7 @@ _ROOMS = {
     "GQATaylor": "callbacks",
     "LoRA": "models",
     "Magnitude": "callbacks",
+    "MagnitudeSP": "callbacks",
     "PerBlock": "allocation",
     "ResidualFit": "callbacks",
     "SavePretrained": "callbacks",
@@ -78,6 +89,7 @@ _ROOMS = {
     "SparseGPT": "callbacks",
     "TextData": "data",
     "Wanda": "callbacks",
+    "WandaSP": "callbacks",
     "WriteReport": "callbacks",
 }
 

@@ -192,6 +192,11 @@ class Plan:
         """Whether scores were kept."""
         return bool(self._scores)
 
+    @property
+    def score_keys(self) -> list[tuple[str, str]]:
+        """Kind and key of all scores that were kept, as `scores` takes them."""
+        return list(self._scores)
+
     def set_scores(self, kind: str, key: str | int, scores: torch.Tensor) -> None:
         """Keep the scores that a decision was made from, on the CPU."""
         self._scores[kind, str(key)] = _copied(scores)
@@ -290,7 +295,7 @@ class Plan:
                 plan.set_kept(kind, int(block), tensors[f"kept/{kind}/{block}"], total)
         for name, tensor in tensors.items():
             if name.startswith("scores/"):
-                _, kind, key = name.split("/", 2)
+                kind, _, key = name.removeprefix("scores/").rpartition("/")
                 plan._scores[kind, key] = tensor
         return plan
 

@@ -3,24 +3,32 @@
 from lightning_prune.callbacks.ablation import Ablation
 from lightning_prune.callbacks.alps import ALPS
 from lightning_prune.callbacks.base import PruneObserver, PruningCallback
+from lightning_prune.callbacks.cfsp import CFSP
+from lightning_prune.callbacks.flap import FLAP
 from lightning_prune.callbacks.gqa_taylor import GQATaylor
 from lightning_prune.callbacks.magnitude import Magnitude
+from lightning_prune.callbacks.magnitude_sp import MagnitudeSP
 from lightning_prune.callbacks.reconstruction import Problem, Reconstruction, Solution
 from lightning_prune.callbacks.residual_fit import ResidualFit
 from lightning_prune.callbacks.ria import RIA
 from lightning_prune.callbacks.save_pretrained import SavePretrained
 from lightning_prune.callbacks.sparsegpt import SparseGPT
+from lightning_prune.callbacks.structured_obs import StructuredOBS
 from lightning_prune.callbacks.unit_pruning import UnitPruning
 from lightning_prune.callbacks.wanda import Wanda
+from lightning_prune.callbacks.wanda_sp import WandaSP
 from lightning_prune.callbacks.weight_pruning import WeightPruning
 from lightning_prune.callbacks.write_report import WriteReport
 
 __all__ = [
     "ALPS",
+    "CFSP",
+    "FLAP",
     "RIA",
     "Ablation",
     "GQATaylor",
     "Magnitude",
+    "MagnitudeSP",
     "Problem",
     "PruneObserver",
     "PruningCallback",
@@ -29,8 +37,10 @@ __all__ = [
     "SavePretrained",
     "Solution",
     "SparseGPT",
+    "StructuredOBS",
     "UnitPruning",
     "Wanda",
+    "WandaSP",
     "WeightPruning",
     "WriteReport",
 ]

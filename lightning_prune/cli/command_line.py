@@ -29,8 +29,9 @@ DESCRIPTION = (
     "lightning-prune fit --config quickstart.yaml"
 )
 EPILOG = (
-    "One command takes no configuration: `lightning-prune sparsity PATH` counts the zeros in a "
-    "model folder, per block, per kind of matrix and by pattern."
+    "Three commands take no configuration: `lightning-prune sparsity PATH` counts the zeros in a "
+    "model folder; `lightning-prune compare A B` compares the sizes and blocks of two; "
+    "`lightning-prune analyze scores PLAN_A PLAN_B` compares the scores that two plans keep."
 )
 HELP = {
     "fit": "Prune, recover by training, validate and save.",

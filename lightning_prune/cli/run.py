@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from transformers.utils.logging import disable_progress_bar
 
-from lightning_prune.cli import sparsity
+from lightning_prune.cli import analyze, compare, sparsity
 from lightning_prune.cli.command_line import run_lightning
 from lightning_prune.cli.errors import fail, is_ours, root_cause, said_by_first_process
 from lightning_prune.cli.recipes import with_recipes
@@ -19,6 +19,7 @@ from lightning_prune.cli.recipes import with_recipes
 __all__ = ["main"]
 
 DEBUG = "LIGHTNING_PRUNE_DEBUG"
+WITHOUT_CONFIGURATION = {command.NAME: command.run for command in (analyze, compare, sparsity)}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -30,8 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _quiet()
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        if arguments[:1] == [sparsity.NAME]:
-            sparsity.run(arguments[1:])
+        if arguments and arguments[0] in WITHOUT_CONFIGURATION:
+            WITHOUT_CONFIGURATION[arguments[0]](arguments[1:])
         else:
             run_lightning(with_recipes(arguments))
     except KeyboardInterrupt:

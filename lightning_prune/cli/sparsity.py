@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
-from typing import NoReturn
 
 from rich import box
 from rich.console import Console
@@ -13,7 +11,7 @@ from rich.text import Text
 
 from lightning_prune.analysis import MatrixZeros, SparsityReport, sparsity
 from lightning_prune.analysis.zeros import PATTERNS, fraction
-from lightning_prune.cli.errors import fail
+from lightning_prune.cli.arguments import Parser
 from lightning_prune.files import write_json
 
 __all__ = ["NAME", "print_sparsity", "run"]
@@ -21,14 +19,9 @@ __all__ = ["NAME", "print_sparsity", "run"]
 NAME = "sparsity"
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        fail(message)
-
-
 def run(arguments: Sequence[str]) -> None:
     """Run the command."""
-    parser = _Parser(
+    parser = Parser(
         prog=f"lightning-prune {NAME}",
         description="Count the zeros of a saved model, without loading it: per block, per kind of "
         "matrix, per row, and by N:M pattern (N kept of M consecutive inputs).",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from typing import Any
 
 import torch
 from torch import nn
@@ -140,20 +139,22 @@ class _Run:
         kind = method.evidence
         if kind is None or not issubclass(kind, GradientEvidence):
             with closing(collector.evidence()) as sweep:
-                return {block.index: self._scored(block, found) for block, found in sweep}
+                return self._finite({b.index: method.score(b, found) for b, found in sweep})
         tables, start = [], list(collector.states.hidden)
         for objective in method.objectives:
             collector.states.rewind(start)
             with closing(collector.evidence(objective)) as sweep:
-                tables.append({b.index: self._scored(b, found) for b, found in sweep})
+                table = {b.index: method.score(b, found) for b, found in sweep}
+            tables.append(self._finite(table))
         if method.keep_scores and len(tables) > 1:
             for objective, table in zip(method.objectives, tables, strict=True):
                 self._keep(table, f"/{type(objective).__name__}")
         return method.combine(tables)
 
-    def _scored(self, block: Block, evidence: Mapping[str, Any]) -> Mapping[str, torch.Tensor]:
-        scores = self.method.score(block, evidence)
-        check_finite(block, scores, "scores")
+    def _finite(self, scores: Scores) -> Scores:
+        """The scores, if from all of them something can be decided; the first block speaks."""
+        for block in self.blocks:
+            check_finite(block, scores[block.index], "scores")
         return scores
 
     def _repair(self, collector: Collector) -> None:

@@ -38,6 +38,15 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"pattern": "2:4"},
     ],
     "ResidualFit": [{"sparsity": 0.29}, {"pattern": "2:4"}],
+    "StructuredOBS": [{"ratio": 0.4}, {"ratio": 0.3, "per_step": 3, "attention": False}],
+    "MagnitudeSP": [{"ratio": 0.3, "norm": 1}, {"ratio": 0.6, "attention": False}],
+    "WandaSP": [{"ratio": 0.3}, {"ratio": 0.6, "mlp": False}],
+    "FLAP": [
+        {"ratio": 0.3},
+        {"ratio": 0.3, "metric": "WIFN", "square_attention": True, "attention_ratio": 0.25},
+        {"ratio": 0.6, "metric": "IFV", "attention": False},
+    ],
+    "CFSP": [{"ratio": 0.3}, {"ratio": 0.6, "metric": "wanda_base", "formula": "code"}],
     "GQATaylor": [
         {"ratio": 0.25},
         {"ratio": 0.6, "attention": False},
