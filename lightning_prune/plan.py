@@ -226,6 +226,19 @@ class Plan:
         flat = weight.detach().cpu().contiguous().flatten().view(torch.uint8)
         self.corrected[name] = hashlib.sha256(flat.numpy().data).hexdigest()
 
+    def check_weights_file(self) -> None:
+        """Refuse a plan with corrected weights that are nowhere.
+
+        Raises:
+            ValueError: it was saved without its model.
+        """
+        if self.corrected and self.weights_file is None:
+            raise ValueError(
+                "the method that made this plan also corrected the weights that stay, and the plan "
+                "is without them. If it lies in a model's folder, load that model: its weights are "
+                "the corrected ones. Or save the plan with plan.save(folder, model) first."
+            )
+
     def corrected_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Each corrected weight by its name, read from the file one at a time.
 
@@ -234,12 +247,8 @@ class Plan:
         """
         if not self.corrected:
             return
-        if self.weights_file is None:
-            raise ValueError(
-                "the method that made this plan also corrected the weights that stay, and the plan "
-                "is without them. If it lies in a model's folder, load that model: its weights are "
-                "the corrected ones. Or save the plan with plan.save(folder, model) first."
-            )
+        self.check_weights_file()
+        assert self.weights_file is not None
         with safe_open(self.weights_file, "pt") as file:
             for name in self.corrected:
                 yield name, file.get_tensor(name)

@@ -5,7 +5,8 @@ and it also travels, with one line added at its end, as `modeling_pruned.py` in 
 checkpoints whose blocks differ, so that they load anywhere with `trust_remote_code=True`.
 
 The counts of each block (query heads, key/value heads, MLP width) are in `config.per_layer_config`;
-the global keys keep values that the stock class accepts.
+the global keys keep values that the stock class accepts. `config.pruned_biases` names the Linears
+that have a bias which the stock class does not give them.
 """
 
 from __future__ import annotations
@@ -120,6 +121,7 @@ def make_classes(base: str, layout: Layout) -> tuple[type, type, type]:
 
 
 def _resize_blocks(model: Any, path: str, layout: Layout) -> None:
+    biases = getattr(model.config, "pruned_biases", None) or ()
     for index, block in enumerate(model.get_submodule(path).children()):
         counts = _counts(model.config, index, layout.keys)
         head_dim = block.get_submodule(layout.attention).head_dim
@@ -130,6 +132,8 @@ def _resize_blocks(model: Any, path: str, layout: Layout) -> None:
             linear = block.get_submodule(site)
             out_features = sum(sizes[role] for role in rows) or linear.out_features
             resize(linear, out_features, sizes.get(columns, linear.in_features))
+            if site in biases and linear.bias is None:
+                linear.bias = nn.Parameter(linear.weight.new_zeros(out_features))
             model._init_weights(linear)
         set_counts(model.config, block, counts, layout)
 

@@ -175,6 +175,7 @@ class _Run:
                     if fixed.bias_O is not None:
                         decision.weights[f"{site.name}.bias"] = fixed.bias_O.to(weight.dtype)
                 self._note(part, decision, {})
+                surgery.add_biases(self.anatomy, surgery.lacking_biases(self.anatomy, self.plan))
                 surgery.mask_block(part, {}, {}, decision.weights)
 
     @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.plan import Plan
+from lightning_prune.surgery.biases import add_biases, lacking_biases
 from lightning_prune.surgery.mask import (
     apply_masks,
     check_masks,
@@ -17,9 +18,11 @@ from lightning_prune.surgery.shrink import check_cuts, shrink
 
 __all__ = [
     "InnerFeatures",
+    "add_biases",
     "apply",
     "apply_masks",
     "inner_features",
+    "lacking_biases",
     "mask_block",
     "mask_units",
     "shrink",
@@ -30,7 +33,7 @@ def apply(anatomy: Anatomy, plan: Plan) -> None:
     """Do all that a plan says, in place: cut units that go, correct what stays, zero what goes.
 
     Masks are of the shapes before the cut, or else after it, as where one method cut and another
-    masked what was left.
+    masked what was left. Corrected weights are of the shapes after it.
 
     Raises:
         ValueError: the plan does not fit the model; nothing was changed then, unless the masks fit
@@ -38,10 +41,13 @@ def apply(anatomy: Anatomy, plan: Plan) -> None:
     """
     check_cuts(anatomy, plan)
     cut_first = bool(plan.kinds) and not fits(anatomy.model, plan)
-    if cut_first:
-        shrink(anatomy, plan)
-    check_masks(anatomy.model, plan)
-    write_corrected(anatomy.model, plan)
-    apply_masks(anatomy.model, plan)
     if not cut_first:
-        shrink(anatomy, plan)
+        check_masks(anatomy.model, plan)
+    plan.check_weights_file()
+    if not cut_first:
+        apply_masks(anatomy.model, plan)
+    add_biases(anatomy, lacking_biases(anatomy, plan))
+    shrink(anatomy, plan)
+    if cut_first:
+        apply_masks(anatomy.model, plan)
+    write_corrected(anatomy.model, plan)

@@ -16,6 +16,7 @@ from lightning_prune.anatomy import PRUNED_PREFIX, Anatomy, Block
 from lightning_prune.export.pruned_model import set_counts
 from lightning_prune.export.registry import layout_of, pruned_classes, stock_class
 from lightning_prune.plan import Plan
+from lightning_prune.surgery.biases import lacking_biases
 from lightning_prune.surgery.features import check_units, kept_features
 
 __all__ = ["check_cuts", "shrink"]
@@ -53,7 +54,8 @@ def check_cuts(anatomy: Anatomy, plan: Plan) -> None:
     if model.config.model_type.startswith(PRUNED_PREFIX):
         return
     stock = stock_class(model.config.model_type)
-    if type(model) is not stock and not _fits_stock(anatomy, _planned_counts(anatomy, plan)):
+    fits = _fits_stock(anatomy, _planned_counts(anatomy, plan))
+    if type(model) is not stock and (not fits or lacking_biases(anatomy, plan)):
         raise ValueError(
             f"the plan makes a model that needs its own class, which replaces {stock.__name__}; "
             f"this model is a {type(model).__name__}. Prune the {stock.__name__} itself, or the "
@@ -149,7 +151,7 @@ def _planned_counts(anatomy: Anatomy, plan: Plan) -> list[dict[str, int]]:
 def _fits_stock(anatomy: Anatomy, counts: list[dict[str, int]]) -> bool:
     """Whether the stock class can build a model whose blocks have these counts."""
     config: Any = anatomy.model.config
-    if any(own != counts[0] for own in counts):
+    if any(own != counts[0] for own in counts) or getattr(config, "pruned_biases", None):
         return False
     attention_width = counts[0]["heads"] * anatomy.blocks[0].head_dim
     if not anatomy.family.stores_head_dim and attention_width != config.hidden_size:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from lightning_prune.allocation import Uniform
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.callbacks import PruningCallback, UnitPruning, WeightPruning
 from lightning_prune.pipeline import prune
@@ -88,7 +89,7 @@ def test_a_cut_model_can_be_masked(
 ) -> None:
     """Units first, then weights of what is left, also where blocks differ."""
     model = even_model("llama")
-    prune(model, first(ratio=0.5, **settings), batches())
+    prune(model, first(ratio=0.5, allocation=Uniform(), **settings), batches())
     plan = prune(model, cls(sparsity=0.5), batches())
     assert plan.sparsity() == 0.5
     with torch.no_grad():
@@ -100,8 +101,8 @@ def test_a_cut_model_can_be_masked(
 def test_a_cut_model_can_be_cut_again(cls: type[UnitPruning], model_type: str) -> None:
     """First some blocks, then all: the model keeps in step with itself."""
     model = even_model(model_type)
-    prune(model, cls(ratio=0.5, layer_start=1), batches())
-    prune(model, cls(ratio=0.5), batches())
+    prune(model, cls(ratio=0.5, layer_start=1, allocation=Uniform()), batches())
+    prune(model, cls(ratio=0.5, allocation=Uniform()), batches())
     neurons = [block.units("neuron") for block in Anatomy(model).blocks]
     assert neurons == [12, 6, 6]
     with torch.no_grad():

@@ -210,8 +210,8 @@ def test_only_what_is_needed_runs(case: Case) -> None:
         prune(model, case.make(layer_start=0, layer_end=1), batches(size=4))
     kind = case.cls.evidence
     if isinstance(kind, type) and issubclass(kind, GradientEvidence):
-        runs = len(case.make().objectives)
-        assert seen[: 3 * runs] == [0, 1, 2] * runs or seen[: 6 * runs] == [0, 1, 2, 2, 1, 0] * runs
+        runs = len(case.make().objectives)  # each forward, and perhaps once more with gradients
+        assert max(seen.count(1), seen.count(2)) <= 2 * runs
     elif case.cls.evidence is CrossGram:
         assert seen == [0, 0]  # the dense one beside it
     else:

@@ -1,0 +1,154 @@
+"""Perplexity of every structured score under every repair, at several sizes.
+
+    python benchmarks/structured_quality.py                       # the quickstart model
+    python benchmarks/structured_quality.py --model PATH --train TRAIN.txt --valid VALID.txt
+    python benchmarks/structured_quality.py --ratios 0.3 --only FLAP
+
+Units of attention and MLP together; ratio is the fraction of their parameters that goes. The first
+table has one score a row and one repair a column, with the score's own allocation. The second one
+compares methods as their authors publish them with recipes of this package. No training follows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import io
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from lightning_prune import CausalLM, TextData, prune
+from lightning_prune.allocation import GlobalStandardised, Uniform
+from lightning_prune.callbacks import (
+    AFR,
+    CFSP,
+    FLAP,
+    SNIP,
+    GQATaylor,
+    MagnitudeSP,
+    ReFer,
+    StructuredOBS,
+    Taylor,
+    UnitPruning,
+    WandaSP,
+)
+from lightning_prune.evaluation import perplexity
+from lightning_prune.repair import Bias, LeastSquares, NoRepair, Repair
+
+Make = Callable[..., UnitPruning]
+
+SCORES: dict[str, Make] = {
+    "Magnitude": MagnitudeSP,
+    "Wanda-sp": WandaSP,
+    "FLAP": FLAP,
+    "CFSP (neurons)": CFSP,
+    "SNIP": SNIP,
+    "ReFer": ReFer,
+    "AFR": AFR,
+    "Taylor, vectorize": lambda **settings: Taylor(mode="vectorize", **settings),
+    "Taylor, first order": GQATaylor,
+    "Taylor, mixed": lambda **settings: Taylor(mode="param_mix", **settings),
+    "StructuredOBS": StructuredOBS,
+}
+REPAIRS: tuple[Repair, ...] = (NoRepair(), Bias(), LeastSquares(trust=0), LeastSquares())
+
+PUBLISHED: dict[str, tuple[Make, dict[str, Any]]] = {
+    "Wanda-sp": (WandaSP, {"repair": NoRepair(), "allocation": Uniform()}),
+    "FLAP": (FLAP, {"repair": Bias()}),
+    "GQA-aware Taylor": (GQATaylor, {"repair": NoRepair()}),
+    "AFR": (AFR, {"repair": NoRepair()}),
+    "SNIP": (SNIP, {"repair": NoRepair()}),
+    "CFSP (neurons)": (CFSP, {"repair": NoRepair()}),
+}
+RECIPES: dict[str, tuple[Make, dict[str, Any]]] = {
+    f"{name}, {allocation!r}": (make, {"allocation": allocation})
+    for name, make in (("Wanda-sp", WandaSP), ("FLAP", FLAP), ("StructuredOBS", StructuredOBS))
+    for allocation in (Uniform(), GlobalStandardised(), GlobalStandardised(standardise=False))
+}
+
+
+class Bench:
+    """A model, its text, and the perplexity of pruned copies of it."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        module = CausalLM(arguments.model, dtype="float32")
+        module.load()
+        data = TextData(
+            arguments.train,
+            validation=arguments.valid,
+            nsamples=arguments.nsamples,
+            seqlen=arguments.seqlen,
+            batch_size=16,
+        )
+        data.attach(module.tokenizer, module.max_position_embeddings)
+        self.model = module.base
+        self.calibration = list(data.calibration_dataloader())
+        self.validation = list(data.val_dataloader())[: -(-arguments.windows // 16)]
+        self.dense = perplexity(self.model, self.validation)
+
+    def pruned(self, make: Make, **settings: Any) -> float | None:
+        """The perplexity, or None where the method cannot do it."""
+        model = copy.deepcopy(self.model)
+        try:
+            with redirect_stderr(io.StringIO()):
+                prune(model, make(**settings), self.calibration)
+        except ValueError:
+            return None
+        return perplexity(model, self.validation)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="quickstart")
+    parser.add_argument("--train", default="builtin", help="text to calibrate on")
+    parser.add_argument("--valid", help="text to measure on; default: the rest of --train")
+    parser.add_argument("--nsamples", type=int, default=64)
+    parser.add_argument("--seqlen", type=int, default=128)
+    parser.add_argument("--windows", type=int, default=128, help="validation windows")
+    parser.add_argument("--ratios", type=float, nargs="+", default=[0.2, 0.3, 0.5])
+    parser.add_argument("--only", help="scores whose name holds this")
+    arguments = parser.parse_args()
+    bench = Bench(arguments)
+    scores = {n: m for n, m in SCORES.items() if (arguments.only or "") in n}
+    console = Console()
+    console.print(f"{arguments.model}: dense perplexity {bench.dense:.2f}")
+    for ratio in arguments.ratios:
+        rows = {
+            name: [bench.pruned(make, ratio=ratio, repair=repair) for repair in REPAIRS]
+            for name, make in scores.items()
+        }
+        heads = ("none", "bias", "least squares, layer", "least squares")
+        console.print(table(f"{ratio:.0%} removed, by repair", heads, rows))
+    if arguments.only:
+        return
+    for title, methods in (("as published", PUBLISHED), ("recipes", RECIPES)):
+        rows = {
+            name: [bench.pruned(make, ratio=ratio, **more) for ratio in arguments.ratios]
+            for name, (make, more) in methods.items()
+        }
+        console.print(table(title, [f"{ratio:.0%}" for ratio in arguments.ratios], rows))
+
+
+def table(title: str, heads: Sequence[str], rows: dict[str, list[float | None]]) -> Table:
+    """One row a method, the lowest of each column bold."""
+    found = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    found.add_column("")
+    for head in heads:
+        found.add_column(head, justify="right")
+    columns = list(zip(*rows.values(), strict=True))
+    best = [min((v for v in column if v is not None), default=None) for column in columns]
+    for name, values in rows.items():
+        cells = ["-" if value is None else f"{value:.2f}" for value in values]
+        bold = [v == b and v is not None for v, b in zip(values, best, strict=True)]
+        found.add_row(
+            name, *(f"[bold]{c}[/]" if b else c for c, b in zip(cells, bold, strict=True))
+        )
+    return found
+
+
+if __name__ == "__main__":
+    main()
