@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-__all__ = ["meet"]
+__all__ = ["meet", "meet_in_proportion"]
 
 STEPS = 100  # halvings of the interval; more than a float can tell apart
 
@@ -36,3 +37,42 @@ def meet(
         reached = sum(s * n for s, n in zip(shifted(middle), sizes, strict=True)) / total
         below, above = (middle, above) if reached < budget else (below, middle)
     return shifted(above)
+
+
+def meet_in_proportion(
+    wishes: Sequence[float],
+    budget: float,
+    sizes: Sequence[int],
+    lowest: float = 0.0,
+    highest: float = 0.99,
+) -> list[float]:
+    """Multiply all wishes alike, clip them, and by so much that their mean by size is the budget.
+
+    What clipping takes from some is thereby given to the others, in proportion to their wishes.
+
+    Args:
+        wishes: not negative; where all are zero, all are taken to be equal.
+        budget: the mean to reach.
+        sizes: what each counts.
+        lowest: least value of a share.
+        highest: largest value of a share.
+
+    Raises:
+        ValueError: the budget is outside the limits.
+    """
+    if not lowest <= budget <= highest:
+        raise ValueError(f"no shares between {lowest:g} and {highest:g} make up {budget:g}")
+    # Something for those without a wish, so that a large budget can be met.
+    tiny = 1e-9 * (max(wishes) or 1.0)
+    logs = [math.log(wish + tiny) for wish in wishes]
+
+    def scaled(by: float) -> list[float]:
+        return [min(max(math.exp(min(log + by, 0.0)), lowest), highest) for log in logs]
+
+    total = sum(sizes)
+    below, above = -max(logs) - 60, -min(logs) + 1
+    for _ in range(2 * STEPS):
+        middle = (below + above) / 2
+        reached = sum(s * n for s, n in zip(scaled(middle), sizes, strict=True)) / total
+        below, above = (middle, above) if reached < budget else (below, middle)
+    return scaled(above)

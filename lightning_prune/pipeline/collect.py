@@ -11,7 +11,7 @@ import torch
 from lightning_prune import distributed
 from lightning_prune.allocation import Allocation
 from lightning_prune.anatomy import Anatomy, Block
-from lightning_prune.evidence import GradientEvidence, InputEvidence, moved
+from lightning_prune.evidence import INFLUENCE, GradientEvidence, InputEvidence, moved
 from lightning_prune.evidence.objective import Objective
 from lightning_prune.method import Method
 from lightning_prune.report import BlockProgress
@@ -21,7 +21,9 @@ from lightning_prune.sweep import (
     Order,
     forward_sweep,
     gradient_sweep,
+    influence_sweep,
     on_device,
+    removal_sweep,
     trial_sweep,
 )
 
@@ -156,10 +158,6 @@ class Collector:
     def _measured(
         self, measure: str, windows: int, part: Any, span: int
     ) -> Iterator[tuple[Block, float]]:
-        from lightning_prune.evidence.influence import INFLUENCE
-        from lightning_prune.sweep.influence import influence_sweep
-        from lightning_prune.sweep.removal import removal_sweep
-
         if measure == "removal":
             return removal_sweep(self.states, self.blocks, windows, part)
         return influence_sweep(self.states, INFLUENCE[measure], self.blocks, span, part)

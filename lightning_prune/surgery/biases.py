@@ -37,7 +37,7 @@ def add_biases(anatomy: Anatomy, paths: Iterable[str]) -> None:
         paths: as in the family's table, such as "mlp.down_proj".
     """
     paths, config = set(paths), anatomy.model.config
-    added = set()
+    added: set[str] = set()
     for block in anatomy.blocks:
         for site in block.sites:
             linear = site.module

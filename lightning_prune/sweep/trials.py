@@ -15,7 +15,7 @@ from lightning_prune.anatomy import Block, Site
 from lightning_prune.sweep.forward import MakeEvidence, forward_sweep
 from lightning_prune.sweep.states import HiddenStates
 
-__all__ = ["trial_sweep"]
+__all__ = ["batches_of", "trial_sweep"]
 
 
 @torch.no_grad()
@@ -38,7 +38,7 @@ def trial_sweep(
         blocks: the blocks to yield, with the sites to try.
         windows: how many calibration windows to run.
     """
-    states.hidden = states.hidden[: _batches(states, windows)]
+    states.hidden = states.hidden[: batches_of(states, windows)]
     # In this order the states stand in front of the block that is yielded, and go on when it is
     # dense again.
     for block, found in forward_sweep(states, evidence, blocks, "block"):
@@ -54,7 +54,7 @@ def trial_sweep(
         yield block, errors
 
 
-def _batches(states: HiddenStates, windows: int) -> int:
+def batches_of(states: HiddenStates, windows: int) -> int:
     """How many of this process's batches are among the first that hold so many windows."""
     size = max((len(hidden) for hidden in states.hidden), default=1)
     total, world = -(-windows // size), distributed.world_size()
