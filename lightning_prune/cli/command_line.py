@@ -40,7 +40,11 @@ HELP = {
     "predict": "Write the loss of every window of the test text to a file.",
     "prune": "Prune, measure and save, without training.",
     "sweep": "Prune one model by several methods and sparsities; compare them in one table.",
+    "importance": "Measure how important each block is, for allocations to use.",
 }
+
+WITHOUT_FIT = ("sweep", "importance")
+"""Commands of ours that train nothing: no logger, no checkpoints, one device."""
 
 
 class _Parser(LightningArgumentParser):
@@ -71,7 +75,7 @@ class PruneCLI(LightningCLI):
     def subcommands() -> dict[str, set[str]]:
         """The Trainer's methods that are commands, with the arguments that the CLI provides."""
         ours = {"model", "datamodule"}
-        return {**LightningCLI.subcommands(), "prune": ours, "sweep": ours}
+        return {**LightningCLI.subcommands(), "prune": ours, **dict.fromkeys(WITHOUT_FIT, ours)}
 
     def setup_parser(self, *args: Any, **kwargs: Any) -> None:
         """Say in `--help` what our commands do, not what the Trainer's methods do."""
@@ -80,12 +84,17 @@ class PruneCLI(LightningCLI):
             for choice in getattr(action, "_choices_actions", ()):
                 choice.help = HELP.get(choice.dest, choice.help)
 
-    def before_sweep(self) -> None:
-        """Keep the configuration, as `_SaveConfig` does where Lightning sets callbacks up."""
+    def before_instantiate_classes(self) -> None:
+        """Commands that train nothing keep their configuration, as `_SaveConfig` does for `fit`."""
+        for command in WITHOUT_FIT:
+            setattr(self, f"before_{command}", self._keep_configuration)
+
+    def _keep_configuration(self) -> None:
+        command = str(self.subcommand)
         folder = Path(self.trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        path, config = str(folder / "config.yaml"), self.config["sweep"]
-        self._parser("sweep").save(config, path, overwrite=True, multifile=False)
+        path, config = str(folder / "config.yaml"), self.config[command]
+        self._parser(command).save(config, path, overwrite=True, multifile=False)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """A Trainer whose run leaves everything in one folder.
@@ -98,7 +107,7 @@ class PruneCLI(LightningCLI):
         """
         config = self.config_init[self.subcommand]["trainer"] if self.subcommand else {}
         root = Path(config.get("default_root_dir") or "runs")
-        if self.subcommand == "sweep":
+        if self.subcommand in WITHOUT_FIT:
             kwargs |= {"logger": False, "enable_checkpointing": False}
             kwargs |= {"devices": 1} if config.get("devices") == "auto" else {}
         elif config.get("logger") in (None, True):

@@ -10,6 +10,7 @@ from lightning.pytorch.utilities.exceptions import _TunerExitException
 
 from lightning_prune.callbacks import PruningCallback
 from lightning_prune.cli.grid import compare
+from lightning_prune.cli.importance import measure_importance
 from lightning_prune.data import TextData
 from lightning_prune.models import CausalLM
 
@@ -77,6 +78,38 @@ class PruneTrainer(Trainer):
             raise ValueError("sweep takes its methods from `methods`, not from trainer.callbacks")
         root = Path(self.default_root_dir)
         compare(model, datamodule, methods, sparsities, self.strategy.root_device, root)
+
+    def importance(
+        self,
+        model: CausalLM,
+        datamodule: TextData,
+        measure: str = "removal",
+        part: str = "block",
+        windows: int = 32,
+    ) -> None:
+        """Measure how important each block is, for allocations to use.
+
+        On calibration text, which is training text: what is measured decides what is pruned, so the
+        text that the result is judged by must not have a part in it.
+
+        Args:
+            model: the model.
+            datamodule: calibration text.
+            measure: "removal" (what the perplexity rises by without the block), "norm" (of the
+                block's output), or how much a block changes what passes through it: "angular",
+                "cosine", "mse", "mae".
+            part: of the whole "block", or of its "attention" or "mlp".
+            windows: calibration windows to take; 0: all.
+        """
+        if self.world_size > 1:
+            raise ValueError(
+                f"importance runs in one process, and trainer.devices={self.num_devices} asks for "
+                f"{self.world_size}; set it to 1"
+            )
+        root = Path(self.default_root_dir)
+        measure_importance(
+            model, datamodule, measure, part, windows, self.strategy.root_device, root
+        )
 
 
 class _StopHere(Callback):

@@ -1,0 +1,201 @@
+"""What a saved model is made of, from its config and its files; it is never built."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning_prune.analysis.checkpoint import CONFIG, weight_files
+from lightning_prune.analysis.zeros import sparsity
+from lightning_prune.anatomy import PRUNED_PREFIX, Family, family_of
+from lightning_prune.plan import Plan
+
+__all__ = ["BlockCounts", "Structure", "structure"]
+
+Tensors = dict[tuple[int | None, str], tuple[int, ...]]
+"""Shapes by block (None: in no block) and name in it, such as (3, "mlp.up_proj.weight")."""
+
+_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+
+
+@dataclass(frozen=True)
+class BlockCounts:
+    """One block.
+
+    Attributes:
+        index: its place in the dense model, where the plan beside the weights says which blocks
+            were dropped; else its place in this one.
+        heads: query heads; 0 if there is no attention.
+        kv_heads: key/value heads.
+        width: MLP neurons; 0 if there is no MLP.
+        parameters: entries of all its tensors.
+    """
+
+    index: int
+    heads: int
+    kv_heads: int
+    width: int
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Structure:
+    """One saved model.
+
+    Attributes:
+        path: its folder.
+        model_type: of the config; pruned models are named by the type that they come from.
+        hidden: size of the residual stream.
+        vocabulary: number of tokens.
+        head_dim: features of an attention head.
+        dtypes: of the tensors, the one with most entries first.
+        blocks: in order.
+        parameters: entries of all tensors, as stored: tied ones count once.
+        nonzero: how many of these are not zero.
+        bytes: of the tensors as stored.
+        tensors: all shapes; blocks by their `index`.
+    """
+
+    path: str
+    model_type: str
+    hidden: int
+    vocabulary: int
+    head_dim: int
+    dtypes: tuple[str, ...]
+    blocks: tuple[BlockCounts, ...]
+    parameters: int
+    nonzero: int
+    bytes: int
+    tensors: Tensors
+
+
+def structure(folder: str | Path) -> Structure:
+    """Read what a model in a Hugging Face folder is made of: ours or stock, even or uneven.
+
+    Counts of heads and neurons are read from the shapes of the stored tensors, so that they are
+    what is there, not what the config says. All weights are read once, to count zeros.
+
+    Raises:
+        FileNotFoundError: no such folder, or no config or weights in it.
+        ValueError: an unknown model type, packed weights, pickled weights only, or a damaged file.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder {str(folder)!r}; give the one that {CONFIG} lies in")
+    config = _config(folder)
+    family = family_of(config["model_type"])
+    if missing := [k for k in ("hidden_size", "vocab_size", family.heads_key) if k not in config]:
+        raise ValueError(f"{folder / CONFIG} lacks {', '.join(missing)}; save the model again")
+    if "quantization_config" in config:
+        raise ValueError(
+            f"the weights in {folder} are packed ({config['quantization_config']}), and their "
+            "shapes do not tell heads and neurons. Give the folder from before quantisation."
+        )
+    headers = _headers(weight_files(folder))
+    zeros = sparsity(folder, ())
+    count = _block_count(headers, family)
+    numbers = _numbers(folder, count)
+    tensors = _tensors(headers, family, numbers)
+    head_dim = config.get("head_dim") or config["hidden_size"] // config[family.heads_key]
+    return Structure(
+        path=str(folder),
+        model_type=config["model_type"].removeprefix(PRUNED_PREFIX),
+        hidden=config["hidden_size"],
+        vocabulary=config["vocab_size"],
+        head_dim=head_dim,
+        dtypes=_dtypes(headers),
+        blocks=tuple(_counts(i, tensors, family, head_dim) for i in numbers),
+        parameters=zeros.parameters,
+        nonzero=zeros.parameters - zeros.zeros,
+        bytes=sum(end - start for start, end in (h["data_offsets"] for h in headers.values())),
+        tensors=tensors,
+    )
+
+
+# --- reading ---
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        return {**config, "model_type": str(config["model_type"])}
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{folder} holds no model: it has no {CONFIG}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder / CONFIG} is no config of a model ({error!r})") from error
+
+
+def _headers(files: list[Path]) -> dict[str, dict[str, Any]]:
+    """What safetensors files say of each tensor: dtype, shape, and where its bytes are."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in files:
+        with open(path, "rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            try:
+                found |= json.loads(file.read(min(size, path.stat().st_size)))
+            except ValueError as error:
+                raise ValueError(
+                    f"{path} is damaged or truncated ({error}). Save or download it again."
+                ) from error
+    found.pop("__metadata__", None)
+    return found
+
+
+def _numbers(folder: Path, count: int) -> list[int]:
+    """The places in the dense model of the blocks that are left."""
+    try:
+        decided = Plan.load(folder).blocks("block")
+    except (FileNotFoundError, ValueError):
+        decided = {}
+    gone = {i for i, kept in decided.items() if not kept.index_U.numel()}
+    left = [i for i in range(count + len(gone)) if i not in gone]
+    return left if len(left) == count else list(range(count))
+
+
+# --- counting ---
+
+
+def _place(name: str, family: Family) -> tuple[int | None, str]:
+    """The block that a tensor is in, and its name there."""
+    blocks = family.blocks.rpartition(".")[2]
+    found = re.fullmatch(rf"(?:.*\.)?{blocks}\.(\d+)\.(.+)", name)
+    return (int(found[1]), found[2]) if found else (None, name)
+
+
+def _block_count(names: Mapping[str, Any], family: Family) -> int:
+    return 1 + max((i for n in names if (i := _place(n, family)[0]) is not None), default=-1)
+
+
+def _tensors(headers: Mapping[str, dict[str, Any]], family: Family, numbers: list[int]) -> Tensors:
+    tensors: Tensors = {}
+    for name, header in headers.items():
+        index, path = _place(name, family)
+        tensors[None if index is None else numbers[index], path] = tuple(header["shape"])
+    return tensors
+
+
+def _counts(index: int, tensors: Tensors, family: Family, head_dim: int) -> BlockCounts:
+    rows, columns = {}, {}
+    for site in family.sites:
+        shape = tensors.get((index, f"{site.path}.weight"), (0, 0))
+        rows[site.rows], columns[site.columns] = shape[0], shape[1]
+    heads = columns["query"] // head_dim
+    fused = rows.get(("query", "key", "value"))
+    keys = rows[("key",)] if fused is None else (fused - columns["query"]) // 2
+    own = (shape for (block, _), shape in tensors.items() if block == index)
+    return BlockCounts(
+        index, heads, keys // head_dim, columns["neuron"], sum(math.prod(shape) for shape in own)
+    )
+
+
+def _dtypes(headers: Mapping[str, dict[str, Any]]) -> tuple[str, ...]:
+    sizes: dict[str, int] = {}
+    for header in headers.values():
+        name = _DTYPES.get(header["dtype"], header["dtype"])
+        sizes[name] = sizes.get(name, 0) + math.prod(header["shape"])
+    return tuple(sorted(sizes, key=lambda name: -sizes[name]))

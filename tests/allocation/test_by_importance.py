@@ -1,0 +1,140 @@
+"""Shares that depend on how important blocks are."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from lightning_prune.allocation import Allocation, CFSPSigmoid, FromFile, Inverse, Proportional
+from lightning_prune.allocation.exact import meet_in_proportion
+
+SIZES = [100, 300, 100, 50]
+RATIOS = [round(0.05 * step, 2) for step in range(1, 19)]
+IMPORTANCE = {
+    "spread": [4.0, 1.0, 2.0, 3.0],
+    "equal": [2.0, 2.0, 2.0, 2.0],
+    "below zero": [-3.0, 0.1, -0.5, 2.0],
+    "one huge": [1e9, 1.0, 2.0, 3.0],
+}
+
+
+def mean(shares: list[float]) -> float:
+    return sum(s * n for s, n in zip(shares, SIZES, strict=True)) / sum(SIZES)
+
+
+@pytest.mark.parametrize("name", IMPORTANCE)
+@pytest.mark.parametrize("ratio", RATIOS)
+@pytest.mark.parametrize(
+    "allocation",
+    [
+        Inverse(highest=0.95),
+        Inverse(alpha=3.0, lowest=0.04, highest=0.95, log=True),
+        Proportional(highest=0.95),
+        CFSPSigmoid(),
+        CFSPSigmoid(a=100.0),
+    ],
+    ids=repr,
+)
+def test_the_budget_is_met_by_size(allocation: Allocation, ratio: float, name: str) -> None:
+    """Whatever is clipped, and whatever importance is like."""
+    shares = allocation.shares(ratio, SIZES, IMPORTANCE[name])
+    assert mean(shares) == pytest.approx(ratio, abs=1e-9)
+    assert all(0 <= share <= 0.951 for share in shares)
+    if name == "equal":
+        assert shares == pytest.approx([ratio] * 4)
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0])
+def test_what_is_important_loses_less_or_more(alpha: float) -> None:
+    """Inverse and proportional are each other's mirror, and CFSP is inverse."""
+    order = [1, 2, 3, 0]  # from the least important to the most
+    for allocation, more in ((Inverse(alpha=alpha), 1), (CFSPSigmoid(), 1), (Proportional(), -1)):
+        shares = allocation.shares(0.3, SIZES, IMPORTANCE["spread"])
+        falling = [shares[i] for i in order][::more]
+        assert falling == sorted(falling, reverse=True)
+
+
+def test_shares_in_proportion_follow_their_wishes() -> None:
+    """What limits cut off goes to the others."""
+    assert meet_in_proportion([1, 2, 3], 0.2, [1, 1, 1]) == pytest.approx([0.1, 0.2, 0.3])
+    limited = meet_in_proportion([1, 2, 30], 0.2, [1, 1, 1], highest=0.3)
+    assert limited == pytest.approx([0.1, 0.2, 0.3])
+    assert meet_in_proportion([0, 0], 0.4, [1, 3]) == pytest.approx([0.4, 0.4])
+    assert meet_in_proportion([0, 1], 0.6, [1, 1], highest=0.9) == pytest.approx([0.3, 0.9])
+
+
+def test_limits_that_exclude_the_budget_are_named() -> None:
+    """With what was asked for."""
+    with pytest.raises(ValueError, match=r"highest=0.2, and 0.3 is asked for overall; widen"):
+        Inverse(highest=0.2).shares(0.3, SIZES, IMPORTANCE["spread"])
+
+
+def test_a_file_of_importance_is_used_in_place_of_a_measure(tmp_path: Path) -> None:
+    """By the numbers of the blocks that are pruned."""
+    path = tmp_path / "importance.json"
+    path.write_text(json.dumps({"values": {"0": 4, "1": 1, "2": 2, "3": 3}}))
+    allocation = Inverse(str(path))
+    assert not allocation.calibrates
+    assert Inverse("angular").calibrates
+    assert allocation.known_importance([1, 3], 4) == [1, 3]
+    assert eval(repr(allocation)).shares(0.3, SIZES, [1, 2, 3, 4])  # noqa: S307
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[1, 2]", '{"values": {"0": 1}}', '{"values": {"0": 1, "1": "x"}}', "{}"]
+)
+def test_a_file_that_does_not_fit_is_refused(tmp_path: Path, text: str) -> None:
+    """Damaged, of another kind, or of another model."""
+    path = tmp_path / "importance.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"lightning-prune importance|Was it made for another"):
+        Inverse(str(path)).known_importance([0, 1], 2)
+    with pytest.raises(ValueError, match="is no file of"):
+        Inverse(str(tmp_path / "nowhere.json")).known_importance([0, 1], 2)
+
+
+@pytest.mark.parametrize(
+    ("make", "settings"),
+    [
+        (Inverse, {"importance": "taste"}),
+        (Inverse, {"alpha": 0}),
+        (Inverse, {"lowest": 0.5, "highest": 0.4}),
+        (Proportional, {"highest": 1.0}),
+        (CFSPSigmoid, {"a": -1}),
+        (CFSPSigmoid, {"a": math.inf}),
+    ],
+)
+def test_arguments_out_of_range_are_refused(make: type[Allocation], settings: dict) -> None:
+    """In the constructor."""
+    with pytest.raises(ValueError, match=r"needs|neither a measure"):
+        make(**settings)
+
+
+@pytest.mark.parametrize(
+    "text", ["[0.1, 0.2, 0.3]", '{"0": 0.1, "1": 0.2, "2": 0.3}', '{"shares": [0.1, 0.2, 0.3]}']
+)
+def test_shares_come_from_a_file(tmp_path: Path, text: str) -> None:
+    """As a list or by number, for the blocks that are pruned."""
+    path = tmp_path / "shares.json"
+    path.write_text(text)
+    allocation = FromFile(str(path))
+    assert allocation.known_importance([1, 2], 3) == [0.2, 0.3]
+    assert allocation.shares(0.25, [1, 1], [0.2, 0.3]) == [0.2, 0.3]
+    with pytest.raises(ValueError, match=r"remove 0.2500 overall, and 0.4000 is asked for"):
+        allocation.shares(0.4, [1, 1], [0.2, 0.3])
+    with pytest.raises(ValueError, match=r"\[3\] are lacking"):
+        allocation.known_importance([1, 3], 4)
+    with pytest.raises(ValueError, match="no others are lacking"):
+        allocation.known_importance([1], 2)
+
+
+@pytest.mark.parametrize("text", ["", "3", "[1.5]", "[]", '{"a": 0.1}', '["x"]'])
+def test_a_file_without_shares_is_refused(tmp_path: Path, text: str) -> None:
+    """When the allocation is made."""
+    path = tmp_path / "shares.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"no JSON file with the share|must be in \[0, 1\)"):
+        FromFile(str(path))
