@@ -1,0 +1,139 @@
+"""How much blocks and their parts change what passes through them, and what the loss makes of it."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_prune.anatomy import Anatomy
+from lightning_prune.evidence import INFLUENCE
+from lightning_prune.evaluation import perplexity
+from lightning_prune.evidence.influence import Angular, Cosine
+from lightning_prune.sweep import HiddenStates, evaluating, influence_sweep, removal_sweep
+from tests.sweep.helpers import CPU, block_inputs, padded, shared_model, split, tokens_of, traces
+from tests.tiny import MODEL_TYPES, tiny_model
+
+
+def one_token(measure: str, before_D: torch.Tensor, after_D: torch.Tensor) -> float:
+    """From the equations, in Python's numbers."""
+    b, a = before_D.tolist(), after_D.tolist()
+    if measure == "norm":
+        return math.sqrt(sum(x * x for x in a))
+    if measure == "mse":
+        return sum((x - y) ** 2 for x, y in zip(a, b, strict=True)) / len(a)
+    if measure == "mae":
+        return sum(abs(x - y) for x, y in zip(a, b, strict=True)) / len(a)
+    product = sum(x * y for x, y in zip(a, b, strict=True))
+    cosine = product / math.sqrt(sum(x * x for x in a)) / math.sqrt(sum(x * x for x in b))
+    return 1 - cosine if measure == "cosine" else math.acos(cosine) / math.pi
+
+
+def influences(model: nn.Module, batches: list, measure: str, **settings: object) -> list[float]:
+    anatomy = Anatomy(model)
+    states = HiddenStates(anatomy, batches, CPU)
+    with evaluating(model):
+        found = influence_sweep(states, INFLUENCE[measure], anatomy.blocks, **settings)
+        return [value for _, value in found]
+
+
+@pytest.mark.parametrize("measure", INFLUENCE)
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_it_is_the_mean_over_tokens_that_count(measure: str, side: str) -> None:
+    """Token by token; the last block's output is not seen from outside, so all but it."""
+    batch, model = padded(side), shared_model("llama")
+    inputs = block_inputs(model, batch)
+    for size in (1, 3):
+        values = influences(model, split(batch, size), measure)
+        assert len(values) == 3
+        for block, value in enumerate(values[:2]):
+            pairs = zip(
+                inputs[block][tokens_of(batch)], inputs[block + 1][tokens_of(batch)], strict=True
+            )
+            expected = [one_token(measure, before, after) for before, after in pairs]
+            assert value == pytest.approx(sum(expected) / len(expected), rel=1e-4)
+
+
+def test_several_blocks_are_taken_as_one() -> None:
+    """From the input of the first to the output of the last; too few behind are left out."""
+    batch, model = padded("none"), shared_model("llama")
+    inputs = block_inputs(model, batch)
+    values = influences(model, [batch], "angular", span=2)
+    assert len(values) == 2
+    one = Angular(CPU)
+    one.update(inputs[0], inputs[2], None)
+    assert values[0] == pytest.approx(one.result(), rel=1e-6)
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_attention_and_mlp_are_told_apart(model_type: str) -> None:
+    """A part that adds nothing has no influence, and the other one has all of the block's."""
+    model = tiny_model(model_type)
+    for site in Anatomy(model).blocks[1].sites:
+        if site.table.columns == "neuron":
+            site.module.weight.data.zero_()
+            if site.module.bias is not None:
+                site.module.bias.data.zero_()
+    both, attention, mlp = (
+        influences(model, [padded("none")], "mse", part=part)[1]
+        for part in ("block", "attention", "mlp")
+    )
+    assert mlp == pytest.approx(0, abs=1e-12)
+    assert attention == pytest.approx(both, rel=1e-5)
+    assert both > 0
+
+
+def test_equal_and_empty_vectors_are_no_nan() -> None:
+    """Rounding above 1 is clamped; a zero vector is taken for a right angle's half."""
+    state_BTD = torch.randn(1, 50, 7, generator=torch.Generator().manual_seed(0))
+    for kind in (Cosine, Angular):
+        one = kind(CPU)
+        one.update(state_BTD, 3 * state_BTD, None)
+        assert one.result() == pytest.approx(0, abs=1e-7)
+    zero = Cosine(CPU)
+    zero.update(torch.zeros(1, 2, 7), state_BTD[:, :2], None)
+    assert zero.result() == 0.5
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gemma3_text", "opt"])
+@pytest.mark.parametrize("part", ["block", "attention", "mlp"])
+def test_removal_is_the_rise_of_the_perplexity(model_type: str, part: str) -> None:
+    """Measured again on a copy whose block does nothing; the model is left as it was."""
+    model, batch = tiny_model(model_type), padded("left")
+    anatomy, before = Anatomy(model), traces(model)
+    states = HiddenStates(anatomy, split(batch, 2), CPU)
+    with evaluating(model):
+        found = {b.index: v for b, v in removal_sweep(states, anatomy.blocks[1:], 0, part)}
+    assert list(found) == [1, 2]
+    assert traces(model) == before
+    dense = perplexity(model, [batch])
+    for index, value in found.items():
+        other = copy.deepcopy(model)
+        for site in Anatomy(other).blocks[index].sites:
+            kinds = {"attention": ["query"], "mlp": ["neuron"], "block": ["query", "neuron"]}[part]
+            if site.table.columns in kinds:
+                site.module.weight.data.zero_()
+                if site.module.bias is not None:
+                    site.module.bias.data.zero_()
+        assert value == pytest.approx(perplexity(other, [batch]) - dense, rel=1e-3, abs=1e-4)
+
+
+def test_few_windows_are_enough_if_asked_for() -> None:
+    """The first ones."""
+    model = shared_model("llama")
+    anatomy, batches = Anatomy(model), split(padded("none"), 1)
+    with evaluating(model):
+        one, few, every = (
+            [
+                v
+                for _, v in removal_sweep(
+                    HiddenStates(anatomy, given, CPU), anatomy.blocks, windows
+                )
+            ]
+            for given, windows in ((batches[:1], 0), (batches, 1), (batches, 0))
+        )
+    assert few == one
+    assert few != every
