@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 
@@ -58,11 +58,12 @@ class Method(ABC):
             `prune_block`.
         order: with forward evidence and no survey: which changes it sees; see `forward_sweep`.
         objectives: with gradient evidence: of what the gradients are taken, one sweep each.
-        measure: in place of evidence: the name of a measure of influence; `score` is not asked
-            then, and the score of a block is one number, of kind "block".
-        part: with a measure: of what of the block.
-        span: with a measure: of how many consecutive blocks, from each on.
-        windows: with a measure: on how many calibration windows; 0: on all.
+        influence: in place of evidence: how the influence of blocks is measured, by a name in
+            `MEASURES`; `score` is not asked then, and the score of a block is one number, of kind
+            "block".
+        part: with influence: of what of the block.
+        span: with influence: of how many consecutive blocks, from each on.
+        windows: with influence by removal: on how many calibration windows; 0: on all.
         allocation: shares the budget among blocks; None: the same share for all.
         plan: a plan to apply in place of calibrating.
         keep_scores: leave the scores in the plan.
@@ -70,10 +71,10 @@ class Method(ABC):
     """
 
     evidence: type[InputEvidence] | type[GradientEvidence] | None = None
-    survey: ClassVar[bool] = False
+    survey: bool = False
     order: Literal["block", "linear", "none"] = "block"
     objectives: Sequence[Objective] = (NextToken(),)
-    measure: str | None = None
+    influence: str | None = None
     part: Literal["block", "attention", "mlp"] = "block"
     span: int = 1
     windows: int = 0
@@ -102,7 +103,7 @@ class Method(ABC):
         """Whether calibration batches are needed."""
         if self.plan is not None:
             return False
-        asks = (self.evidence, self.measure, self.effective_repair.evidence)
+        asks = (self.evidence, self.influence, self.effective_repair.evidence)
         return self.effective_allocation.calibrates or any(a is not None for a in asks)
 
     def size(self, block: Block) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -131,12 +131,14 @@ class Plan:
         """The decisions of this plan, and of `other`, which was made on what this one left.
 
         Where both have a mask for a weight, both hold; units that `other` keeps are counted among
-        those that this plan kept.
+        those that this plan kept, and blocks numbered as before this plan took some out. (Masks and
+        corrected weights are named as in the model that is left.)
 
         Raises:
             ValueError: `other` does not follow: it cuts a model that is masked already, or has a
                 mask of another shape or another number of units than this plan left.
         """
+        other = other._numbered_before(self)
         if self._masks and other._kept:
             raise ValueError(
                 "a plan that cuts units cannot follow one that masks weights: the masks would no "
@@ -161,6 +163,19 @@ class Plan:
             for block, kept in blocks.items():
                 both._kept.setdefault(kind, {})[block] = self._left(kind, block, kept)
         return both
+
+    def _numbered_before(self, first: Plan) -> Plan:
+        """The same decisions, blocks numbered as before `first` took some of them out."""
+        gone = {index for index, kept in first._kept.get("block", {}).items() if kept.removed}
+        if not gone:
+            return self
+        last = max((b for blocks in self._kept.values() for b in blocks), default=0)
+        stays = [index for index in range(last + len(gone) + 1) if index not in gone]
+        kept = {
+            kind: {stays[block]: one for block, one in blocks.items()}
+            for kind, blocks in self._kept.items()
+        }
+        return replace(self, _kept=kept)
 
     def _left(self, kind: str, block: int, later: Kept) -> Kept:
         """What stays when a later plan keeps some of the units that this one left."""

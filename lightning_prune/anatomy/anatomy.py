@@ -82,13 +82,15 @@ class Block:
     @property
     def heads(self) -> int:
         """Query heads."""
-        output = next(s for s in self.sites if s.table.columns == "query")
-        return output.module.in_features // self.head_dim
+        outputs = (s.module.in_features for s in self.sites if s.table.columns == "query")
+        return next(outputs, 0) // self.head_dim
 
     @property
     def kv_heads(self) -> int:
         """Key/value heads; each makes one GQA group with its query heads."""
-        site = next(s for s in self.sites if "key" in s.table.rows)
+        site = next((s for s in self.sites if "key" in s.table.rows), None)
+        if site is None:
+            return 0
         query = self.heads * self.head_dim if "query" in site.table.rows else 0
         roles = sum(role in ("key", "value") for role in site.table.rows)
         return (site.module.out_features - query) // (roles * self.head_dim)
@@ -96,11 +98,12 @@ class Block:
     @property
     def width(self) -> int:
         """MLP neurons."""
-        return next(s for s in self.sites if s.table.columns == "neuron").module.in_features
+        inner = (s.module.in_features for s in self.sites if s.table.columns == "neuron")
+        return next(inner, 0)
 
     def units(self, kind: str) -> int:
-        """How many units of a kind ("group" or "neuron") the block has."""
-        return {"group": self.kv_heads, "neuron": self.width}[kind]
+        """How many units of a kind ("group", "neuron", or "block": itself) the block has."""
+        return {"group": self.kv_heads, "neuron": self.width, "block": 1}[kind]
 
     def members(self, kind: str) -> Iterator[Member]:
         """The parts of the units of a kind: in which sites, on which axis, from where."""

@@ -1,19 +1,24 @@
 """Pruning methods as Lightning callbacks, one file each, and their companions."""
 
 from lightning_prune.callbacks.ablation import Ablation
+from lightning_prune.callbacks.afr import AFR, WeightAFR
 from lightning_prune.callbacks.alps import ALPS
 from lightning_prune.callbacks.base import PruneObserver, PruningCallback
 from lightning_prune.callbacks.cfsp import CFSP
+from lightning_prune.callbacks.drop_blocks import DropBlocks
 from lightning_prune.callbacks.flap import FLAP
 from lightning_prune.callbacks.gqa_taylor import GQATaylor
 from lightning_prune.callbacks.magnitude import Magnitude
 from lightning_prune.callbacks.magnitude_sp import MagnitudeSP
 from lightning_prune.callbacks.reconstruction import Problem, Reconstruction, Solution
+from lightning_prune.callbacks.refer import ReFer, WeightReFer
 from lightning_prune.callbacks.residual_fit import ResidualFit
 from lightning_prune.callbacks.ria import RIA
 from lightning_prune.callbacks.save_pretrained import SavePretrained
+from lightning_prune.callbacks.snip import SNIP, WeightSNIP
 from lightning_prune.callbacks.sparsegpt import SparseGPT
 from lightning_prune.callbacks.structured_obs import StructuredOBS
+from lightning_prune.callbacks.taylor import Taylor
 from lightning_prune.callbacks.unit_pruning import UnitPruning
 from lightning_prune.callbacks.wanda import Wanda
 from lightning_prune.callbacks.wanda_sp import WandaSP
@@ -21,26 +26,34 @@ from lightning_prune.callbacks.weight_pruning import WeightPruning
 from lightning_prune.callbacks.write_report import WriteReport
 
 __all__ = [
+    "AFR",
     "ALPS",
+    "Ablation",
     "CFSP",
     "FLAP",
-    "RIA",
-    "Ablation",
+    "DropBlocks",
     "GQATaylor",
     "Magnitude",
     "MagnitudeSP",
     "Problem",
     "PruneObserver",
     "PruningCallback",
+    "RIA",
+    "ReFer",
     "Reconstruction",
     "ResidualFit",
+    "SNIP",
     "SavePretrained",
     "Solution",
     "SparseGPT",
     "StructuredOBS",
+    "Taylor",
     "UnitPruning",
     "Wanda",
     "WandaSP",
+    "WeightAFR",
     "WeightPruning",
+    "WeightReFer",
+    "WeightSNIP",
     "WriteReport",
 ]

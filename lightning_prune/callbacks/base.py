@@ -118,7 +118,10 @@ class PruningCallback(Method, Callback):
                 f"layer_start={self.layer_start}, layer_end={self.layer_end} is no range of "
                 f"blocks: the model has {total}, and 0 <= layer_start < layer_end <= {total}"
             )
-        return anatomy.blocks[self.layer_start : end]
+        chosen = anatomy.blocks[self.layer_start : end]
+        # The attention or the MLP of a block may have been taken out.
+        parts = [b.part(s for s in b.sites if s.module.weight.numel()) for b in chosen]
+        return [part for part in parts if part.sites]
 
     def has_pruned(self, pl_module: LightningModule) -> bool:
         """Whether this method's decisions are among those that the module's model carries."""

@@ -126,7 +126,7 @@ class FLAP(UnitPruning):
     def score(self, block: Block, evidence: Mapping[str, Moments]) -> dict[str, torch.Tensor]:
         """The mean of each unit's standardised features."""
         scores = {}
-        for kind in self.kinds:
+        for kind in self.kinds_of(block):
             site = reader(block, kind).site
             weight_OI = site.module.weight
             moments = moved(evidence[site.table.reads], weight_OI.device)

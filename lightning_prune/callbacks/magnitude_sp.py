@@ -63,4 +63,4 @@ class MagnitudeSP(UnitPruning):
 
     def score(self, block: Block, evidence: Mapping[str, Any]) -> dict[str, torch.Tensor]:
         """The norm of every unit of every kind asked for."""
-        return {kind: unit_norm(block, kind, self.norm) for kind in self.kinds}
+        return {kind: unit_norm(block, kind, self.norm) for kind in self.kinds_of(block)}

@@ -73,7 +73,7 @@ class StructuredOBS(UnitPruning):
     def score(self, block: Block, evidence: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Remove all units of each kind, and note what it costs."""
         scores = {}
-        for kind in self.kinds:
+        for kind in self.kinds_of(block):
             reader = next(member for member in block.members(kind) if member.axis == 1)
             weight_OI = reader.site.module.weight.detach()
             gram_II = evidence[reader.site.table.reads].to(weight_OI.device)

@@ -127,6 +127,10 @@ class UnitPruning(PruningCallback):
         """The kinds of units asked for."""
         return ("group",) * self.attention + ("neuron",) * self.mlp
 
+    def kinds_of(self, block: Block) -> tuple[str, ...]:
+        """Those that the block has units of: its attention or its MLP may have been taken out."""
+        return tuple(kind for kind in self.kinds if block.units(kind))
+
     def pools(self, blocks: Sequence[Block]) -> list[Pool]:
         """The units of each kind in each block; kinds that a block has none of are left out."""
         return [
@@ -139,8 +143,7 @@ class UnitPruning(PruningCallback):
                 multiple=self.multiple if kind == "neuron" else 1,
             )
             for block in blocks
-            for kind in self.kinds
-            if block.units(kind)
+            for kind in self.kinds_of(block)
         ]
 
     def size(self, block: Block) -> int:

@@ -73,7 +73,7 @@ class WandaSP(UnitPruning):
     def score(self, block: Block, evidence: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The mean over each unit's columns."""
         scores = {}
-        for kind in self.kinds:
+        for kind in self.kinds_of(block):
             site = reader(block, kind).site
             norm_I = evidence[site.table.reads].to(site.module.weight.device)
             scores[kind] = unit_mean(block, kind, column_score(site.module.weight, norm_I))

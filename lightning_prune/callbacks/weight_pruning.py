@@ -15,11 +15,13 @@ import torch
 
 from lightning_prune.anatomy import Anatomy, Block, Site
 from lightning_prune.callbacks.base import PruningCallback
-from lightning_prune.method import Decision
+from lightning_prune.evidence import GradientEvidence
+from lightning_prune.method import Decision, Scores
 from lightning_prune.selection import (
     Pattern,
     Scope,
     Ties,
+    keep_globally,
     keep_in_scope,
     keep_n_of_m,
     removed_count,
@@ -38,7 +40,8 @@ class WeightPruning(PruningCallback):
         pattern: "N:M": N weights KEPT of every M consecutive inputs, as in "2:4".
         scope: within what the lowest scores go: each "row" (output feature), the whole "matrix",
             each "block" of 128 columns and all rows, or, "balanced", rows that share the matrix's
-            exact count within one weight; None: the method's own.
+            exact count within one weight; "global": all that is pruned, by the scores of the dense
+            model; None: the method's own ("matrix" in place of "global" under an allocation).
         ties: "exact" removes the count asked for; "reference" is the rule of the authors' codes
             in matrices and blocks, one more and every tie at the threshold, to compare with.
         order: which changes the evidence of a Linear sees: "block", those of all earlier blocks;
@@ -102,6 +105,35 @@ class WeightPruning(PruningCallback):
                 f"{scope}; leave scope out"
             )
         self._pattern = Pattern.parse(pattern) if pattern is not None else None
+        self._check_survey()
+
+    def _check_survey(self) -> None:
+        """Refuse what a decision on all blocks at once rules out."""
+        if self.scope == "global" and self.allocation is not None:
+            raise ValueError(
+                f"scope='global' compares the weights of all blocks, and allocation="
+                f"{self.allocation!r} gives each block a share of its own; take one of them"
+            )
+        if self.scope == "global" and type(self).prune_block is not WeightPruning.prune_block:
+            raise ValueError(
+                f"{type(self).__name__} decides on a block before it scores the next; scope="
+                "'global' needs all scores first, and is for methods that change no weight"
+            )
+        sees_all = self.scope == "global" or _by_gradients(type(self).evidence)
+        if sees_all and self.allocation is not None and self.allocation.per == "site":
+            raise ValueError(
+                f"allocation={self.allocation!r} shares among single matrices, and "
+                f"{type(self).__name__} decides by block; take an allocation per block"
+            )
+
+    @property
+    def survey(self) -> bool:  # type: ignore[override]
+        """Whether all blocks are scored on the dense model before one is pruned."""
+        return self._compares_all or _by_gradients(self.evidence)
+
+    @property
+    def _compares_all(self) -> bool:
+        return self._pattern is None and self.effective_scope == "global"
 
     @property
     def fraction(self) -> float:
@@ -162,11 +194,13 @@ class WeightPruning(PruningCallback):
         if self._pattern is not None:
             self._check_widths(sites, self._pattern)
             return
-        most = max(scope_size(s.module.weight.shape, self.effective_scope) for s in sites)
+        sizes = [scope_size(s.module.weight.shape, self.effective_scope) for s in sites]
+        most = sum(sizes) if self._compares_all else max(sizes)
         if removed_count(most, self.fraction) == 0:
+            where = "all blocks" if self._compares_all else f"a {self.effective_scope}"
             raise ValueError(
-                f"sparsity={self.sparsity} of {most} weights in a {self.effective_scope} removes "
-                f"none. Ask for sparsity={math.ceil(1000 / most) / 1000} or more."
+                f"sparsity={self.sparsity} of {most} weights in {where} removes none. "
+                f"Ask for sparsity={math.ceil(1000 / most) / 1000} or more."
             )
 
     def _check_head(self, anatomy: Anatomy) -> None:
@@ -192,13 +226,29 @@ class WeightPruning(PruningCallback):
     def score(self, block: Block, evidence: Mapping[str, Any]) -> dict[str, torch.Tensor]:
         """Score every weight of every site."""
         return {
-            site.weight_name: self.score_site(site, evidence.get(site.table.reads))
+            site.weight_name: self.score_site(
+                site, evidence.get(site.weight_name, evidence.get(site.table.reads))
+            )
             for site in block.sites
         }
 
     @abstractmethod
     def score_site(self, site: Site, evidence: Any) -> torch.Tensor:
-        """Score one site's weight, (O, I), from the evidence of its input."""
+        """Score one site's weight, (O, I), from the evidence of its input, or its gradients."""
+
+    def decide(
+        self,
+        blocks: Sequence[Block],
+        scores: Scores,
+        shares: Mapping[int, float],
+        budget: float,
+    ) -> dict[int, Decision]:
+        """After a survey: each block for itself, or all together."""
+        if not self._compares_all:
+            return super().decide(blocks, scores, shares, budget)
+        together = {name: score for b in blocks for name, score in scores[b.index].items()}
+        keep = keep_globally(together, budget, self.ties)
+        return {b.index: Decision({name: keep[name] for name in scores[b.index]}) for b in blocks}
 
     def select(self, block: Block, scores: Mapping[str, torch.Tensor], share: float) -> Decision:
         """Keep by pattern, or by exact count in the scope."""
@@ -214,6 +264,8 @@ class WeightPruning(PruningCallback):
     @property
     def effective_scope(self) -> Scope:
         """Within what scores are compared."""
+        if self.scope is None and self.own_scope == "global" and self.allocation is not None:
+            return "matrix"
         return self.scope or self.own_scope
 
 
@@ -232,3 +284,7 @@ def check_choices(method: WeightPruning, **allowed: Sequence[Any]) -> None:
         if value not in choices:
             said = ", ".join(map(repr, choices))
             raise ValueError(f"{name}={value!r} is unknown; {name} is one of {said}")
+
+
+def _by_gradients(evidence: Any) -> bool:
+    return isinstance(evidence, type) and issubclass(evidence, GradientEvidence)

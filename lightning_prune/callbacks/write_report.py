@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 from transformers import PreTrainedModel
 
-from lightning_prune import distributed
+from lightning_prune import distributed, surgery
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.callbacks.base import PruneObserver, PruningCallback, methods_of
 from lightning_prune.callbacks.save_pretrained import SavePretrained
@@ -119,7 +119,8 @@ class WriteReport(PruneObserver):
                 tokens_per_second(model, batches[0], device) if batches and self.speed else None
             ),
         )
-        report.blocks = _block_shapes(model, report.blocks)
+        gone = surgery.dropped(pl_module.plan) if pl_module.plan is not None else set()
+        report.blocks = _block_shapes(model, report.blocks, gone)
         if batches and self.prompt and pl_module.tokenizer is not None:
             prompt_T = batches[0]["input_ids"][0, : self.prompt]
             said = continuation(model, pl_module.tokenizer, prompt_T, device)
@@ -194,25 +195,23 @@ def _batches(loader: Iterable[Any], trainer: Trainer) -> list[Batch]:
     return batches[: int(len(batches) * (limit or 1))]
 
 
-def _block_shapes(model: nn.Module, before: list[BlockShape]) -> list[BlockShape]:
-    """What the blocks are now, beside what they were in the first place, as `before` knows it."""
-    blocks = Anatomy(model).blocks
+def _block_shapes(model: nn.Module, before: list[BlockShape], gone: set[int]) -> list[BlockShape]:
+    """What the blocks are now, beside what they were in the first place, as `before` knows it.
+
+    Blocks that were taken out, `gone`, have nothing any more.
+    """
+    left = iter(Anatomy(model).blocks)
     dense = [(b.dense_heads, b.dense_kv_heads, b.dense_width) for b in before] or [
-        (b.heads, b.kv_heads, b.width) for b in blocks
+        (b.heads, b.kv_heads, b.width) for b in Anatomy(model).blocks
     ]
-    return [
-        BlockShape(
-            index=block.index,
-            heads=block.heads,
-            kv_heads=block.kv_heads,
-            width=block.width,
-            dense_heads=heads,
-            dense_kv_heads=kv_heads,
-            dense_width=width,
-            sparsity={
-                site.table.path: float((site.module.weight == 0).float().mean())
-                for site in block.sites
-            },
-        )
-        for block, (heads, kv_heads, width) in zip(blocks, dense, strict=True)
-    ]
+    shapes = []
+    for index, counts in enumerate(dense):
+        block = None if index in gone else next(left)
+        now = (block.heads, block.kv_heads, block.width) if block else (0, 0, 0)
+        sparsity = {
+            site.table.path: float((site.module.weight == 0).float().mean())
+            for site in (block.sites if block else ())
+            if site.module.weight.numel()
+        }
+        shapes.append(BlockShape(index, *now, *counts, sparsity))
+    return shapes

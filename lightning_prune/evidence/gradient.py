@@ -46,7 +46,7 @@ class GradientEvidence:
         self._squares_OI += gradient_OI.double().square()
         self._sequences += 1
 
-    def reduce(self, tokens: int) -> None:
+    def reduce(self, tokens: float) -> None:
         """Add up over all processes, and make the gradient that of the mean over `tokens`."""
         distributed.sum_(self._sum_OI).div_(tokens)
         if self._squares_OI is not None:

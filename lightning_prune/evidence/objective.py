@@ -1,16 +1,121 @@
-"""Of what gradients are taken."""
+"""Of what gradients are taken: a scalar of the calibration set, the mean over its parts.
+
+Axes: B sequences, T tokens, K features of an output, S the smaller of T and K.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
-__all__ = ["NextToken", "Objective"]
+import torch
+
+__all__ = ["Feature", "FeatureKind", "Labels", "NextToken", "Objective", "polar"]
+
+Labels = Literal["all", "reference"]
+FeatureKind = Literal["nuclear", "frobenius", "l1"]
+Modules = Literal["linear", "all"]
 
 
+@dataclass(frozen=True)
 class Objective:
-    """A scalar of the calibration set."""
+    """A scalar of the calibration set that a gradient sweep differentiates."""
 
 
 @dataclass(frozen=True)
 class NextToken(Objective):
-    """The mean cross entropy of the next token."""
+    """The mean cross entropy of the next token, over all tokens that ask for one.
+
+    Args:
+        labels: "all": every token is predicted from those before it. "reference": what the
+            authors' codes of SNIP and AFR compute, one term a sequence and not shifted: the logits
+            at the last token against that same token, which the model has read already. To compare
+            with only.
+
+    Raises:
+        ValueError: labels are neither.
+    """
+
+    labels: Labels = "all"
+
+    def __post_init__(self) -> None:
+        if self.labels not in get_args(Labels):
+            raise ValueError(f"labels={self.labels!r} is unknown; it is 'all' or 'reference'")
+
+
+@dataclass(frozen=True)
+class Feature(Objective):
+    """How large the features are: the sum of a norm over modules, the mean of that over sequences.
+
+    The gradient flows through the whole model: what a weight does to all later features counts.
+    Padding does not count.
+
+    Args:
+        kind: of the output (T, K) of a module for one sequence, in fp32, "nuclear": the mean of
+            its singular values; "frobenius": its Frobenius norm, which is what the authors' codes
+            of ReFer-SVD compute (they flatten the output to one row, which has one singular
+            value); "l1": the sum of its absolute values.
+        modules: whose outputs: "linear": of every Linear inside the blocks; "all": of every module
+            of the model, containers, norms and the head included, as in the authors' codes. That
+            counts the residual stream many times, and looks at the logits of all tokens at once.
+            To compare with only.
+
+    Raises:
+        ValueError: an argument is unknown.
+    """
+
+    kind: FeatureKind = "nuclear"
+    modules: Modules = "linear"
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(FeatureKind) or self.modules not in get_args(Modules):
+            raise ValueError(
+                f"kind={self.kind!r}, modules={self.modules!r}: kind is one of "
+                f"{', '.join(map(repr, get_args(FeatureKind)))}, modules 'linear' or 'all'"
+            )
+
+    @property
+    def scale(self) -> float:
+        """By what `gradient` is larger than the gradient, so that float16 can hold it."""
+        return 1.0 if self.kind == "l1" else 1024.0
+
+    @torch.no_grad()
+    def gradient(self, output_BTK: torch.Tensor, keep_BT: torch.Tensor | None) -> torch.Tensor:
+        """`scale` times the gradient of the summed norms of all sequences, in the output's type.
+
+        Args:
+            output_BTK: of one module.
+            keep_BT: True where a token counts; None if all do.
+        """
+        feature_BTK = output_BTK.float()
+        if keep_BT is not None:
+            feature_BTK = feature_BTK * keep_BT[..., None]
+        if self.kind == "l1":
+            gradient_BTK = feature_BTK.sign()
+        elif self.kind == "frobenius":
+            norm_B11 = torch.linalg.vector_norm(feature_BTK, dim=(1, 2), keepdim=True)
+            gradient_BTK = feature_BTK / norm_B11.clamp(min=torch.finfo(torch.float32).tiny)
+        else:
+            _, tokens, width = feature_BTK.shape
+            values_B11 = torch.full((1, 1, 1), min(tokens, width), device=output_BTK.device)
+            if keep_BT is not None:
+                values_B11 = keep_BT.sum(dim=1)[:, None, None].clamp(min=1, max=width)
+            gradient_BTK = torch.stack([polar(one_TK) for one_TK in feature_BTK]) / values_B11
+        return (self.scale * gradient_BTK).to(output_BTK.dtype)
+
+
+def polar(matrix_TK: torch.Tensor) -> torch.Tensor:
+    """U Vᵀ of U diag(σ) Vᵀ: the gradient of the sum of singular values (fp32).
+
+    Unlike the derivative of the singular values themselves it is stable where they repeat. It comes
+    from the smaller Gram matrix in float64; singular values that are rounding errors of float32
+    count as zeros, where 0 is a subgradient.
+    """
+    matrix = matrix_TK.double()
+    wide = matrix.shape[0] <= matrix.shape[1]
+    gram_SS = matrix @ matrix.mT if wide else matrix.mT @ matrix
+    square_S, vector_SS = torch.linalg.eigh(gram_SS)
+    limit = (max(matrix.shape) * torch.finfo(torch.float32).eps) ** 2 * square_S[-1]
+    inverse_S = torch.where(square_S > limit, square_S.clamp(min=0).rsqrt(), 0)
+    root_SS = (vector_SS * inverse_S) @ vector_SS.mT
+    return (root_SS @ matrix if wide else matrix @ root_SS).float()

@@ -64,8 +64,9 @@ def _decisions(plan: Plan) -> str:
     for kind in plan.kinds:
         kept = plan.blocks(kind).values()
         removed, total = sum(k.removed for k in kept), sum(k.total for k in kept)
-        name = {"group": "GQA groups", "neuron": "MLP neurons"}.get(kind, kind)
-        lines.append(f"- {removed} of {total} {name} in {len(kept)} blocks are removed")
+        name = {"group": "GQA groups", "neuron": "MLP neurons", "block": "blocks"}.get(kind, kind)
+        where = "" if kind == "block" else f" in {len(kept)} blocks"
+        lines.append(f"- {removed} of {total} {name}{where} are removed")
     return "\n".join([*lines, "", "`plan.json` and `plan.safetensors` hold every decision."])
 
 

@@ -12,6 +12,7 @@ that have a bias which the stock class does not give them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from torch import nn
@@ -65,9 +66,37 @@ def set_counts(config: Any, block: nn.Module, counts: dict[str, int], layout: La
     for path, role in layout.attributes.items():
         parent, _, name = path.rpartition(".")
         setattr(block.get_submodule(parent), name, counts[role])
+    attention = block.get_submodule(layout.attention)
+    if counts["heads"] == 0:
+        attention.__class__ = _silent(type(attention), _output(layout))
     if layout.attention_reads_config:
         own = {key: counts[role] for role, key in layout.keys.items()}
-        block.get_submodule(layout.attention).config = BlockConfig(config, own)  # type: ignore[assignment]
+        attention.config = BlockConfig(config, own)  # type: ignore[assignment]
+
+
+def _output(layout: Layout) -> str:
+    """Name, in the attention module, of the Linear that reads the heads."""
+    return next(
+        path.removeprefix(f"{layout.attention}.")
+        for path, (_, columns) in layout.sites.items()
+        if columns == "query"
+    )
+
+
+@cache
+def _silent(stock: type, output: str) -> type:
+    """An attention class without heads: it adds the output's bias, if there is one."""
+
+    class Silent(stock):
+        def forward(self, hidden_states: Any, *args: Any, **kwargs: Any) -> tuple[Any, None]:
+            cache_ = kwargs.get("past_key_values")
+            if cache_ is not None:  # its length is asked of one layer for all
+                token = hidden_states[:, None, :, :1]
+                cache_.update(token, token, self.layer_idx)
+            return getattr(self, output)(hidden_states[..., :0]), None
+
+    Silent.__name__ = Silent.__qualname__ = f"Silent{stock.__name__}"
+    return Silent
 
 
 def resize(linear: nn.Linear, out_features: int, in_features: int) -> None:
@@ -130,7 +159,7 @@ def _resize_blocks(model: Any, path: str, layout: Layout) -> None:
         sizes["neuron"] = counts["width"]
         for site, (rows, columns) in layout.sites.items():
             linear = block.get_submodule(site)
-            out_features = sum(sizes[role] for role in rows) or linear.out_features
+            out_features = sum(sizes[role] for role in rows) if rows else linear.out_features
             resize(linear, out_features, sizes.get(columns, linear.in_features))
             if site in biases and linear.bias is None:
                 linear.bias = nn.Parameter(linear.weight.new_zeros(out_features))

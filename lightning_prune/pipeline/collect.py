@@ -132,10 +132,10 @@ class Collector:
     def measured(self) -> Iterator[tuple[Block, float]]:
         """Yield each block with its influence, as the method measures it."""
         method = self.method
-        assert method.measure is not None
+        assert method.influence is not None
         with self._progress(type(method).__name__) as progress:
             for block, value in self._measured(
-                method.measure, method.windows, method.part, method.span
+                method.influence, method.windows, method.part, method.span
             ):
                 yield block, value
                 progress.advance(block.name)
@@ -170,7 +170,7 @@ class Collector:
                     yield block, {}
         elif issubclass(kind, GradientEvidence):
             assert objective is not None
-            yield from gradient_sweep(self.states, kind, self.blocks)
+            yield from gradient_sweep(self.states, kind, self.blocks, objective)
         else:
             order = "none" if self.method.survey else self.method.order
             yield from self._forward(kind, order)

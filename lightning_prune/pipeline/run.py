@@ -134,8 +134,9 @@ class _Run:
     def _scores(self, collector: Collector) -> Scores:
         """Of all blocks on the dense model; by gradients, once for each objective."""
         method = self.method
-        if method.measure is not None:
-            return {b.index: {"block": torch.tensor([v])} for b, v in collector.measured()}
+        if method.influence is not None:
+            found = {b.index: {"block": torch.tensor([v])} for b, v in collector.measured()}
+            return self._finite({b.index: found.get(b.index, {}) for b in self.blocks})
         kind = method.evidence
         if kind is None or not issubclass(kind, GradientEvidence):
             with closing(collector.evidence()) as sweep:

@@ -32,7 +32,10 @@ class StageMetrics:
 
 @dataclass(frozen=True)
 class BlockShape:
-    """One block as it is now and as it was: query heads, key/value heads, MLP neurons, masks."""
+    """One block as it is now and as it was: query heads, key/value heads, MLP neurons, masks.
+
+    A block that was taken out has none of them any more.
+    """
 
     index: int
     """Place of the block in the dense model, from 0."""

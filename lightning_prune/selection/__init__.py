@@ -3,7 +3,14 @@
 from lightning_prune.selection.count import removed_count
 from lightning_prune.selection.pattern import Pattern
 from lightning_prune.selection.permutation import channel_permutation, keep_permuted
-from lightning_prune.selection.scope import BLOCK, Scope, Ties, keep_in_scope, scope_size
+from lightning_prune.selection.scope import (
+    BLOCK,
+    Scope,
+    Ties,
+    keep_globally,
+    keep_in_scope,
+    scope_size,
+)
 from lightning_prune.selection.units import keep_units
 from lightning_prune.selection.weights import (
     keep_above_threshold,
@@ -21,6 +28,7 @@ __all__ = [
     "channel_permutation",
     "keep_above_threshold",
     "keep_balanced",
+    "keep_globally",
     "keep_in_scope",
     "keep_n_of_m",
     "keep_per_matrix",

@@ -5,7 +5,7 @@ Axes: O output features, I input features.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -17,9 +17,9 @@ from lightning_prune.selection.weights import (
     keep_per_row,
 )
 
-__all__ = ["BLOCK", "Scope", "Ties", "keep_in_scope", "scope_size"]
+__all__ = ["BLOCK", "Scope", "Ties", "keep_globally", "keep_in_scope", "scope_size"]
 
-Scope = Literal["row", "balanced", "matrix", "block"]
+Scope = Literal["row", "balanced", "matrix", "block", "global"]
 Ties = Literal["exact", "reference"]
 
 BLOCK = 128
@@ -32,7 +32,8 @@ def keep_in_scope(
     """Remove the lowest scores of every row, of the matrix, or of each block of 128 columns.
 
     "row" takes the same whole number from every row, and so up to one weight a row too few;
-    "balanced" takes the matrix's exact count, and from every row the same within one.
+    "balanced" takes the matrix's exact count, and from every row the same within one. "global" is
+    that of a matrix which is all there is; for several see `keep_globally`.
 
     Args:
         score_OI: the scores.
@@ -46,9 +47,28 @@ def keep_in_scope(
     if scope == "balanced":
         return keep_balanced(score_OI, sparsity)
     keep = keep_per_matrix if ties == "exact" else keep_above_threshold
-    if scope == "matrix":
+    if scope in ("matrix", "global"):
         return keep(score_OI, sparsity)
     return torch.cat([keep(part_OB, sparsity) for part_OB in score_OI.split(BLOCK, dim=1)], dim=1)
+
+
+def keep_globally(
+    scores: Mapping[str, torch.Tensor], sparsity: float, ties: Ties = "exact"
+) -> dict[str, torch.Tensor]:
+    """Remove the lowest scores of several matrices as if they were one.
+
+    Args:
+        scores: by name, (O, I) each.
+        sparsity: fraction to remove of all together.
+        ties: as in `keep_in_scope`; "exact" takes those of earlier matrices first.
+    """
+    together = torch.cat([score_OI.flatten() for score_OI in scores.values()])[None]
+    keep = keep_in_scope(together, sparsity, "matrix", ties)[0]
+    parts = keep.split([score_OI.numel() for score_OI in scores.values()])
+    return {
+        name: part.view(score_OI.shape)
+        for (name, score_OI), part in zip(scores.items(), parts, strict=True)
+    }
 
 
 def scope_size(shape: Sequence[int], scope: Scope) -> int:

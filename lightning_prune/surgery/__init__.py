@@ -5,6 +5,7 @@ from __future__ import annotations
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.plan import Plan
 from lightning_prune.surgery.biases import add_biases, lacking_biases
+from lightning_prune.surgery.drop import dropped
 from lightning_prune.surgery.mask import (
     apply_masks,
     check_masks,
@@ -21,6 +22,7 @@ __all__ = [
     "add_biases",
     "apply",
     "apply_masks",
+    "dropped",
     "inner_features",
     "lacking_biases",
     "mask_block",
@@ -33,14 +35,15 @@ def apply(anatomy: Anatomy, plan: Plan) -> None:
     """Do all that a plan says, in place: cut units that go, correct what stays, zero what goes.
 
     Masks are of the shapes before the cut, or else after it, as where one method cut and another
-    masked what was left. Corrected weights are of the shapes after it.
+    masked what was left; where blocks are taken out, they are named as after that. So are
+    corrected weights.
 
     Raises:
         ValueError: the plan does not fit the model; nothing was changed then, unless the masks fit
             neither before nor after a cut.
     """
     check_cuts(anatomy, plan)
-    cut_first = bool(plan.kinds) and not fits(anatomy.model, plan)
+    cut_first = bool(dropped(plan)) or (bool(plan.kinds) and not fits(anatomy.model, plan))
     if not cut_first:
         check_masks(anatomy.model, plan)
     plan.check_weights_file()

@@ -24,7 +24,7 @@ def kept_features(block: Block, plan: Plan) -> Iterator[tuple[Site, int, torch.T
     masks: dict[tuple[str, int], tuple[Site, torch.Tensor]] = {}
     for kind in plan.kinds:
         kept = plan.blocks(kind).get(block.index)
-        if kept is None or kept.removed == 0:
+        if kind not in UNIT_ROLES or kept is None or kept.removed == 0:
             continue
         gone_U = torch.ones(kept.total, dtype=torch.bool).index_fill(0, kept.index_U, False)
         for member in block.members(kind):
@@ -41,12 +41,13 @@ def check_units(anatomy: Anatomy, plan: Plan) -> None:
 
     Raises:
         ValueError: an unknown kind or block, a total that is not the model's, an index out of
-            range or out of order, a block left without a unit, or weights that cannot be cut.
+            range or out of order, no block left, or weights that cannot be cut.
     """
     for kind in plan.kinds:
-        if kind not in UNIT_ROLES:
+        if kind not in (*UNIT_ROLES, "block"):
             raise ValueError(
-                f"the plan decides on {kind!r} units; what can be cut: {', '.join(UNIT_ROLES)}"
+                f"the plan decides on {kind!r} units; what can be cut: "
+                f"{', '.join(UNIT_ROLES)}, block"
             )
         for index, kept in plan.blocks(kind).items():
             if not 0 <= index < len(anatomy.blocks):
@@ -55,6 +56,11 @@ def check_units(anatomy: Anatomy, plan: Plan) -> None:
                     f"{len(anatomy.blocks) - 1}. Was the plan made for another model?"
                 )
             _check_kept(anatomy.blocks[index], kind, kept)
+    gone = sum(kept.removed for kept in plan.blocks("block").values())
+    if gone >= len(anatomy.blocks):
+        raise ValueError(
+            f"the plan takes all {len(anatomy.blocks)} blocks out of the model; one must stay"
+        )
 
 
 def _check_kept(block: Block, kind: str, kept: Kept) -> None:
@@ -64,11 +70,8 @@ def _check_kept(block: Block, kind: str, kept: Kept) -> None:
             f"the plan is about {kept.total} {kind} units in {block.name}, which has {total}. Was "
             "the plan made for another model, or applied already?"
         )
-    if index_U.numel() == 0:
-        raise ValueError(
-            f"the plan keeps no {kind} in {block.name}; at least one of {total} must stay. Lower "
-            "the ratio, or leave this block out."
-        )
+    if index_U.numel() == 0:  # the whole attention, MLP or block goes
+        return
     if index_U[0] < 0 or index_U[-1] >= total or (index_U.diff() <= 0).any():
         raise ValueError(
             f"the plan's {kind} indices for {block.name} must be sorted, without repeats and "

@@ -17,13 +17,16 @@ from lightning_prune.export.pruned_model import set_counts
 from lightning_prune.export.registry import layout_of, pruned_classes, stock_class
 from lightning_prune.plan import Plan
 from lightning_prune.surgery.biases import lacking_biases
+from lightning_prune.surgery.drop import drop_blocks, dropped
 from lightning_prune.surgery.features import check_units, kept_features
 
 __all__ = ["check_cuts", "shrink"]
 
 
 def shrink(anatomy: Anatomy, plan: Plan) -> None:
-    """Cut off the units that the plan removes, in place.
+    """Cut off the units, and take out the blocks, that the plan removes, in place.
+
+    A block may lose its whole attention or its whole MLP.
 
     The parameters of every Linear concerned are replaced by smaller ones (same dtype, device and
     `requires_grad`), so an optimizer must be built afterwards. Blocks that end alike in counts that
@@ -32,13 +35,14 @@ def shrink(anatomy: Anatomy, plan: Plan) -> None:
     config values stay as they were.
 
     Raises:
-        ValueError: the plan does not fit the model, would leave a block without a unit, or would
-            need a pruned class for a model of a class of its own; nothing was changed then.
+        ValueError: the plan does not fit the model, would leave no block, or would need a pruned
+            class for a model of a class of its own; nothing was changed then.
     """
     check_cuts(anatomy, plan)
     for block in anatomy.blocks:
         for site, axis, keep_F in list(kept_features(block, plan)):
             _cut(site.module, axis, keep_F)
+    drop_blocks(anatomy, plan)
     if any(kept.removed for kind in plan.kinds for kept in plan.blocks(kind).values()):
         _bring_in_step(anatomy)
 
@@ -135,13 +139,15 @@ def _counts(block: Block) -> dict[str, int]:
 
 def _planned_counts(anatomy: Anatomy, plan: Plan) -> list[dict[str, int]]:
     neurons, groups = plan.blocks("neuron"), plan.blocks("group")
-    planned = []
+    planned, gone = [], dropped(plan)
     for block in anatomy.blocks:
+        if block.index in gone:
+            continue
         counts = _counts(block)
         if block.index in neurons:
             counts["width"] = neurons[block.index].index_U.numel()
         if block.index in groups:
-            heads_each = counts["heads"] // counts["kv_heads"]
+            heads_each = counts["heads"] // max(counts["kv_heads"], 1)
             counts["kv_heads"] = groups[block.index].index_U.numel()
             counts["heads"] = heads_each * counts["kv_heads"]
         planned.append(counts)

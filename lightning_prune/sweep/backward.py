@@ -1,42 +1,57 @@
-"""The gradient sweep: gradients of every weight, one block's at a time.
+"""The gradient sweep: gradients of every weight, of the whole model at once or block by block.
 
-The blocks' inputs are kept from one forward pass; then each block, from the last to the first, is
-run again with the gradient of its output, which gives the gradients of its weights and of its
-input. The gradients of one block are complete, over the whole calibration set, before the next
-block's begin, so nothing of the whole model's size is ever held but the inputs of the blocks.
+*Whole*: each batch runs forward through all blocks and back, once. All blocks are on the device
+then, with the activations of one batch in all of them, and the sums of all gradients: the cost of
+a training step. *Block by block*: the blocks' inputs are kept from one forward pass; then each
+block, from the last to the first, is run again with the gradient of its output, which gives the
+gradients of its weights and of its input. That costs one pass forward more, and nothing of the
+whole model's size is held but the inputs of the blocks. The numbers are the same.
 
-Axes: B sequences, T tokens, D hidden size, O output features, I input features.
+Either way a block's gradients are complete over the whole calibration set before it is yielded.
+
+Axes: B sequences, T tokens, D hidden size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
-from torch import nn
 
-from lightning_prune import distributed
 from lightning_prune.anatomy import Block
 from lightning_prune.evidence import GradientEvidence
+from lightning_prune.evidence.objective import NextToken, Objective
+from lightning_prune.sweep.listening import listening
+from lightning_prune.sweep.losses import Loss, Roots, loss_of
 from lightning_prune.sweep.placement import on_device
-from lightning_prune.sweep.states import HiddenStates, labels_of
+from lightning_prune.sweep.room import fits_whole
+from lightning_prune.sweep.states import HiddenStates
 
 __all__ = ["gradient_sweep"]
 
+Found = Iterator[tuple[Block, dict[str, GradientEvidence]]]
+
 
 def gradient_sweep(
-    states: HiddenStates, evidence: type[GradientEvidence], blocks: Sequence[Block]
-) -> Iterator[tuple[Block, dict[str, GradientEvidence]]]:
+    states: HiddenStates,
+    evidence: type[GradientEvidence],
+    blocks: Sequence[Block],
+    objective: Objective | None = None,
+    whole: bool | None = None,
+) -> Found:
     """Yield each wanted block, from the last to the first, with the evidence of its weights.
 
-    The loss is the mean cross entropy of the next token over all counted tokens of all processes.
-    The caller must not change a block before the sweep is over.
+    The caller must not change a block before the sweep is over. Where `states` stand then is not
+    said; rewind them before they are used again.
 
     Args:
         states: the calibration set in front of block 0.
         evidence: makes the accumulator of a weight, `GradientEvidence` or a class of it.
-        blocks: the blocks to yield, with the sites that matter.
+        blocks: the blocks to yield, with the sites that matter; the head may be one of them.
+        objective: of what gradients are taken; None: `NextToken()`, the mean cross entropy of the
+            next token over all counted tokens of all processes.
+        whole: run the whole model at once, or block by block; None: the whole, if it takes no more
+            than half of the memory that is free and nothing is to be offloaded.
 
     Yields:
         The block and its evidence by weight name, which is gone when the next block is asked for.
@@ -44,39 +59,67 @@ def gradient_sweep(
     Raises:
         ValueError: no token is left to predict.
     """
-    total = _predicted(states)
-    wanted = {block.index: block for block in blocks}
+    loss = loss_of(states, objective or NextToken())
+    if whole is None:
+        whole = fits_whole(loss, evidence, blocks)
+    return (_whole if whole else _by_block)(loss, evidence, blocks)
+
+
+def _whole(loss: Loss, kind: type[GradientEvidence], blocks: Sequence[Block]) -> Found:
+    states, wanted = loss.states, {block.index: block for block in blocks}
+    first = min(wanted)
+    every = states.anatomy.blocks
+    with on_device([block.module for block in every], states.device), states.outside_on_device():
+        evidence = {index: _evidence(kind, block) for index, block in wanted.items()}
+        listened = {name: one for own in evidence.values() for name, one in own.items()}
+        for i, hidden in enumerate(states.hidden):
+            hidden = hidden.to(states.device)
+            with torch.no_grad():
+                for block in every[:first]:
+                    hidden = states.run(block, i, hidden)
+            _backward(loss, i, [wanted.get(b.index, b) for b in every[first:]], hidden, listened)
+        listened.clear()
+        for index in sorted(wanted, reverse=True):
+            yield from _complete(loss, wanted[index], evidence.pop(index))
+
+
+def _by_block(loss: Loss, kind: type[GradientEvidence], blocks: Sequence[Block]) -> Found:
+    states, wanted = loss.states, {block.index: block for block in blocks}
     first = min(wanted)
     inputs = _inputs_of_blocks(states, first)
-    upstream_BTD = _head_gradients(states)
-    weight_B = _own_loss_weights(states) if evidence.squares else None
+    head = wanted.get(len(states.anatomy.blocks))
+    with states.outside_on_device():
+        evidence = _evidence(kind, head)
+        upstream_BTD = [
+            _at_head(loss, i, hidden.to(states.device), evidence).to(states.store)
+            for i, hidden in enumerate(states.hidden)
+        ]
+        if head is not None:
+            yield from _complete(loss, head, evidence)
     for own in reversed(states.anatomy.blocks[first:]):
         block = wanted.get(own.index)
         with on_device([own.module], states.device):
-            collected = {
-                site.weight_name: evidence(site.module.weight)
-                for site in (block.sites if block is not None else ())
-            }
+            evidence = _evidence(kind, block)
             for i, hidden in enumerate(inputs[own.index]):
-                own_B = weight_B[i] if weight_B is not None else None
-                with _listening(own, collected, own_B):
-                    upstream_BTD[i] = _backward(states, own, i, hidden, upstream_BTD[i])
+                upstream = upstream_BTD[i].to(states.device)
+                hidden = hidden.to(states.device)
+                found = _backward(loss, i, [block or own], hidden, evidence, upstream)
+                upstream_BTD[i] = found.to(states.store)
             inputs[own.index].clear()
             if block is not None:
-                for one in collected.values():
-                    one.reduce(total)
-                yield block, collected
-                collected.clear()  # or the caller's name for it keeps it through the next block
+                yield from _complete(loss, block, evidence)
 
 
-def _predicted(states: HiddenStates) -> int:
-    total = int(distributed.sum_(torch.tensor(states.predicted())))
-    if total == 0:
-        raise ValueError(
-            "the calibration batches ask for no token: every label is -100 or padding, or the "
-            "windows are one token long. Gradients need at least two tokens in a row."
-        )
-    return total
+def _evidence(kind: type[GradientEvidence], block: Block | None) -> dict[str, GradientEvidence]:
+    sites = block.sites if block is not None else ()
+    return {site.weight_name: kind(site.module.weight) for site in sites}
+
+
+def _complete(loss: Loss, block: Block, evidence: dict[str, GradientEvidence]) -> Found:
+    for one in evidence.values():
+        one.reduce(loss.total)
+    yield block, evidence
+    evidence.clear()  # or the caller's name for it keeps it through the next block
 
 
 def _inputs_of_blocks(states: HiddenStates, first: int) -> list[list[torch.Tensor]]:
@@ -89,80 +132,51 @@ def _inputs_of_blocks(states: HiddenStates, first: int) -> list[list[torch.Tenso
     return inputs
 
 
-def _head_gradients(states: HiddenStates) -> list[torch.Tensor]:
-    """The gradient of the summed loss with respect to the last block's output, batch by batch.
-
-    Not of the mean: divided by a hundred thousand tokens it would vanish in float16.
-    """
-    gradients = []
-    with states.outside_on_device(), torch.enable_grad():
-        for i, hidden in enumerate(states.hidden):
-            hidden = hidden.to(states.device).detach().requires_grad_()
-            loss = states.losses(i, hidden).sum()
-            gradients.append(torch.autograd.grad(loss, hidden)[0].to(states.store))
-    return gradients
-
-
-def _own_loss_weights(states: HiddenStates) -> list[torch.Tensor]:
-    """What makes a sequence's summed loss its mean loss; 0 if nothing is predicted in it."""
-    counts = [(labels_of(batch)[:, 1:] != -100).sum(dim=1) for batch in states.batches]
-    return [((count_B > 0) / count_B.clamp(min=1)).to(states.device) for count_B in counts]
-
-
 def _backward(
-    states: HiddenStates, block: Block, index: int, hidden: torch.Tensor, upstream: torch.Tensor
+    loss: Loss,
+    index: int,
+    blocks: Sequence[Block],
+    hidden: torch.Tensor,
+    evidence: Mapping[str, GradientEvidence],
+    upstream: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    hidden = hidden.to(states.device).detach().requires_grad_()
-    with torch.enable_grad():
-        output = states.run(block, index, hidden)
-    return torch.autograd.grad(output, hidden, upstream.to(states.device))[0].to(states.store)
+    """Run a batch through blocks and back, and return the gradient in front of them.
 
-
-@contextmanager
-def _listening(
-    block: Block, evidence: dict[str, GradientEvidence], own_B: torch.Tensor | None
-) -> Iterator[None]:
-    """Take each site's weight gradient from its input and its output's gradient.
-
-    Autograd only carries the gradients of activations; the weights need not require any.
+    Args:
+        loss: the objective.
+        index: of the batch.
+        blocks: one behind the other.
+        hidden: what stands in front of them.
+        evidence: what to feed, by weight name.
+        upstream: the gradient behind the blocks; None: behind them is the head.
     """
-
-    def hook(
-        one: GradientEvidence,
-    ) -> Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Tensor], None]:
-        def listen(_: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-            input_BTI = inputs[0].detach()
-            output.register_hook(lambda gradient: _add(one, gradient, input_BTI, own_B))
-
-        return listen
-
-    with ExitStack() as hooks:
-        for site in block.sites:
-            if site.weight_name in evidence:
-                handle = site.module.register_forward_hook(hook(evidence[site.weight_name]))
-                hooks.callback(handle.remove)
-        yield
+    hidden = hidden.detach().requires_grad_()
+    output, roots = hidden, Roots()
+    own_B = _own_weights(loss, index, evidence)
+    for block in blocks:
+        with (
+            torch.enable_grad(),
+            listening([block], evidence, own_B),
+            loss.beginning(block, index, roots),
+        ):
+            output = loss.states.run(block, index, output)
+    if upstream is None:
+        upstream = _at_head(loss, index, output.detach(), evidence)
+    tensors, gradients = zip((output, upstream), *roots, strict=True)
+    return torch.autograd.grad(tensors, hidden, gradients)[0]
 
 
-@torch.no_grad()
-def _add(
-    one: GradientEvidence,
-    gradient_BTO: torch.Tensor,
-    input_BTI: torch.Tensor,
-    own_B: torch.Tensor | None,
-) -> None:
-    gradient, inputs = gradient_BTO.float(), input_BTI.float()
-    if own_B is None:
-        one.update(gradient.flatten(0, -2).mT @ inputs.flatten(0, -2))
-        return
-    sequences = own_B.numel()
-    for own, gradient_TO, input_TI in zip(
-        own_B,
-        gradient.reshape(sequences, -1, gradient.shape[-1]),
-        inputs.reshape(sequences, -1, inputs.shape[-1]),
-        strict=True,
-    ):
-        sequence_OI = gradient_TO.mT @ input_TI
-        one.update(sequence_OI)
-        if own > 0:
-            one.update_square(sequence_OI * own)
+def _at_head(
+    loss: Loss, index: int, hidden: torch.Tensor, evidence: Mapping[str, GradientEvidence]
+) -> torch.Tensor:
+    own_B = _own_weights(loss, index, evidence)
+    with listening([loss.states.anatomy.head], evidence, own_B):
+        return loss.at_head(index, hidden)
+
+
+def _own_weights(
+    loss: Loss, index: int, evidence: Mapping[str, GradientEvidence]
+) -> torch.Tensor | None:
+    if not any(one.squares for one in evidence.values()):
+        return None
+    return loss.weight_B(index).to(loss.states.device)

@@ -1,22 +1,26 @@
 """The calibration set on its way through the model: hidden states and the blocks' arguments.
 
-Axes: B sequences, T tokens, D hidden size, V vocabulary.
+Axes: B sequences, T tokens, C some of their columns, D hidden size, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
 from lightning_prune.anatomy import Anatomy, Block
+from lightning_prune.evidence.objective import Labels
 from lightning_prune.sweep.placement import home_device, move, on_device, replaced_forward
 
 __all__ = ["HiddenStates", "labels_of"]
 
 MODEL_INPUTS = ("input_ids", "attention_mask", "position_ids")
+
+LOGITS = 2**26
+"""How many logits are held at once where only losses are asked for: 256 MiB in fp32."""
 
 
 class HiddenStates:
@@ -45,6 +49,7 @@ class HiddenStates:
     ) -> None:
         self.anatomy = anatomy
         self.device = device
+        self.offload = offload
         self.store = torch.device("cpu") if offload else device
         self.batches = [_checked(batch) for batch in batches]
         self.hidden: list[torch.Tensor] = []
@@ -99,21 +104,89 @@ class HiddenStates:
         for i, hidden in enumerate(states):
             states[i] = self.run(block, i, hidden.to(self.device)).to(self.store)
 
-    def logits(self, index: int, hidden: torch.Tensor) -> torch.Tensor:
-        """What the model makes of the last block's output: final norm and head. (B, T, V)."""
+    def logits(
+        self, index: int, hidden: torch.Tensor, columns_C: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """What the model makes of the last block's output: final norm and head. (B, T, V).
+
+        Args:
+            index: of the batch.
+            hidden: the last block's output, (B, T, D), or (B, C, D) for the columns given.
+            columns_C: which tokens these are; None: all. Norm and head see each token for itself.
+        """
 
         def forward(_: int) -> Callable[..., torch.Tensor]:
             return lambda *args, **kwargs: hidden
 
         inputs = _model_inputs(self.batches[index], self.anatomy)
+        if columns_C is not None:
+            ids_BT = inputs["input_ids"]
+            inputs = {"input_ids": ids_BT[:, columns_C.to(ids_BT.device)]}
         with replaced_forward((b.module for b in self.anatomy.blocks), forward):
             return self.anatomy.model(**inputs, use_cache=False).logits
 
     def losses(self, index: int, hidden: torch.Tensor) -> torch.Tensor:
-        """Negative log likelihood of every next token, (B, T - 1), fp32; 0 where none is asked."""
-        logits_BTV = self.logits(index, hidden)[:, :-1].float()
-        labels_BT = labels_of(self.batches[index])[:, 1:].to(logits_BTV.device)
-        return nn.functional.cross_entropy(logits_BTV.mT, labels_BT, reduction="none")
+        """Negative log likelihood of every next token, (B, T - 1), fp32; 0 where none is asked.
+
+        The head sees some tokens at a time, so that the logits of all are never there at once.
+        """
+        target_BT = self.targets(index)
+        loss_BT = torch.zeros(target_BT.shape, device=hidden.device)
+        for columns_C, target_BC in self._columns(target_BT):
+            part_BCD = hidden[:, columns_C.to(hidden.device)]
+            loss_BC = self._loss(index, columns_C, part_BCD, target_BC)
+            loss_BT[:, columns_C.to(loss_BT.device)] = loss_BC.to(loss_BT.device)
+        return loss_BT[:, :-1]
+
+    def loss_gradient(
+        self, index: int, hidden: torch.Tensor, labels: Labels = "all"
+    ) -> torch.Tensor:
+        """The gradient of a batch's summed loss with respect to the last block's output.
+
+        Not of the mean: divided by a hundred thousand tokens it would vanish in float16. The head
+        runs forward and backward on some tokens before it sees the next ones.
+        """
+        gradient_BTD = torch.zeros_like(hidden)
+        for columns_C, target_BC in self._columns(self.targets(index, labels)):
+            here_C = columns_C.to(hidden.device)
+            part_BCD = hidden[:, here_C].detach().requires_grad_()
+            with torch.enable_grad():
+                loss = self._loss(index, columns_C, part_BCD, target_BC).sum()
+            gradient_BTD[:, here_C] = torch.autograd.grad(loss, part_BCD)[0]
+        return gradient_BTD
+
+    def targets(self, index: int, labels: Labels = "all") -> torch.Tensor:
+        """What the logits at each token are to say, (B, T); -100 where nothing is asked.
+
+        Args:
+            index: of the batch.
+            labels: "all": the next token; "reference": nothing but the last token of each
+                sequence, at its own place.
+        """
+        batch = self.batches[index]
+        if labels == "all":
+            return nn.functional.pad(labels_of(batch)[:, 1:], (0, 1), value=-100)
+        keep_BT = _counts(batch)
+        behind_BT = keep_BT.flip(1).cumsum(dim=1).flip(1)
+        return batch["input_ids"].masked_fill(~keep_BT | (behind_BT != 1), -100)
+
+    def _columns(self, target_BT: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """The columns that ask for something, as many at a time as `LOGITS` allows."""
+        vocabulary = self.anatomy.head.sites[0].module.out_features
+        at_once = max(1, LOGITS // (len(target_BT) * vocabulary))
+        asked = (target_BT != -100).any(dim=0).nonzero().flatten()
+        for columns_C in asked.split(at_once) if len(asked) else ():
+            yield columns_C, target_BT[:, columns_C]
+
+    def _loss(
+        self, index: int, columns_C: torch.Tensor, part_BCD: torch.Tensor, target_BC: torch.Tensor
+    ) -> torch.Tensor:
+        logits_BCV = self.logits(index, part_BCD, columns_C)
+        target = target_BC.to(logits_BCV.device).flatten()
+        loss = nn.functional.cross_entropy(
+            logits_BCV.flatten(0, 1).float(), target, reduction="none"
+        )
+        return loss.view(target_BC.shape)
 
     def counted(self) -> int:
         """Number of tokens that are neither padding nor ignored."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lightning_prune.anatomy import Anatomy
-from lightning_prune.callbacks.gqa_taylor import taylor_score
+from lightning_prune.callbacks.taylor import taylor_score
 from lightning_prune.callbacks.magnitude import magnitude_score
 from lightning_prune.callbacks.residual_fit import dense_target
 from lightning_prune.callbacks.wanda import adaptive_score, wanda_score

@@ -47,6 +47,12 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"ratio": 0.6, "metric": "IFV", "attention": False},
     ],
     "CFSP": [{"ratio": 0.3}, {"ratio": 0.6, "metric": "wanda_base", "formula": "code"}],
+    "DropBlocks": [
+        {"count": 1},
+        {"count": 2, "measure": "angular", "contiguous": True},
+        {"count": 1, "part": "attention", "measure": "removal"},
+        {"indices": [1], "part": "mlp"},
+    ],
     "GQATaylor": [
         {"ratio": 0.25},
         {"ratio": 0.6, "attention": False},

@@ -15,19 +15,28 @@ from safetensors.torch import load_file, save_file
 
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.export import save
-from lightning_prune.surgery import shrink
-from tests.tiny import MODEL_TYPES, tiny_batch, tiny_model, uneven_plan
+from lightning_prune.surgery import add_biases, shrink
+from tests.tiny import MODEL_TYPES, tiny_batch, tiny_model, tiny_plan, uneven_plan
 
 STRANGER = Path(__file__).with_name("stranger.py")
+PARTS = ("llama", "gemma3_text", "phi3", "opt")
+NAMES = (*MODEL_TYPES, *(f"{name}-parts" for name in PARTS))
 OTHER_PYTHON = os.environ.get("LIGHTNING_PRUNE_PYTHON_457")
 
 
 @pytest.fixture(scope="module")
 def models() -> dict[str, Any]:
-    """One uneven model of each family."""
+    """One uneven model of each family; and some without attention, without MLP, with biases."""
     pruned = {name: tiny_model(name) for name in MODEL_TYPES}
     for model in pruned.values():
         shrink(Anatomy(model), uneven_plan(model))
+    for name in PARTS:
+        model = pruned[f"{name}-parts"] = tiny_model(name)
+        add_biases(Anatomy(model), ["mlp.down_proj"])
+        for _, parameter in model.named_parameters():
+            if parameter.ndim == 1 and not parameter.any():
+                parameter.data.normal_(generator=torch.Generator().manual_seed(0))
+        shrink(Anatomy(model), tiny_plan(model, group={0: []}, neuron={1: []}))
     return pruned
 
 
@@ -39,7 +48,7 @@ def look(
     root = tmp_path_factory.mktemp("uneven")
     save_file({"ids": tiny_batch()}, root / "ids.safetensors")
     for name, model in models.items():
-        save(model, root / name, plan=uneven_plan(tiny_model(name)))
+        save(model, root / name, plan=uneven_plan(tiny_model(name.partition("-")[0])))
 
     def run(python: str) -> dict[str, dict[str, torch.Tensor]]:
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
@@ -65,7 +74,7 @@ def seen(look: Callable[[str], Any]) -> dict[str, dict[str, torch.Tensor]]:
     return look(sys.executable)
 
 
-@pytest.mark.parametrize("model_type", MODEL_TYPES)
+@pytest.mark.parametrize("model_type", NAMES)
 def test_a_stranger_sees_the_same_logits(
     model_type: str, models: dict[str, Any], seen: dict[str, dict[str, torch.Tensor]]
 ) -> None:
@@ -77,7 +86,7 @@ def test_a_stranger_sees_the_same_logits(
         torch.testing.assert_close(got["hidden"], hidden)
 
 
-@pytest.mark.parametrize("model_type", MODEL_TYPES)
+@pytest.mark.parametrize("model_type", NAMES)
 def test_a_stranger_generates_the_same_tokens_with_and_without_cache(
     model_type: str, models: dict[str, Any], seen: dict[str, dict[str, torch.Tensor]]
 ) -> None:

@@ -191,8 +191,6 @@ def test_an_empty_plan_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("kind", "block", "index", "total", "message"),
     [
-        ("group", 0, [], 4, r"keeps no group in model\.layers\.0; at least one of 4"),
-        ("neuron", 2, [], 22, r"keeps no neuron in model\.layers\.2"),
         ("neuron", 1, [0], 30, r"about 30 neuron units in model\.layers\.1, which has 22"),
         ("neuron", 3, [0], 22, "has blocks 0 to 2"),
         ("neuron", 0, [22], 22, "between 0 and 21"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,9 @@ from torch.nn import functional as F
 
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.evidence import GradientEvidence, SquaredGradientEvidence
-from lightning_prune.sweep import HiddenStates, gradient_sweep
+from lightning_prune.evidence.objective import Feature, NextToken, Objective
+from lightning_prune.sweep import HiddenStates, gradient_sweep, room
+from lightning_prune.sweep import states as states_module
 from tests.sweep.helpers import CPU, counting_blocks, padded, shared_model, split, tokens_of, traces
 from tests.tiny import MODEL_TYPES, tiny_model
 
@@ -28,6 +31,10 @@ def autograd(model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
     inputs = {name: batch[name] for name in batch if name != "labels"}
     logits_BTV = model(**inputs, use_cache=False).logits
     F.cross_entropy(logits_BTV[:, :-1].flatten(0, 1).float(), labels_BT[:, 1:].flatten()).backward()
+    return site_gradients(model)
+
+
+def site_gradients(model: nn.Module) -> dict[str, torch.Tensor]:
     return {
         site.weight_name: site.module.weight.grad
         for block in Anatomy(model).blocks
@@ -36,12 +43,19 @@ def autograd(model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
 
 
 def swept(
-    model: nn.Module, batches: list[Batch], squares: bool = False, offload: bool = False
+    model: nn.Module,
+    batches: list[Batch],
+    squares: bool = False,
+    offload: bool = False,
+    whole: bool | None = None,
+    objective: Objective | None = None,
+    head: bool = False,
 ) -> dict[str, GradientEvidence]:
     states = HiddenStates(Anatomy(model), batches, CPU, offload)
     found: dict[str, GradientEvidence] = {}
     kind = SquaredGradientEvidence if squares else GradientEvidence
-    for _, evidence in gradient_sweep(states, kind, states.anatomy.blocks):
+    blocks = states.anatomy.blocks + ([states.anatomy.head] if head else [])
+    for _, evidence in gradient_sweep(states, kind, blocks, objective, whole):
         found |= evidence
     return found
 
@@ -57,12 +71,160 @@ def assert_gradients_equal(
         )
 
 
+either_way = pytest.mark.parametrize("whole", [True, False], ids=["whole", "by block"])
+
+
+@either_way
 @pytest.mark.parametrize(("side", "size"), [("none", 1), ("left", 3), ("right", 2)])
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
-def test_they_equal_autograds(model_type: str, side: str, size: int) -> None:
+def test_they_equal_autograds(model_type: str, side: str, size: int, whole: bool) -> None:
     """Every site of every block, with padding, in batches of any size."""
     model, batch = shared_model(model_type), padded(side)
-    assert_gradients_equal(swept(model, split(batch, size)), autograd(model, batch))
+    found = swept(model, split(batch, size), whole=whole)
+    assert_gradients_equal(found, autograd(model, batch))
+
+
+OBJECTIVES = [NextToken(), NextToken("reference"), Feature("nuclear"), Feature("l1", "all")]
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=str)
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_both_ways_give_the_same_numbers(model_type: str, objective: Objective) -> None:
+    """The whole model at once, or block by block: bit for bit, but for sums of several terms."""
+    batches = split(padded("left"), 2)
+    one, other = (
+        swept(shared_model(model_type), batches, True, whole=whole, objective=objective)
+        for whole in (True, False)
+    )
+    rounding = 1e-4 if objective == OBJECTIVES[-1] else 0
+    for name in one:
+        for term in ("first_OI", "square_OI"):
+            a, b = getattr(one[name], term), getattr(other[name], term)
+            torch.testing.assert_close(a, b, rtol=rounding, atol=rounding * float(b.abs().max()))
+
+
+@pytest.mark.parametrize(
+    ("memory", "offload", "passes"),
+    [(10**9, False, 1), (10**9, True, 2), (10**5, False, 2)],
+    ids=["enough", "offloading", "too little"],
+)
+def test_the_whole_model_runs_at_once_where_it_fits(
+    memory: int, offload: bool, passes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else every block runs a second time; the first one once more, to see how much it holds."""
+    monkeypatch.setattr(room, "_free", lambda _: memory)
+    with counting_blocks(model := tiny_model("llama")) as seen:
+        swept(model, split(padded("none"), 1), offload=offload)
+    assert len(seen) - (not offload) == passes * 3 * 3
+
+
+@either_way
+def test_the_heads_gradient_is_autograds(whole: bool) -> None:
+    """The output layer can be asked for too; it comes first."""
+    model, batch = tiny_model("llama"), padded("left")
+    copied = copy.deepcopy(model)
+    expected = autograd(copied, batch)
+    found = swept(model, split(batch, 2), whole=whole, head=True)
+    assert next(iter(found)) == "lm_head.weight"
+    one = found.pop("lm_head.weight")
+    assert_gradients_equal(found, expected)
+    reference = copy.deepcopy(model).requires_grad_()
+    labels_BT = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
+    first = batch["attention_mask"].argmax(dim=1)
+    labels_BT[torch.arange(3), first] = -100
+    logits_BTV = reference(**batch, use_cache=False).logits[:, :-1]
+    F.cross_entropy(logits_BTV.flatten(0, 1), labels_BT[:, 1:].flatten()).backward()
+    product = one.weight_OI * reference.lm_head.weight.grad
+    torch.testing.assert_close(one.first_OI, product, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gemma2", "opt"])
+def test_the_head_sees_some_tokens_at_a_time(
+    model_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The logits of all tokens are never there at once, and the numbers are the same."""
+    model, batches = shared_model(model_type), split(padded("left"), 2)
+    states = HiddenStates(Anatomy(model), batches, CPU)
+    hidden = [torch.randn_like(one) for one in states.hidden]
+    whole = swept(model, batches), [states.losses(i, one) for i, one in enumerate(hidden)]
+    seen: list[int] = []
+    head = states.anatomy.head.module
+    monkeypatch.setattr(states_module, "LOGITS", 64 * 2 * 3)  # three tokens of two sequences
+    note = head.register_forward_hook(lambda _, __, output: seen.append(output[..., 0].numel()))
+    parts = swept(model, batches), [states.losses(i, one) for i, one in enumerate(hidden)]
+    note.remove()
+    assert max(seen) == 6
+    for name, one in whole[0].items():
+        torch.testing.assert_close(parts[0][name].first_OI, one.first_OI, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(parts[1], whole[1], rtol=1e-5, atol=1e-6)
+
+
+def last_token_gradients(model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
+    """Of the logits at the last token of each sequence against that token itself."""
+    model = copy.deepcopy(model).requires_grad_()
+    logits_BTV = model(**batch, use_cache=False).logits
+    last_B = [int(row.nonzero().max()) for row in tokens_of(batch)]
+    losses = [
+        F.cross_entropy(logits_BTV[b, t], batch["input_ids"][b, t]) for b, t in enumerate(last_B)
+    ]
+    torch.stack(losses).mean().backward()
+    return site_gradients(model)
+
+
+@pytest.mark.parametrize(("side", "size"), [("none", 1), ("left", 3), ("right", 2)])
+def test_reference_labels_are_the_last_token_unshifted(side: str, size: int) -> None:
+    """One term a sequence, at its last token, wherever the padding is."""
+    model, batch = shared_model("llama"), padded(side)
+    found = swept(model, split(batch, size), objective=NextToken("reference"))
+    assert_gradients_equal(found, last_token_gradients(model, batch))
+
+
+def feature_gradients(model: nn.Module, batch: Batch, kind: str, every: bool) -> Any:
+    """By plain autograd, through the singular values themselves, sequence by sequence."""
+    model, total = copy.deepcopy(model).requires_grad_(), torch.zeros(())
+    seen: list[torch.Tensor] = []
+
+    def note(module: nn.Module, _: Any, output: Any) -> None:
+        if module is model:
+            return
+        output = output if isinstance(output, torch.Tensor) else output[0]
+        if output.requires_grad:
+            seen.append(output)
+
+    linears = [site.module for block in Anatomy(model).blocks for site in block.sites]
+    for module in model.modules() if every else linears:
+        module.register_forward_hook(note)
+    keep_BT = tokens_of(batch)
+    model.get_input_embeddings().requires_grad_(False)
+    model(**batch, use_cache=False)
+    for output in seen:
+        for one, keep_T in zip(output.view(*keep_BT.shape, -1), keep_BT, strict=True):
+            one_TK = one[keep_T]
+            if kind == "l1":
+                total = total + one_TK.abs().sum()
+            elif kind == "frobenius":
+                total = total + one_TK.norm()
+            else:
+                total = total + torch.linalg.svdvals(one_TK).mean()
+    (total / len(keep_BT)).backward()
+    return site_gradients(model)
+
+
+@pytest.mark.parametrize(("side", "size"), [("none", 1), ("left", 3), ("right", 2)])
+@pytest.mark.parametrize(
+    ("model_type", "kind", "modules"),
+    [
+        *((m, k, "linear") for m in ("llama", "opt") for k in ("nuclear", "frobenius", "l1")),
+        ("llama", "frobenius", "all"),
+    ],
+)
+def test_feature_gradients_equal_autograds(
+    model_type: str, kind: Any, modules: Any, side: str, size: int
+) -> None:
+    """Of the norms of all features of each sequence alone, without its padding."""
+    model, batch = shared_model(model_type), padded(side)
+    found = swept(model, split(batch, size), objective=Feature(kind, modules))
+    assert_gradients_equal(found, feature_gradients(model, batch, kind, modules == "all"))
 
 
 @pytest.mark.parametrize(
@@ -172,10 +334,15 @@ def test_offloading_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("blocks", "ran"),
-    [([0, 1, 2], [0, 1, 2, 2, 1, 0]), ([1], [0, 1, 2, 2, 1]), ([2], [0, 1, 2, 2])],
+    ("whole", "blocks", "ran"),
+    [
+        (False, [0, 1, 2], [0, 1, 2, 2, 1, 0]),
+        (False, [1], [0, 1, 2, 2, 1]),
+        (False, [2], [0, 1, 2, 2]),
+        (True, [1], [0, 1, 2]),
+    ],
 )
-def test_it_goes_back_only_as_far_as_needed(blocks: list[int], ran: list[int]) -> None:
+def test_it_goes_back_only_as_far_as_needed(whole: bool, blocks: list[int], ran: list[int]) -> None:
     """One pass forward, then backwards to the first block wanted."""
     model, batch = tiny_model("llama"), padded("none")
     expected = autograd(model, batch)
@@ -184,7 +351,7 @@ def test_it_goes_back_only_as_far_as_needed(blocks: list[int], ran: list[int]) -
         found = {
             b.index: dict(evidence)
             for b, evidence in gradient_sweep(
-                states, GradientEvidence, [states.anatomy.blocks[i] for i in blocks]
+                states, GradientEvidence, [states.anatomy.blocks[i] for i in blocks], None, whole
             )
         }
     assert list(found) == blocks[::-1]
@@ -205,33 +372,36 @@ def test_nothing_to_predict_is_refused() -> None:
             next(gradient_sweep(states, GradientEvidence, states.anatomy.blocks[:1]))
 
 
+@either_way
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
-def test_nothing_is_left_behind(model_type: str) -> None:
+def test_nothing_is_left_behind(model_type: str, whole: bool) -> None:
     """Not after the sweep, not when it is left early, not after an error in the middle."""
     model = shared_model(model_type)
     before = traces(model)
-    swept(model, [padded("left")])
+    swept(model, [padded("left")], objective=Feature("frobenius", "all"), whole=whole)
     assert traces(model) == before
 
     states = HiddenStates(Anatomy(model), [padded("left")], CPU)
-    sweep = gradient_sweep(states, GradientEvidence, states.anatomy.blocks)
+    sweep = gradient_sweep(states, GradientEvidence, states.anatomy.blocks, whole=whole)
     next(sweep)
     sweep.close()
     assert traces(model) == before
 
     states = HiddenStates(Anatomy(model), [padded("left")], CPU)
-    sweep = gradient_sweep(states, GradientEvidence, states.anatomy.blocks)
-    next(sweep)
+    sweep = gradient_sweep(states, GradientEvidence, states.anatomy.blocks, whole=whole)
+    if not whole:
+        next(sweep)
     states._calls.clear()  # what the next block needs is gone
     with pytest.raises(IndexError):
         next(sweep)
     assert traces(model) == before
 
 
-def test_one_blocks_evidence_at_a_time() -> None:
+@either_way
+def test_one_blocks_evidence_at_a_time(whole: bool) -> None:
     """What was yielded is let go before the next block's begins, whoever still names it."""
     states = HiddenStates(Anatomy(shared_model("llama")), [padded("none")], CPU)
-    sweep = gradient_sweep(states, GradientEvidence, states.anatomy.blocks)
+    sweep = gradient_sweep(states, GradientEvidence, states.anatomy.blocks, whole=whole)
     _, first = next(sweep)
     assert len(first) == 7
     next(sweep)

@@ -1,0 +1,131 @@
+"""What gradients cost, in units of one plain forward and backward pass over the same samples.
+
+    python benchmarks/gradient_cost.py                  # 53M parameters, 16 x 512 tokens
+    python benchmarks/gradient_cost.py --tiny           # seconds, to see that it runs
+
+The unit is `model(**batch, labels=...).loss.backward()` of transformers, weights requiring
+gradients, over the same batches, before and after every method in the same process; only ratios
+mean anything. Processor time of a single thread counts, so that other work on the machine hardly
+shows. "sweep" is the gradient sweep alone; "method" is all until the model is cut, with no repair.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from forward_passes import batches_for, llama
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from lightning_prune import prune
+from lightning_prune.anatomy import Anatomy
+from lightning_prune.callbacks import SNIP, GQATaylor, ReFer, Taylor
+from lightning_prune.evidence import GradientEvidence, SquaredGradientEvidence
+from lightning_prune.evidence.objective import Feature, Objective
+from lightning_prune.method import Method
+from lightning_prune.repair import NoRepair
+from lightning_prune.sweep import HiddenStates, gradient_sweep
+
+Batches = list[dict[str, torch.Tensor]]
+
+CPU = torch.device("cpu")
+
+
+def plain(model: nn.Module, batches: Batches) -> None:
+    """Gradients of the mean loss, as a training step takes them."""
+    model.requires_grad_()
+    for batch in batches:
+        (model(**batch, labels=batch["input_ids"], use_cache=False).loss / len(batches)).backward()
+    model.zero_grad()
+
+
+def sweep(
+    model: nn.Module,
+    batches: Batches,
+    whole: bool | None = None,
+    kind: type[GradientEvidence] = GradientEvidence,
+    objective: Objective | None = None,
+) -> None:
+    """The evidence of all weights."""
+    model.requires_grad_(False)
+    states = HiddenStates(Anatomy(model), batches, CPU)
+    for _ in gradient_sweep(states, kind, states.anatomy.blocks, objective, whole):
+        pass
+
+
+def method(model: nn.Module, batches: Batches, made: Method) -> None:
+    """Everything until a copy of the model is cut; the copy is not made here."""
+    prune(model, made, batches)
+
+
+WAYS: dict[str, Callable[[nn.Module, Batches], None]] = {
+    "sweep, whole model": sweep,
+    "sweep, block by block": lambda m, b: sweep(m, b, whole=False),
+    "sweep with squares": lambda m, b: sweep(m, b, kind=SquaredGradientEvidence),
+    "sweep, Frobenius features": lambda m, b: sweep(m, b, objective=Feature("frobenius")),
+    "sweep, nuclear features": lambda m, b: sweep(m, b, objective=Feature("nuclear")),
+    "method GQATaylor": lambda m, b: method(m, b, GQATaylor(ratio=0.25, repair=NoRepair())),
+    "method SNIP": lambda m, b: method(m, b, SNIP(ratio=0.25, repair=NoRepair())),
+    "method Taylor param_mix": lambda m, b: method(
+        m, b, Taylor(ratio=0.25, mode="param_mix", repair=NoRepair())
+    ),
+    "method ReFer Frobenius": lambda m, b: method(
+        m, b, ReFer(ratio=0.25, kind="frobenius", repair=NoRepair())
+    ),
+}
+
+
+def seconds(run: Callable[[nn.Module, Batches], None], dense: nn.Module, batches: Batches) -> float:
+    """Processor seconds of one run on a copy of the model."""
+    model = copy.deepcopy(dense)
+    start = time.process_time()
+    run(model, batches)
+    return time.process_time() - start
+
+
+def main() -> None:
+    """Measure every way and print the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--tiny", action="store_true", help="a model of a few thousand parameters")
+    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--windows", type=int, default=16, help="how many of them")
+    parser.add_argument("--runs", type=int, default=3, help="runs of each; the median counts")
+    parser.add_argument("--only", default="", help="ways with this in their name")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    dense = llama(options.tiny)
+    batches = batches_for(dense, options)[: options.windows // options.batch_size]
+    seconds(plain, dense, batches)
+
+    table = Table(title="Cost in plain forward and backward passes over the calibration set")
+    for column in ("", "median", "of runs"):
+        table.add_column(column, justify="right" if column else "left")
+    for name, run in WAYS.items():
+        if options.only not in name:
+            continue
+        ratios = []
+        for _ in range(options.runs):
+            units = [seconds(plain, dense, batches)]
+            found = seconds(run, dense, batches)
+            units.append(seconds(plain, dense, batches))
+            ratios.append(found / statistics.mean(units))
+        table.add_row(
+            name, f"{statistics.median(ratios):.2f}", f"{min(ratios):.2f}–{max(ratios):.2f}"
+        )
+    console = Console()
+    console.print(table)
+    tokens = sum(batch["input_ids"].numel() for batch in batches)
+    console.print(
+        f"{tokens} tokens in batches of {options.batch_size}, torch {torch.__version__}, processor "
+        "time of one thread."
+    )
+
+
+if __name__ == "__main__":
+    main()
