@@ -51,7 +51,7 @@ def influence_sweep(
     assert span == 1 or part == "block", "parts are measured one at a time"
     wanted = {block.index for block in blocks}
     before: deque[tuple[Block, list[torch.Tensor]]] = deque(maxlen=span)
-    for own in states.anatomy.blocks:
+    for own in states.anatomy.blocks[: max(wanted) + span]:
         with on_device([own.module], states.device):
             start = list(states.hidden)
             before.append((own, start))

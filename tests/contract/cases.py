@@ -47,11 +47,9 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"ratio": 0.6, "metric": "IFV", "attention": False},
     ],
     "CFSP": [{"ratio": 0.3}, {"ratio": 0.6, "metric": "wanda_base", "formula": "code"}],
-    "DropBlocks": [
-        {"count": 1},
-        {"count": 2, "measure": "angular", "contiguous": True},
+    "DropBlocks": [  # whole blocks: tests/callbacks/test_drop_blocks.py
         {"count": 1, "part": "attention", "measure": "removal"},
-        {"indices": [1], "part": "mlp"},
+        {"count": 1, "part": "mlp", "measure": "mse"},
     ],
     "GQATaylor": [
         {"ratio": 0.25},
