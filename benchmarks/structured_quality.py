@@ -4,9 +4,10 @@
     python benchmarks/structured_quality.py --model PATH --train TRAIN.txt --valid VALID.txt
     python benchmarks/structured_quality.py --ratios 0.3 --only FLAP
 
-Units of attention and MLP together; ratio is the fraction of their parameters that goes. The first
-table has one score a row and one repair a column, with the score's own allocation. The second one
-compares methods as their authors publish them with recipes of this package. No training follows.
+Ratio is the fraction of the parameters of attention and MLP that goes; a method that removes neurons
+only removes so many more of them. The first tables have one score a row and one repair a column, with
+the score's own allocation. The last ones compare methods as their authors publish them with recipes of
+this package. No training follows.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from rich.table import Table
 
 from lightning_prune import CausalLM, TextData, prune
 from lightning_prune.allocation import GlobalStandardised, Uniform
+from lightning_prune.anatomy import Anatomy
 from lightning_prune.callbacks import (
     AFR,
     CFSP,
@@ -45,7 +47,7 @@ SCORES: dict[str, Make] = {
     "Magnitude": MagnitudeSP,
     "Wanda-sp": WandaSP,
     "FLAP": FLAP,
-    "CFSP (neurons)": CFSP,
+    "CFSP, neurons": CFSP,
     "SNIP": SNIP,
     "ReFer": ReFer,
     "AFR": AFR,
@@ -60,9 +62,9 @@ PUBLISHED: dict[str, tuple[Make, dict[str, Any]]] = {
     "Wanda-sp": (WandaSP, {"repair": NoRepair(), "allocation": Uniform()}),
     "FLAP": (FLAP, {"repair": Bias()}),
     "GQA-aware Taylor": (GQATaylor, {"repair": NoRepair()}),
-    "AFR": (AFR, {"repair": NoRepair()}),
-    "SNIP": (SNIP, {"repair": NoRepair()}),
-    "CFSP (neurons)": (CFSP, {"repair": NoRepair()}),
+    "AFR, neurons": (AFR, {"repair": NoRepair(), "attention": False}),
+    "SNIP, neurons": (SNIP, {"repair": NoRepair(), "attention": False}),
+    "CFSP, neurons": (CFSP, {"repair": NoRepair()}),
 }
 RECIPES: dict[str, tuple[Make, dict[str, Any]]] = {
     f"{name}, {allocation!r}": (make, {"allocation": allocation})
@@ -84,18 +86,26 @@ class Bench:
             seqlen=arguments.seqlen,
             batch_size=16,
         )
+        assert module.tokenizer is not None, "a model folder with a tokenizer"
         data.attach(module.tokenizer, module.max_position_embeddings)
         self.model = module.base
         self.calibration = list(data.calibration_dataloader())
         self.validation = list(data.val_dataloader())[: -(-arguments.windows // 16)]
         self.dense = perplexity(self.model, self.validation)
+        self.total = sum(parameter.numel() for parameter in self.model.parameters())
+        self.units = sum(
+            block.units(kind) * block.unit_size(kind)
+            for block in Anatomy(self.model).blocks
+            for kind in ("group", "neuron")
+        )
 
-    def pruned(self, make: Make, **settings: Any) -> float | None:
+    def pruned(self, make: Make, ratio: float, **settings: Any) -> float | None:
         """The perplexity, or None where the method cannot do it."""
         model = copy.deepcopy(self.model)
+        left = self.total - round(ratio * self.units)
         try:
             with redirect_stderr(io.StringIO()):
-                prune(model, make(**settings), self.calibration)
+                prune(model, make(parameters=left, **settings), self.calibration)
         except ValueError:
             return None
         return perplexity(model, self.validation)

@@ -141,12 +141,13 @@ class _Run:
         if kind is None or not issubclass(kind, GradientEvidence):
             with closing(collector.evidence()) as sweep:
                 return self._finite({b.index: method.score(b, found) for b, found in sweep})
-        tables, start = [], list(collector.states.hidden)
+        tables: list[Scores] = []
+        start = list(collector.states.hidden)
         for objective in method.objectives:
             collector.states.rewind(start)
             with closing(collector.evidence(objective)) as sweep:
-                table = {b.index: method.score(b, found) for b, found in sweep}
-            tables.append(self._finite(table))
+                tables.append({b.index: method.score(b, found) for b, found in sweep})
+            self._finite(tables[-1])
         if method.keep_scores and len(tables) > 1:
             for objective, table in zip(method.objectives, tables, strict=True):
                 self._keep(table, f"/{type(objective).__name__}")

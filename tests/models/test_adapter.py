@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from jsonargparse import ArgumentParser
+from peft.tuners.lora import LoraLayer
 
 from lightning_prune.models import CausalLM, LoRA
+from lightning_prune.models.adapter import whole_ranks
 from tests.tiny import MODEL_TYPES, tiny_batch, tiny_model
 
 
@@ -61,3 +66,36 @@ def test_an_adapter_is_said_in_yaml_by_word_or_by_class(said, rank):
     config = parser.parse_string(f"model: {{path: quickstart, adapter: {said}}}")
     adapter = parser.instantiate(config).model.adapter
     assert (adapter and adapter.r) == rank
+
+
+def test_ranks_follow_the_importance_of_blocks(tmp_path: Path) -> None:
+    """Their mean is r, all Linears of a block have the same, and the scale is that of r."""
+    path = tmp_path / "importance.json"
+    path.write_text(json.dumps({"values": {"0": 6.0, "1": 1.0, "2": 2.0}}))
+    model = LoRA(r=6, alpha=12, importance=str(path)).attach(tiny_model("llama"))
+    ranks: dict[str, set[int]] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, LoraLayer):
+            ranks.setdefault(name.partition("layers.")[2][0], set()).add(module.r["default"])
+            assert module.scaling["default"] == pytest.approx(2)
+    assert ranks == {"0": {12}, "1": {2}, "2": {4}}
+
+
+def test_importance_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    """Of another model, or without a block that matters."""
+    path = tmp_path / "importance.json"
+    path.write_text(json.dumps({"values": {"0": 6.0}}))
+    with pytest.raises(ValueError, match="Was it made for another model"):
+        LoRA(importance=str(path)).attach(tiny_model("llama"))
+    path.write_text(json.dumps({"values": {"0": -1.0, "1": 0.0, "2": 0.0}}))
+    with pytest.raises(ValueError, match="has an importance above 0"):
+        LoRA(importance=str(path)).attach(tiny_model("llama"))
+
+
+@pytest.mark.parametrize(
+    ("wishes", "ranks"),
+    [([8.0, 8.0], [8, 8]), ([2.5, 2.25, 3.25], [3, 2, 3]), ([0.1, 7.9], [1, 7]), ([0.2], [1])],
+)
+def test_ranks_are_whole_and_at_least_one(wishes: list[float], ranks: list[int]) -> None:
+    """With the sum of the wishes where that is possible."""
+    assert whole_ranks(wishes) == ranks
