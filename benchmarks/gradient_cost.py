@@ -25,7 +25,7 @@ from torch import nn
 
 from lightning_prune import prune
 from lightning_prune.anatomy import Anatomy
-from lightning_prune.callbacks import SNIP, GQATaylor, ReFer, Taylor
+from lightning_prune.callbacks import AFR, SNIP, GQATaylor, ReFer, Taylor
 from lightning_prune.evidence import GradientEvidence, SquaredGradientEvidence
 from lightning_prune.evidence.objective import Feature, Objective
 from lightning_prune.method import Method
@@ -75,9 +75,8 @@ WAYS: dict[str, Callable[[nn.Module, Batches], None]] = {
     "method Taylor param_mix": lambda m, b: method(
         m, b, Taylor(ratio=0.25, mode="param_mix", repair=NoRepair())
     ),
-    "method ReFer Frobenius": lambda m, b: method(
-        m, b, ReFer(ratio=0.25, kind="frobenius", repair=NoRepair())
-    ),
+    "method ReFer": lambda m, b: method(m, b, ReFer(ratio=0.25, repair=NoRepair())),
+    "method AFR, of two objectives": lambda m, b: method(m, b, AFR(ratio=0.25, repair=NoRepair())),
 }
 
 

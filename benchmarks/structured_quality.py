@@ -4,10 +4,10 @@
     python benchmarks/structured_quality.py --model PATH --train TRAIN.txt --valid VALID.txt
     python benchmarks/structured_quality.py --ratios 0.3 --only FLAP
 
-Ratio is the fraction of the parameters of attention and MLP that goes; a method that removes neurons
-only removes so many more of them. The first tables have one score a row and one repair a column, with
-the score's own allocation. The last ones compare methods as their authors publish them with recipes of
-this package. No training follows.
+Ratio is the fraction of the parameters of attention and MLP that goes; a method that removes
+neurons only removes so many more of them. The first tables have one score a row and one repair a
+column, with the score's own allocation. The last ones compare methods as their authors publish them
+with recipes of this package. No training follows.
 """
 
 from __future__ import annotations

@@ -8,7 +8,22 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from lightning_prune import GQATaylor, Plan, ResidualFit, Sensitivity, SparseGPT, Wanda, prune
+from lightning_prune import (
+    AFR,
+    CFSP,
+    FLAP,
+    Bias,
+    DropBlocks,
+    GQATaylor,
+    Inverse,
+    Plan,
+    ResidualFit,
+    Sensitivity,
+    SparseGPT,
+    StructuredOBS,
+    Wanda,
+    prune,
+)
 from tests.contract.cases import batches, even_model
 
 METHODS = {
@@ -17,10 +32,16 @@ METHODS = {
     "taylor": GQATaylor(ratio=0.25),
     "sparsegpt": SparseGPT(sparsity=0.5),
     "residual fit": ResidualFit(sparsity=0.5),
+    "flap": FLAP(ratio=0.3, repair=Bias()),
+    "obs": StructuredOBS(ratio=0.3, allocation=Inverse("angular")),
+    "afr": AFR(ratio=0.3),
+    "drop": DropBlocks(count=1, part="mlp"),
+    "cfsp": CFSP(ratio=0.3),
     "sensitivity": Wanda(sparsity=0.5, order="linear", allocation=Sensitivity(windows=3)),
 }
 SHARES = {"in turn": [0, 1, 0, 1], "uneven": [0, 0, 1, 0], "one has none": [0, 0, 0, 0]}
-ONLY_IN_TURN = {"sensitivity"}  # tries the first windows, as a distributed loader hands them out
+ONLY_IN_TURN = {"sensitivity", "flap", "cfsp", "drop"}
+# (Sensitivity tries the first windows, as a distributed loader hands them out.)
 
 
 def plan_of(name: str, data: list[dict[str, torch.Tensor]]) -> Plan:
