@@ -9,7 +9,8 @@ Axes: O output features, I input features, U units of one block, P packed bytes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,11 @@ class Plan:
         return self._kept[kind][block].index_U
 
     @property
+    def dropped(self) -> set[int]:
+        """Indices of the blocks that are taken out as a whole."""
+        return {index for index, kept in self._kept.get("block", {}).items() if kept.removed}
+
+    @property
     def removes_anything(self) -> bool:
         """Whether applying the plan would change a model."""
         units = sum(kept.removed for blocks in self._kept.values() for kept in blocks.values())
@@ -138,7 +144,7 @@ class Plan:
             ValueError: `other` does not follow: it cuts a model that is masked already, or has a
                 mask of another shape or another number of units than this plan left.
         """
-        other = other._numbered_before(self)
+        gone, other = other.dropped, other._numbered_before(self)
         if self._masks and other._kept:
             raise ValueError(
                 "a plan that cuts units cannot follow one that masks weights: the masks would no "
@@ -146,7 +152,7 @@ class Plan:
             )
         both = Plan(
             provenance={"steps": [*self.steps, *other.steps]},
-            corrected=self.corrected | other.corrected,
+            corrected=_left_over(self.corrected, gone) | other.corrected,
             _masks=self._masks | other._masks,
             _kept={kind: dict(blocks) for kind, blocks in self._kept.items()},
             _scores=self._scores | other._scores,
@@ -166,16 +172,16 @@ class Plan:
 
     def _numbered_before(self, first: Plan) -> Plan:
         """The same decisions, blocks numbered as before `first` took some of them out."""
-        gone = {index for index, kept in first._kept.get("block", {}).items() if kept.removed}
-        if not gone:
-            return self
-        last = max((b for blocks in self._kept.values() for b in blocks), default=0)
-        stays = [index for index in range(last + len(gone) + 1) if index not in gone]
+        gone = first.dropped
         kept = {
-            kind: {stays[block]: one for block, one in blocks.items()}
+            kind: {_before(block, gone): one for block, one in blocks.items()}
             for kind, blocks in self._kept.items()
         }
-        return replace(self, _kept=kept)
+        scores = {
+            (kind, str(_before(int(key), gone)) if key.isdigit() else key): one
+            for (kind, key), one in self._scores.items()
+        }
+        return replace(self, _kept=kept, _scores=scores)
 
     def _left(self, kind: str, block: int, later: Kept) -> Kept:
         """What stays when a later plan keeps some of the units that this one left."""
@@ -322,6 +328,26 @@ class Plan:
                 kind, _, key = name.removeprefix("scores/").rpartition("/")
                 plan._scores[kind, key] = tensor
         return plan
+
+
+def _before(block: int, gone: Set[int]) -> int:
+    """The number that a block had before those of `gone` were taken out."""
+    for index in sorted(gone):
+        block += index <= block
+    return block
+
+
+def _left_over(corrected: dict[str, str], gone: Set[int]) -> dict[str, str]:
+    """Corrected weights, named as after the blocks of `gone` were taken out."""
+    left = {}
+    for name, digest in corrected.items():
+        found = re.search(r"(?<=\.)\d+(?=\.)", name)  # the first number is the block's
+        if found is None:
+            left[name] = digest
+        elif (block := int(found[0])) not in gone:
+            now = block - sum(index < block for index in gone)
+            left[f"{name[: found.start()]}{now}{name[found.end() :]}"] = digest
+    return left
 
 
 def _copied(tensor: torch.Tensor) -> torch.Tensor:

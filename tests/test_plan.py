@@ -165,6 +165,40 @@ def test_cuts_of_other_kinds_and_blocks_stand_beside_each_other() -> None:
     assert len(whole.steps) == 4
 
 
+def drop_plan(*blocks: int, of: int) -> Plan:
+    plan = Plan()
+    for index in range(of):
+        plan.set_kept("block", index, torch.arange(int(index not in blocks)), 1)
+    return plan
+
+
+def test_blocks_are_numbered_as_in_the_dense_model() -> None:
+    """Whatever earlier plans took out; their scores too."""
+    cut = unit_plan([0, 2], 4, block=1)
+    cut.set_scores("neuron", 1, torch.arange(4.0))
+    whole = drop_plan(0, 3, of=6).then(drop_plan(2, of=4)).then(cut)
+    assert whole.dropped == {0, 3, 4}
+    assert whole.kept("neuron", 2).tolist() == [0, 2]
+    assert whole.scores("neuron", 2).tolist() == [0, 1, 2, 3]
+
+
+def test_corrected_weights_are_named_as_in_the_model_that_is_left() -> None:
+    """Those of blocks that went are forgotten."""
+    first, later = Plan(), Plan()
+    for index in range(3):
+        first.set_corrected(f"model.layers.{index}.fc2.weight", torch.full((2,), float(index)))
+    first.set_corrected("lm_head.weight", torch.ones(2))
+    later.set_corrected("model.layers.0.fc2.weight", torch.ones(3))
+    names = first.then(drop_plan(1, of=3)).corrected
+    assert names == {
+        "model.layers.0.fc2.weight": first.corrected["model.layers.0.fc2.weight"],
+        "model.layers.1.fc2.weight": first.corrected["model.layers.2.fc2.weight"],
+        "lm_head.weight": first.corrected["lm_head.weight"],
+    }
+    after = drop_plan(0, of=2).then(later)
+    assert after.corrected == later.corrected
+
+
 def test_plans_that_do_not_follow_each_other_are_refused() -> None:
     """Cuts after masks, other totals, other shapes."""
     masked, other = Plan(), Plan()

@@ -86,6 +86,11 @@ class Allocation(ABC):
         wished = [share * pool.units for share, pool in zip(shares, pools, strict=True)]
         return unit_counts(pools, wished, target)
 
+    @property
+    def identity(self) -> str:
+        """What its shares depend on, besides the model and the calibration text."""
+        return repr(self)
+
     def __repr__(self) -> str:
         """The call that makes it again; what a subclass stores under its own names."""
         said = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -74,9 +75,37 @@ class ByImportance(Allocation):
         """From the file."""
         return read_importance(self.given, blocks, total)
 
+    @property
+    def identity(self) -> str:
+        """With what the file holds, if there is one."""
+        file = Path(self.given)
+        read = self.measure is None and file.is_file()
+        return repr(self) + (f" {file.read_text(encoding='utf-8')}" if read else "")
+
     def __repr__(self) -> str:
         """The call that makes it again."""
         return super().__repr__().replace("given=", "importance=")
+
+    def shares(
+        self, budget: float, sizes: Sequence[int], importance: Sequence[float]
+    ) -> list[float]:
+        """The fraction to remove from each block.
+
+        Raises:
+            ValueError: importance is not finite, or the budget is outside the limits.
+        """
+        if not all(map(math.isfinite, importance)):
+            raise ValueError(
+                f"the importance of blocks by {self.given} is not finite: {list(importance)}. Load "
+                "the model in bfloat16 or float32, or take another measure"
+            )
+        return self._shares(budget, sizes, importance)
+
+    @abstractmethod
+    def _shares(
+        self, budget: float, sizes: Sequence[int], importance: Sequence[float]
+    ) -> list[float]:
+        """From finite importance."""
 
 
 class _Unbalanced(ByImportance):
@@ -112,14 +141,10 @@ class _Unbalanced(ByImportance):
         """Of a block whose importance is scaled to [0, 1] and raised to alpha."""
         raise NotImplementedError
 
-    def shares(
+    def _shares(
         self, budget: float, sizes: Sequence[int], importance: Sequence[float]
     ) -> list[float]:
-        """In proportion to the wishes.
-
-        Raises:
-            ValueError: the budget is outside the limits.
-        """
+        """In proportion to the wishes."""
         if not self.lowest <= budget <= self.highest:
             raise ValueError(
                 f"{self!r} gives every block a share between lowest={self.lowest} and highest="
@@ -212,7 +237,7 @@ class CFSPSigmoid(ByImportance):
             )
         self.a, self.highest = a, highest
 
-    def shares(
+    def _shares(
         self, budget: float, sizes: Sequence[int], importance: Sequence[float]
     ) -> list[float]:
         """What a block does not keep."""
@@ -231,7 +256,7 @@ def sigmoid_keep(budget: float, importance: Sequence[float], a: float) -> list[f
     mean = sum(importance) / len(importance)
     raised = [_sigmoid(TOKENS * a * (value - mean)) for value in importance]
     middle, top = sum(raised) / len(raised), max(raised)
-    if top / middle * (1 - budget) >= 1:  # the largest would keep more than all of it
+    if top > middle and top / middle * (1 - budget) >= 1:  # it would keep more than all of it
         shrink = middle * (1 / (1 - budget) - 1) / (top - middle) / 1.05
         raised = [middle + (value - middle) * shrink for value in raised]
         middle = sum(raised) / len(raised)

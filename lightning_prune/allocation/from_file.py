@@ -46,11 +46,16 @@ class FromFile(Allocation):
             raise ValueError(f"the shares in {self.path} must be in [0, 1); see {wrong}")
         return shares
 
+    @property
+    def identity(self) -> str:
+        """With what the file holds."""
+        return f"{self!r} {sorted(self._read().items())}"
+
     def known_importance(self, blocks: Sequence[int], total: int) -> list[float]:
         """The shares of the blocks that are pruned, from the file."""
         shares = self._read()
         lacking = [block for block in blocks if block not in shares]
-        strange = [block for block in shares if block >= total]
+        strange = [block for block in shares if not 0 <= block < total]
         if lacking or strange:
             raise ValueError(
                 f"{self.path} has shares for blocks {sorted(shares)}; the model has blocks 0 to "

@@ -7,7 +7,7 @@ w·g are averaged with their signs after the outermost 2% are left out, and the 
 SNIP's scores are raised to a power; each of the two is standardised over the units of all blocks,
 and they are added. Of single weights, the magnitudes of the products are standardised and added.
 Needs two forward and backward passes over the calibration set on the dense model, one for each of
-the two, and what `ReFer` needs.
+the two, and for kind="nuclear" what `ReFer` needs.
 
 Differs from the authors' code as `ReFer` and `SNIP` do. Its standardisation is over the neurons of
 all blocks at once, as here, and of GQA groups it has none: these are standardised among themselves.
@@ -42,13 +42,12 @@ class AFR(UnitPruning):
 
     ```python
     AFR(ratio=0.2)
-    AFR(ratio=0.2, attention=False, kind="frobenius", modules="all", labels="reference",
-        trim=0.0, power=1.0)   # the authors' earlier code
+    AFR(ratio=0.2, attention=False, modules="all", labels="reference", trim=0.0, power=1.0)
     ```
 
     Args:
         ratio: as in `UnitPruning`.
-        kind: of the features, "nuclear", "frobenius" or "l1".
+        kind: of the features, "frobenius", "nuclear" or "l1".
         modules: whose outputs: "linear": those of the Linears inside blocks; "all": of every module
             of the model, as in the authors' code, which holds the logits of all tokens.
         labels: of SNIP: "all": every next token; "reference": the last token of each sequence
@@ -69,7 +68,7 @@ class AFR(UnitPruning):
     def __init__(
         self,
         ratio: float | None = None,
-        kind: FeatureKind = "nuclear",
+        kind: FeatureKind = "frobenius",
         modules: Literal["linear", "all"] = "linear",
         labels: Labels = "all",
         aggregate: Literal["mean_abs", "snr"] = "mean_abs",
@@ -118,7 +117,7 @@ class WeightAFR(WeightPruning):
     Args:
         sparsity: as in `WeightPruning`.
         pattern: as in `WeightPruning`.
-        kind: of the features, "nuclear", "frobenius" or "l1".
+        kind: of the features, "frobenius", "nuclear" or "l1".
         modules: whose outputs: "linear": those of the Linears inside blocks; "all": of every module
             of the model, as in the authors' code.
         labels: of SNIP: "all": every next token; "reference": the last token of each sequence
@@ -137,7 +136,7 @@ class WeightAFR(WeightPruning):
         self,
         sparsity: float | None = None,
         pattern: str | int | None = None,
-        kind: FeatureKind = "nuclear",
+        kind: FeatureKind = "frobenius",
         modules: Literal["linear", "all"] = "linear",
         labels: Labels = "all",
         **settings: Any,

@@ -174,6 +174,7 @@ class PruningCallback(Method, Callback):
     def _identity(self, trainer: Trainer, pl_module: CausalLM) -> dict[str, Any]:
         """What the decisions depend on."""
         arguments = {k: repr(v) for k, v in self.arguments.items() if k not in _NO_DECISION}
+        arguments["allocation"] = self.effective_allocation.identity
         data = getattr(trainer, "datamodule", None)
         return {
             "method": type(self).__name__,

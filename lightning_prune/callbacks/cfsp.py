@@ -149,6 +149,8 @@ class CFSP(UnitPruning):
     def score(self, block: Block, evidence: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The local metric of every neuron."""
         units = block.units("neuron")
+        if not units:  # its MLP was taken out
+            return {}
         down = reader(block, "neuron")
         parts = {
             member: member.gather(member.site.module.weight.detach().float(), units)[:, 0]

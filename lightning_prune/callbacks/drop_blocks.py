@@ -4,8 +4,10 @@ Source: Men et al., "ShortGPT", arXiv 2403.03853 (the blocks that change least w
 them go, wherever they are); Gromov et al., "The Unreasonable Ineffectiveness of the Deeper Layers",
 arXiv 2403.17887 (consecutive ones, by the angle between the input of the first and the output of
 the last); Sandri et al., "2SSP" (attention alone).
-Differs: influence is the mean over all calibration tokens (Gromov's is of the last token of each
-window), with the cosine clamped; the choice by perplexity is made on calibration text.
+Differs: influence is the mean over all calibration tokens (that of Gromov and of 2SSP is of the
+last token of each window), with the cosine clamped; "removal" measures each part alone, once, on
+several calibration windows (2SSP on one, anew after each attention that it has dropped); any block
+may go (2SSP keeps the first).
 """
 
 from __future__ import annotations
@@ -97,7 +99,7 @@ class DropBlocks(PruningCallback):
             raise ValueError("DropBlocks has no budget to share; leave the allocation out")
 
     @property
-    def influence(self) -> str | None:
+    def influence(self) -> str | None:  # type: ignore[override]
         """What has to be measured."""
         return self.measure if self.indices is None else None
 
@@ -131,7 +133,7 @@ class DropBlocks(PruningCallback):
         if self.indices is not None and not set(self.indices) <= set(allowed):
             raise ValueError(
                 f"indices={list(self.indices)} names blocks without {self.part}, or outside of the "
-                f"chosen ones; there are {allowed[0]} to {allowed[-1]}"
+                f"chosen ones; these can go: {allowed}"
             )
         if not 0 < number <= most or (self.indices and len(set(self.indices)) != number):
             raise ValueError(

@@ -1,16 +1,19 @@
 """ReFer: what the size of the features feels of a weight, |w · ∂P/∂w|.
 
 Source: Kobayashi et al., arXiv 2607.08027, and its code, where the score also goes by FO. P is the
-sum over Linears of a norm of their outputs for one sequence: "nuclear", the mean singular value of
-the output (tokens, features); "frobenius", its Frobenius norm; "l1", the sum of its magnitudes; and
+sum over Linears of a norm of their outputs for one sequence: "frobenius", the Frobenius norm of the
+output (tokens, features); "nuclear", its mean singular value; "l1", the sum of its magnitudes; and
 the mean of that over sequences. No labels are needed.
-Needs one forward and backward pass over the calibration set on the dense model, and for "nuclear"
-the eigenvectors of one Gram matrix per output and sequence, as wide as the sequence is long.
+Needs one forward and backward pass over the calibration set on the dense model. "nuclear" also
+needs all eigenvectors of one Gram matrix per output and sequence, which is several times the cost
+of the passes, so it is not the default.
 
 Differs from the authors' code. Its "SVD" flattens each output to one row, whose only singular value
-is the Frobenius norm (`kind="frobenius"`). It adds up those of all modules, containers, norms and
-the head too, so that the residual stream counts many times (`modules="all"`). It looks at one sequence only; here the gradient is that of the whole calibration set. The gradient of
-the nuclear norm is taken in its stable form, U Vᵀ.
+is the Frobenius norm; the nuclear norm here is that of the output itself, and its gradient is taken
+in the stable form U Vᵀ. It adds up the norms of all modules, containers, norms and the head too, so
+that the residual stream counts many times (`modules="all"`). It looks at one sequence only; here
+the gradient is that of the whole calibration set. Its scores are ratios of mean and deviation
+(`aggregate="snr"`); here they are magnitudes of means, as in AFR.
 
 Axes: U units of one block, O output, I input features.
 """
@@ -38,18 +41,18 @@ class ReFer(UnitPruning):
 
     ```python
     ReFer(ratio=0.2)
-    ReFer(ratio=0.2, attention=False, kind="frobenius", modules="all")   # the authors' ReFer-SVD
+    ReFer(ratio=0.2, attention=False, modules="all", aggregate="snr")    # the authors' ReFer-SVD
     ReFer(ratio=0.2, attention=False, kind="l1", modules="all", aggregate="mean", trim=0.0)
     ```
 
     Args:
         ratio: as in `UnitPruning`.
-        kind: of the features, "nuclear", "frobenius" or "l1".
+        kind: of the features, "frobenius", "nuclear" or "l1".
         modules: whose outputs: "linear": those of the Linears inside blocks; "all": of every module
             of the model, as in the authors' code, which holds the logits of all tokens.
-        aggregate: of the signed products in a unit, "snr": the magnitude of the mean over the
-            standard deviation; "mean_abs": the magnitude of the mean; "mean": the mean itself, as
-            in the authors' code of the L1 variant.
+        aggregate: of the signed products in a unit, "mean_abs": the magnitude of the mean; "snr":
+            that over the standard deviation; "mean": the mean itself, as in the authors' code of
+            the L1 variant.
         trim: fraction of the products that is left out at either end.
         signed: False: of the magnitudes of the products.
         settings: the arguments of `UnitPruning`.
@@ -63,9 +66,9 @@ class ReFer(UnitPruning):
     def __init__(
         self,
         ratio: float | None = None,
-        kind: FeatureKind = "nuclear",
+        kind: FeatureKind = "frobenius",
         modules: Literal["linear", "all"] = "linear",
-        aggregate: Aggregate = "snr",
+        aggregate: Aggregate = "mean_abs",
         trim: float = 0.02,
         signed: bool = True,
         **settings: Any,
@@ -95,7 +98,7 @@ class WeightReFer(WeightPruning):
     Args:
         sparsity: as in `WeightPruning`.
         pattern: as in `WeightPruning`.
-        kind: of the features, "nuclear", "frobenius" or "l1".
+        kind: of the features, "frobenius", "nuclear" or "l1".
         modules: whose outputs: "linear": those of the Linears inside blocks; "all": of every module
             of the model, as in the authors' code.
         settings: the arguments of `WeightPruning`.
@@ -112,7 +115,7 @@ class WeightReFer(WeightPruning):
         self,
         sparsity: float | None = None,
         pattern: str | int | None = None,
-        kind: FeatureKind = "nuclear",
+        kind: FeatureKind = "frobenius",
         modules: Literal["linear", "all"] = "linear",
         **settings: Any,
     ) -> None:

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 from transformers import PreTrainedModel
 
-from lightning_prune import distributed, surgery
+from lightning_prune import distributed
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.callbacks.base import PruneObserver, PruningCallback, methods_of
 from lightning_prune.callbacks.save_pretrained import SavePretrained
@@ -119,7 +119,7 @@ class WriteReport(PruneObserver):
                 tokens_per_second(model, batches[0], device) if batches and self.speed else None
             ),
         )
-        gone = surgery.dropped(pl_module.plan) if pl_module.plan is not None else set()
+        gone = pl_module.plan.dropped if pl_module.plan is not None else set()
         report.blocks = _block_shapes(model, report.blocks, gone)
         if batches and self.prompt and pl_module.tokenizer is not None:
             prompt_T = batches[0]["input_ids"][0, : self.prompt]
@@ -198,14 +198,15 @@ def _batches(loader: Iterable[Any], trainer: Trainer) -> list[Batch]:
 def _block_shapes(model: nn.Module, before: list[BlockShape], gone: set[int]) -> list[BlockShape]:
     """What the blocks are now, beside what they were in the first place, as `before` knows it.
 
-    Blocks that were taken out, `gone`, have nothing any more.
+    Blocks that were taken out since, of those in `gone`, have nothing any more.
     """
-    left = iter(Anatomy(model).blocks)
-    dense = [(b.dense_heads, b.dense_kv_heads, b.dense_width) for b in before] or [
-        (b.heads, b.kv_heads, b.width) for b in Anatomy(model).blocks
-    ]
-    shapes = []
-    for index, counts in enumerate(dense):
+    blocks = Anatomy(model).blocks
+    dense = [(b.index, b.dense_heads, b.dense_kv_heads, b.dense_width) for b in before]
+    if not before:
+        indices = (i for i in range(len(blocks) + len(gone)) if i not in gone)
+        dense = [(i, b.heads, b.kv_heads, b.width) for i, b in zip(indices, blocks, strict=True)]
+    left, shapes = iter(blocks), []
+    for index, *counts in dense:
         block = None if index in gone else next(left)
         now = (block.heads, block.kv_heads, block.width) if block else (0, 0, 0)
         sparsity = {

@@ -33,7 +33,7 @@ def measure_importance(
     """Measure, print, and write importance.json and importance.svg into a folder.
 
     Raises:
-        ValueError: no such measure, part or number of windows.
+        ValueError: no such measure, part or number of windows; or importance is not finite.
     """
     if measure not in MEASURES or part not in get_args(Part) or windows < 0:
         raise ValueError(

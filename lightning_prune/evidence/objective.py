@@ -51,10 +51,10 @@ class Feature(Objective):
     Padding does not count.
 
     Args:
-        kind: of the output (T, K) of a module for one sequence, in fp32, "nuclear": the mean of
-            its singular values; "frobenius": its Frobenius norm, which is what the authors' codes
-            of ReFer-SVD compute (they flatten the output to one row, which has one singular
-            value); "l1": the sum of its absolute values.
+        kind: of the output (T, K) of a module for one sequence, in fp32, "frobenius": its Frobenius
+            norm, which is what the authors' codes of ReFer-SVD compute (they flatten the output to
+            one row, which has one singular value); "nuclear": the mean of its singular values;
+            "l1": the sum of its absolute values.
         modules: whose outputs: "linear": of every Linear inside the blocks; "all": of every module
             of the model, containers, norms and the head included, as in the authors' codes. That
             counts the residual stream many times, and looks at the logits of all tokens at once.
@@ -64,7 +64,7 @@ class Feature(Objective):
         ValueError: an argument is unknown.
     """
 
-    kind: FeatureKind = "nuclear"
+    kind: FeatureKind = "frobenius"
     modules: Modules = "linear"
 
     def __post_init__(self) -> None:
@@ -114,6 +114,8 @@ def polar(matrix_TK: torch.Tensor) -> torch.Tensor:
     matrix = matrix_TK.double()
     wide = matrix.shape[0] <= matrix.shape[1]
     gram_SS = matrix @ matrix.mT if wide else matrix.mT @ matrix
+    if not torch.isfinite(gram_SS).all():  # eigh would raise; NaN is refused by name later
+        return torch.full_like(matrix_TK, torch.nan, dtype=torch.float32)
     square_S, vector_SS = torch.linalg.eigh(gram_SS)
     limit = (max(matrix.shape) * torch.finfo(torch.float32).eps) ** 2 * square_S[-1]
     inverse_S = torch.where(square_S > limit, square_S.clamp(min=0).rsqrt(), 0)

@@ -66,12 +66,12 @@ def set_counts(config: Any, block: nn.Module, counts: dict[str, int], layout: La
     for path, role in layout.attributes.items():
         parent, _, name = path.rpartition(".")
         setattr(block.get_submodule(parent), name, counts[role])
-    attention = block.get_submodule(layout.attention)
-    if counts["heads"] == 0:
-        attention.__class__ = _silent(type(attention), _output(layout))
+    attention: Any = block.get_submodule(layout.attention)
+    if counts["heads"] == 0 and not isinstance(attention, Silent):
+        attention.__class__ = _silent(type(attention), _output(layout))  # type: ignore[arg-type]
     if layout.attention_reads_config:
         own = {key: counts[role] for role, key in layout.keys.items()}
-        attention.config = BlockConfig(config, own)  # type: ignore[assignment]
+        attention.config = BlockConfig(config, own)
 
 
 def _output(layout: Layout) -> str:
@@ -83,11 +83,15 @@ def _output(layout: Layout) -> str:
     )
 
 
+class Silent:
+    """An attention without heads."""
+
+
 @cache
 def _silent(stock: type, output: str) -> type:
     """An attention class without heads: it adds the output's bias, if there is one."""
 
-    class Silent(stock):
+    class SilentAttention(Silent, stock):
         def forward(self, hidden_states: Any, *args: Any, **kwargs: Any) -> tuple[Any, None]:
             cache_ = kwargs.get("past_key_values")
             if cache_ is not None:  # its length is asked of one layer for all
@@ -95,16 +99,17 @@ def _silent(stock: type, output: str) -> type:
                 cache_.update(token, token, self.layer_idx)
             return getattr(self, output)(hidden_states[..., :0]), None
 
-    Silent.__name__ = Silent.__qualname__ = f"Silent{stock.__name__}"
-    return Silent
+    SilentAttention.__name__ = SilentAttention.__qualname__ = f"Silent{stock.__name__}"
+    return SilentAttention
 
 
 def resize(linear: nn.Linear, out_features: int, in_features: int) -> None:
-    """Give a Linear new, uninitialised parameters of another size."""
+    """Give a Linear new, uninitialised parameters of another size; empty ones are not trained."""
     linear.out_features, linear.in_features = out_features, in_features
-    linear.weight = nn.Parameter(linear.weight.new_empty(out_features, in_features))
+    weight_OI = linear.weight.new_empty(out_features, in_features)
+    linear.weight = nn.Parameter(weight_OI, requires_grad=weight_OI.numel() > 0)
     if linear.bias is not None:
-        linear.bias = nn.Parameter(linear.bias.new_empty(out_features))
+        linear.bias = nn.Parameter(linear.bias.new_empty(out_features), out_features > 0)
 
 
 def make_classes(base: str, layout: Layout) -> tuple[type, type, type]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from peft import PeftModel
 from torch import nn
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 from lightning_prune import distributed
@@ -41,7 +41,7 @@ def merged_model(module: CausalLM) -> PreTrainedModel | None:
     state = _gathered(module.model) if module.sharded else module.model.state_dict()
     if distributed.rank() != 0:
         return None
-    if not module.sharded or distributed.world_size() == 1:  # else gathering has made a copy
+    if not module.sharded:  # else gathering has made a copy
         state = {name: tensor.detach().to("cpu", copy=True) for name, tensor in state.items()}
     rebuild = module.rebuild or rebuilder(module.model)
     merged = merge(rebuild(state), module.plan)
@@ -51,8 +51,15 @@ def merged_model(module: CausalLM) -> PreTrainedModel | None:
 
 def _gathered(model: Model) -> dict[str, torch.Tensor]:
     """All weights, on the CPU, in process 0, and nothing in the others."""
-    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    return get_model_state_dict(model, options=options)  # type: ignore[return-value]
+    found = {}
+    for name, tensor in model.state_dict().items():
+        if not tensor.numel():  # torch cannot gather these, of an attention or MLP taken out
+            tensor = torch.empty(tensor.shape, dtype=tensor.dtype)
+        elif isinstance(tensor, DTensor):
+            tensor = tensor.full_tensor()
+        if distributed.rank() == 0:
+            found[name] = tensor.detach().to("cpu", copy=True)
+    return found
 
 
 def plain(model: Model) -> PreTrainedModel:

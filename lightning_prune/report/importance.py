@@ -42,6 +42,9 @@ class Importance:
         part: of what: "block", "attention" or "mlp".
         values: by block.
         settings: windows, length, source of the calibration text, versions.
+
+    Raises:
+        ValueError: a number is not finite.
     """
 
     model: str
@@ -50,10 +53,18 @@ class Importance:
     values: dict[int, float]
     settings: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        strange = [block for block, value in self.values.items() if not math.isfinite(value)]
+        if strange:
+            raise ValueError(
+                f"{self.measure} of blocks {strange} of {self.model} is not finite: activations "
+                "overflow. Load the model in bfloat16 or float32, or take another measure."
+            )
+
     @property
     def meaning(self) -> str:
         """What the numbers are."""
-        part = "block" if self.part == "block" else f"block's {self.part}"
+        part = {"attention": "block's attention", "mlp": "block's MLP"}.get(self.part, "block")
         return f"{self.measure} of each {part}: {MEANING[self.measure]}"
 
     @property
@@ -64,7 +75,9 @@ class Importance:
 
     def to_json(self) -> str:
         """As `Inverse(importance=…)` and the other allocations read it."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+        found = asdict(self)
+        settings = found.pop("settings")
+        return json.dumps(found | settings, indent=2, ensure_ascii=False) + "\n"
 
     def write(self, folder: str | Path) -> dict[str, str]:
         """Write importance.json and importance.svg; returns their paths by name."""
@@ -107,10 +120,11 @@ def importance_svg(importance: Importance) -> str:
     span = (high - low) or 1.0
     zero = LEFT + WIDTH * -low / span
     bottom = TOP + ROW * len(values)
-    body = [_line(zero, TOP - 4, zero, bottom, FAINT)]
-    for fraction in (0.25, 0.5, 0.75, 1.0):
-        x = LEFT + WIDTH * fraction
-        body.insert(0, _line(x, TOP - 4, x, bottom, GRID))
+    body = []
+    for tick in _ticks(low, high):
+        x = zero + WIDTH * tick / span
+        body.append(_line(x, TOP - 4, x, bottom, GRID if tick else FAINT))
+        body.append(_text(x, bottom + 14, f"{tick:.10g}", 10, FAINT, "middle"))
     for row, (block, value) in enumerate(values.items()):
         y = TOP + ROW * row
         x, width = zero + WIDTH * min(value, 0.0) / span, WIDTH * abs(value) / span
@@ -121,7 +135,7 @@ def importance_svg(importance: Importance) -> str:
             _text(x + width + 6, y + 11, _number(value), 10, FAINT),
         ]
     body.append(_text(LEFT - 10, TOP - 8, "block", 10, FAINT, "end"))
-    width, height = LEFT + WIDTH + RIGHT, bottom + 20
+    width, height = LEFT + WIDTH + RIGHT, bottom + 28
     title = f"{importance.model}: importance of blocks"
     return "\n".join(
         [
@@ -139,8 +153,15 @@ def importance_svg(importance: Importance) -> str:
     )
 
 
+def _ticks(low: float, high: float) -> list[float]:
+    """Zero and its multiples of a step of 1, 2 or 5 times ten^k; at most eight."""
+    magnitude = 10.0 ** math.floor(math.log10((high - low) or 1.0))
+    step = next(s * magnitude for s in (0.2, 0.5, 1, 2) if (high - low) / (s * magnitude) <= 7)
+    return [i * step for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
 def _number(value: float) -> str:
-    if not math.isfinite(value) or (value and not 1e-3 <= abs(value) < 1e6):
+    if value and not 1e-3 <= abs(value) < 1e6:
         return f"{value:.2e}"
     return f"{value:.4g}"
 

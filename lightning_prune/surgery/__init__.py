@@ -5,7 +5,6 @@ from __future__ import annotations
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.plan import Plan
 from lightning_prune.surgery.biases import add_biases, lacking_biases
-from lightning_prune.surgery.drop import dropped
 from lightning_prune.surgery.mask import (
     apply_masks,
     check_masks,
@@ -22,7 +21,6 @@ __all__ = [
     "add_biases",
     "apply",
     "apply_masks",
-    "dropped",
     "inner_features",
     "lacking_biases",
     "mask_block",
@@ -43,7 +41,7 @@ def apply(anatomy: Anatomy, plan: Plan) -> None:
             neither before nor after a cut.
     """
     check_cuts(anatomy, plan)
-    cut_first = bool(dropped(plan)) or (bool(plan.kinds) and not fits(anatomy.model, plan))
+    cut_first = bool(plan.dropped) or (bool(plan.kinds) and not fits(anatomy.model, plan))
     if not cut_first:
         check_masks(anatomy.model, plan)
     plan.check_weights_file()

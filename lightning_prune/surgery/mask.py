@@ -82,7 +82,8 @@ def check_masks(model: nn.Module, plan: Plan) -> None:
 def mask_units(anatomy: Anatomy, plan: Plan) -> None:
     """Zero the units that the plan removes (rows, their biases, columns) and keep every shape.
 
-    The model computes what the shrunken one computes.
+    Of a block that goes, what it adds to the residual stream becomes zero. The model computes what
+    the shrunken one computes.
 
     Raises:
         ValueError: the plan does not fit the model; nothing was changed then.
@@ -90,6 +91,9 @@ def mask_units(anatomy: Anatomy, plan: Plan) -> None:
     check_units(anatomy, plan)
     for block in anatomy.blocks:
         _mask_units(block, plan)
+        for site in block.sites if block.index in plan.dropped else ():
+            for parameter in site.module.parameters() if site.table.columns else ():
+                parameter.zero_()
 
 
 @torch.no_grad()

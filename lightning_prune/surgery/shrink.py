@@ -17,7 +17,7 @@ from lightning_prune.export.pruned_model import set_counts
 from lightning_prune.export.registry import layout_of, pruned_classes, stock_class
 from lightning_prune.plan import Plan
 from lightning_prune.surgery.biases import lacking_biases
-from lightning_prune.surgery.drop import drop_blocks, dropped
+from lightning_prune.surgery.drop import drop_blocks
 from lightning_prune.surgery.features import check_units, kept_features
 
 __all__ = ["check_cuts", "shrink"]
@@ -80,7 +80,7 @@ def _cut(linear: nn.Linear, axis: int, keep_F: torch.Tensor) -> None:
 
 def _part(parameter: torch.Tensor, axis: int, index_F: torch.Tensor) -> nn.Parameter:
     part = parameter.detach().index_select(axis, index_F)
-    return nn.Parameter(part, requires_grad=parameter.requires_grad)
+    return nn.Parameter(part, requires_grad=parameter.requires_grad and part.numel() > 0)
 
 
 # --- counts, config and classes ---
@@ -139,7 +139,7 @@ def _counts(block: Block) -> dict[str, int]:
 
 def _planned_counts(anatomy: Anatomy, plan: Plan) -> list[dict[str, int]]:
     neurons, groups = plan.blocks("neuron"), plan.blocks("group")
-    planned, gone = [], dropped(plan)
+    planned, gone = [], plan.dropped
     for block in anatomy.blocks:
         if block.index in gone:
             continue
@@ -158,6 +158,8 @@ def _fits_stock(anatomy: Anatomy, counts: list[dict[str, int]]) -> bool:
     """Whether the stock class can build a model whose blocks have these counts."""
     config: Any = anatomy.model.config
     if any(own != counts[0] for own in counts) or getattr(config, "pruned_biases", None):
+        return False
+    if 0 in counts[0].values():
         return False
     attention_width = counts[0]["heads"] * anatomy.blocks[0].head_dim
     if not anatomy.family.stores_head_dim and attention_width != config.hidden_size:

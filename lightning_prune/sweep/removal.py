@@ -14,7 +14,6 @@ from lightning_prune.anatomy import Block
 from lightning_prune.sweep.influence import Part, without
 from lightning_prune.sweep.placement import on_device
 from lightning_prune.sweep.states import HiddenStates
-from lightning_prune.sweep.trials import batches_of
 
 __all__ = ["removal_sweep"]
 
@@ -32,14 +31,17 @@ def removal_sweep(
         states: the calibration set in front of block 0; in front of the last wanted block
             afterwards, and with the batches that were tried only.
         blocks: the blocks to leave out, one after the other.
-        windows: how many calibration windows to try on; 0: all.
+        windows: how many calibration windows to try on, the first ones however they are batched;
+            0: all.
         part: what to leave out.
+
+    Raises:
+        ValueError: the windows ask for no token.
     """
-    if windows:
-        states.hidden = states.hidden[: batches_of(states, windows)]
+    counts = _counted(states, windows)
+    states.hidden = states.hidden[: len(counts)]
     every = states.anatomy.blocks
-    start = list(states.hidden)
-    dense = _perplexity(states, every, list(start))
+    dense = _perplexity(states, every, list(states.hidden), counts)
     at = 0
     for block in sorted(blocks, key=lambda b: b.index):
         for own in every[at : block.index]:
@@ -51,19 +53,38 @@ def removal_sweep(
         if part != "block":
             with on_device([own.module], states.device), without(own, part):
                 states.advance(own, tried)
-        yield block, _perplexity(states, every[block.index + 1 :], tried) - dense
+        yield block, _perplexity(states, every[block.index + 1 :], tried, counts) - dense
 
 
-def _perplexity(states: HiddenStates, blocks: Sequence[Block], hidden: list[torch.Tensor]) -> float:
-    """Of the whole calibration windows, from these hidden states on through these blocks."""
+def _counted(states: HiddenStates, windows: int) -> list[int]:
+    """How many sequences count of each of this process's batches, as far as any do.
+
+    Every process has every n-th batch, and all batches but the last are of one size.
+    """
+    sizes = [len(hidden) for hidden in states.hidden]
+    if not windows:
+        return sizes
+    rank, world = distributed.rank(), distributed.world_size()
+    largest_W = torch.zeros(world, dtype=torch.long)
+    largest_W[rank] = max(sizes, default=0)
+    largest = int(distributed.sum_(largest_W).max())
+    left = [windows - largest * (rank + world * i) for i in range(len(sizes))]
+    return [min(size, more) for size, more in zip(sizes, left, strict=True) if more > 0]
+
+
+def _perplexity(
+    states: HiddenStates, blocks: Sequence[Block], hidden: list[torch.Tensor], counts: Sequence[int]
+) -> float:
+    """Of the sequences that count, from these hidden states on through these blocks."""
     for block in blocks:
         with on_device([block.module], states.device):
             states.advance(block, hidden)
     sums = torch.zeros(2, dtype=torch.float64)
     with states.outside_on_device():
-        for i, state in enumerate(hidden):
-            sums[0] += states.losses(i, state.to(states.device)).double().sum().cpu()
-            sums[1] += (states.targets(i) != -100).sum().cpu()
+        for i, (state, count) in enumerate(zip(hidden, counts, strict=True)):
+            loss_BT = states.losses(i, state.to(states.device))
+            sums[0] += loss_BT[:count].double().sum().cpu()
+            sums[1] += (states.targets(i)[:count] != -100).sum().cpu()
     distributed.sum_(sums)
     if not sums[1]:
         raise ValueError("the calibration windows ask for no token; use windows of two or more")

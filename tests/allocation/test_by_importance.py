@@ -57,6 +57,23 @@ def test_what_is_important_loses_less_or_more(alpha: float) -> None:
         assert falling == sorted(falling, reverse=True)
 
 
+@pytest.mark.parametrize("allocation", [Inverse(), Proportional(), CFSPSigmoid()], ids=repr)
+def test_equal_importance_gives_equal_shares(allocation: Allocation) -> None:
+    """To the last digit that counts, and for no budget at all."""
+    for budget in (0.0, 0.3, 0.8):
+        assert allocation.shares(budget, SIZES, IMPORTANCE["equal"]) == pytest.approx(
+            [budget] * 4, abs=1e-9
+        )
+
+
+@pytest.mark.parametrize("allocation", [Inverse(), Proportional(), CFSPSigmoid()], ids=repr)
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_importance_that_is_no_number_is_refused(allocation: Allocation, value: float) -> None:
+    """It would be shared out as if nothing was known, or as NaN."""
+    with pytest.raises(ValueError, match=r"importance of blocks by \w+ is not finite: \["):
+        allocation.shares(0.3, SIZES, [1.0, value, 2.0, 3.0])
+
+
 def test_shares_in_proportion_follow_their_wishes() -> None:
     """What limits cut off goes to the others."""
     assert meet_in_proportion([1, 2, 3], 0.2, [1, 1, 1]) == pytest.approx([0.1, 0.2, 0.3])
@@ -80,7 +97,7 @@ def test_a_file_of_importance_is_used_in_place_of_a_measure(tmp_path: Path) -> N
     assert not allocation.calibrates
     assert Inverse("angular").calibrates
     assert allocation.known_importance([1, 3], 4) == [1, 3]
-    assert eval(repr(allocation)).shares(0.3, SIZES, [1, 2, 3, 4])  # noqa: S307
+    assert eval(repr(allocation)).shares(0.3, SIZES, [1, 2, 3, 4])
 
 
 @pytest.mark.parametrize(
@@ -129,6 +146,9 @@ def test_shares_come_from_a_file(tmp_path: Path, text: str) -> None:
         allocation.known_importance([1, 3], 4)
     with pytest.raises(ValueError, match="no others are lacking"):
         allocation.known_importance([1], 2)
+    path.write_text('{"-1": 0.1, "0": 0.2}')
+    with pytest.raises(ValueError, match="model has blocks 0 to 1"):
+        allocation.known_importance([0], 2)
 
 
 @pytest.mark.parametrize("text", ["", "3", "[1.5]", "[]", '{"a": 0.1}', '["x"]'])
@@ -138,3 +158,16 @@ def test_a_file_without_shares_is_refused(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(ValueError, match=r"no JSON file with the share|must be in \[0, 1\)"):
         FromFile(str(path))
+
+
+@pytest.mark.parametrize("make", [Inverse, FromFile])
+def test_another_file_at_the_same_path_is_another_allocation(
+    make: type[Allocation], tmp_path: Path
+) -> None:
+    """So that a plan made by the old one is not taken for one made by the new one."""
+    path = tmp_path / "numbers.json"
+    identities = set()
+    for values in ({"0": 0.1, "1": 0.2}, {"0": 0.2, "1": 0.1}):
+        path.write_text(json.dumps({"values": values} if make is Inverse else values))
+        identities |= {make(str(path)).identity for _ in range(2)}  # type: ignore[call-arg]
+    assert len(identities) == 2

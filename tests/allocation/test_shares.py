@@ -6,11 +6,15 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import PreTrainedModel
 
 from lightning_prune.allocation import OWL, PerBlock, Uniform, meet
 from lightning_prune.allocation.owl import outlier_ratio
-from lightning_prune.callbacks import Wanda
+from lightning_prune.anatomy import Anatomy
+from lightning_prune.callbacks import Wanda, WandaSP
 from lightning_prune.pipeline import prune
+from lightning_prune.repair import NoRepair
+from lightning_prune.sweep import HiddenStates, evaluating, forward_sweep
 from tests.contract.cases import batches, even_model
 
 
@@ -146,6 +150,29 @@ def test_owl_looks_at_the_dense_model_whatever_the_order() -> None:
     assert counts[0] == counts[1] == counts[2]
     assert len(set(counts[0])) > 1
     assert plans[0].sparsity() == pytest.approx(0.5, abs=0.02)  # counts are whole numbers
+
+
+@pytest.mark.parametrize("kinds", [{}, {"attention": False}, {"mlp": False}], ids=str)
+def test_owl_shares_units_too(kinds: dict[str, bool]) -> None:
+    """Of each kind, within one: the rest is what whole units cannot make up."""
+    model = even_model("llama")
+    method = WandaSP(ratio=0.5, allocation=OWL(spread=0.2), repair=NoRepair(), **kinds)
+    pools = method.pools(method.blocks(Anatomy(model)))
+    sizes = [method.size(block) for block in method.blocks(Anatomy(model))]
+    shares = OWL(spread=0.2).shares(0.5, sizes, _outliers(model))
+    assert len(set(shares)) == 3
+    plan = prune(model, method, batches())
+    for pool in pools:
+        removed = plan.blocks(pool.kind)[pool.block].removed
+        assert abs(removed - shares[pool.block] * pool.units) < 1.01
+
+
+def _outliers(model: PreTrainedModel) -> list[float]:
+    anatomy = Anatomy(model)
+    states = HiddenStates(anatomy, batches(), torch.device("cpu"))
+    with evaluating(model):
+        sweep = forward_sweep(states, OWL.evidence, anatomy.blocks, "none")
+        return [OWL().importance(block, found) for block, found in sweep]
 
 
 _ORDERS: tuple[Any, ...] = ("block", "linear", "none")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,11 +11,15 @@ import torch
 from torch import nn
 
 from lightning_prune.anatomy import Anatomy
-from lightning_prune.callbacks import DropBlocks, GQATaylor, Wanda
+from lightning_prune.callbacks import DropBlocks, GQATaylor, SavePretrained, Wanda, WriteReport
 from lightning_prune.evidence import INFLUENCE
+from lightning_prune.export import load
+from lightning_prune.models import CausalLM, LoRA
 from lightning_prune.pipeline import prune
 from lightning_prune.plan import Plan
+from lightning_prune.repair import Bias
 from lightning_prune.sweep import HiddenStates, influence_sweep, removal_sweep
+from tests.lightning.runs import checkpoints, make_data, make_trainer
 from tests.tiny import tiny_batch, tiny_model
 
 BLOCKS = 5
@@ -113,3 +119,37 @@ def test_what_cannot_be_dropped_is_refused(settings: dict[str, Any], message: st
     """Before anything runs."""
     with pytest.raises(ValueError, match=message):
         prune(model(), DropBlocks(**settings), batches())
+
+
+def test_a_run_goes_on_and_reports_what_is_gone(
+    tmp_path: Path, model_folder: Path, text_file: Path
+) -> None:
+    """A corrected cut, then a block and the attention of another, then LoRA; started twice."""
+
+    def fit(steps: int, **settings: Any) -> CausalLM:
+        module = CausalLM(str(model_folder), adapter=LoRA(r=2), learning_rate=1e-2)
+        methods = [
+            GQATaylor(ratio=0.4, repair=Bias()),
+            DropBlocks(indices=[1]),
+            DropBlocks(indices=[1], part="attention"),
+        ]
+        others = [WriteReport(speed=False), SavePretrained(), checkpoints(tmp_path)]
+        trainer = make_trainer(tmp_path, *methods, *others, steps=steps)
+        trainer.fit(module, make_data(text_file), **settings)
+        return module
+
+    first = fit(2)
+    again = fit(4, ckpt_path=str(tmp_path / "checkpoints" / "last.ckpt"))
+    assert first.plan is not None
+    assert again.plan is not None
+    assert first.plan.fingerprint() == again.plan.fingerprint()
+    blocks = json.loads((tmp_path / "report.json").read_text())["blocks"]
+    assert [block["index"] for block in blocks] == [0, 1, 2]
+    assert [bool(block["heads"]) for block in blocks] == [True, False, False]
+    assert [bool(block["width"]) for block in blocks] == [True, False, True]
+    assert blocks[1]["dense_heads"] == 8
+    recovered, plan = load(tmp_path / "recovered"), Plan.load(tmp_path / "recovered")
+    assert plan.dropped == {1}
+    assert gone(plan, "group") == [2]
+    assert recovered.state_dict().keys() >= plan.corrected.keys()
+    assert [block.heads > 0 for block in Anatomy(recovered).blocks] == [True, False]

@@ -24,8 +24,8 @@ def test_every_measure_gives_each_block_a_number(run: Any, measure: str) -> None
     """With the text it was measured on, and a bar for each in the picture."""
     found = importance(run, f"--measure={measure}", "--windows=3")
     assert found["measure"] == measure
-    assert found["settings"]["windows"] == 3
-    assert found["settings"]["length"] == 32
+    assert found["windows"] == 3
+    assert found["length"] == 32
     bars = ElementTree.parse("run/importance.svg").iterfind(".//*[@class='bar']")
     assert len(list(bars)) == len(found["values"])
     assert Path("run/config.yaml").is_file()

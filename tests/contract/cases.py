@@ -56,6 +56,13 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"ratio": 0.6, "attention": False},
         {"ratio": 0.6, "mlp": False},
     ],
+    "Taylor": [{"ratio": 0.3, "mode": "param_mix"}, {"ratio": 0.3, "grouping": "max"}],
+    "SNIP": [{"ratio": 0.3}],
+    "ReFer": [{"ratio": 0.3, "kind": "nuclear"}],
+    "AFR": [{"ratio": 0.3}],
+    "WeightSNIP": [{"sparsity": 0.29}, {"pattern": "2:4"}],
+    "WeightReFer": [{"sparsity": 0.29, "kind": "l1", "scope": "row"}],
+    "WeightAFR": [{"sparsity": 0.29}],
 }
 
 

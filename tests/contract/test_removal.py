@@ -56,6 +56,10 @@ def assert_exact_weights(
     sites = [site for block in Anatomy(model).blocks for site in block.sites]
     assert set(plan.mask_names) == {site.weight_name for site in sites}
     assert not plan.kinds
+    everywhere = method.pattern is None and method.effective_scope == "global"
+    if everywhere:
+        keep = torch.cat([plan.mask(site.weight_name).flatten() for site in sites])
+        assert int((~keep).sum()) == removed_count(keep.numel(), method.fraction)
     for site in sites:
         keep_OI = plan.mask(site.weight_name)
         outputs, inputs = keep_OI.shape
@@ -65,7 +69,7 @@ def assert_exact_weights(
         elif method.effective_scope == "row":
             removed = removed_count(inputs, method.fraction)
             assert (~keep_OI).sum(dim=1).tolist() == [removed] * outputs
-        else:  # the tiny models are narrower than a block of columns
+        elif not everywhere:  # the tiny models are narrower than a block of columns
             assert int((~keep_OI).sum()) == removed_count(keep_OI.numel(), method.fraction)
         if site.weight_name in plan.corrected:
             assert not site.module.weight[~keep_OI].any()

@@ -10,9 +10,11 @@ import torch
 from jsonargparse import ArgumentParser
 from peft.tuners.lora import LoraLayer
 
+from lightning_prune.anatomy import Anatomy
 from lightning_prune.models import CausalLM, LoRA
 from lightning_prune.models.adapter import whole_ranks
-from tests.tiny import MODEL_TYPES, tiny_batch, tiny_model
+from lightning_prune.surgery import shrink
+from tests.tiny import MODEL_TYPES, tiny_batch, tiny_model, tiny_plan
 
 
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
@@ -33,6 +35,19 @@ def test_a_fresh_adapter_does_not_change_the_model():
     model, tokens = tiny_model("llama"), tiny_batch()
     before = model(tokens).logits
     torch.testing.assert_close(LoRA(r=2).attach(model)(tokens).logits, before)
+
+
+def test_what_was_taken_out_of_a_block_gets_no_adapter() -> None:
+    """Neither its attention nor its MLP; all that is added is trained, and merges."""
+    model, tokens = tiny_model("opt"), tiny_batch()
+    shrink(Anatomy(model), tiny_plan(model, group={0: []}, neuron={1: []}))
+    adapted = LoRA(r=2).attach(model)
+    adapted(tokens, labels=tokens).loss.backward()
+    trained = [name for name, p in adapted.named_parameters() if p.requires_grad]
+    assert all(adapted.get_parameter(name).grad is not None for name in trained)
+    assert not any(".0.self_attn." in name or ".1.fc" in name for name in trained)
+    assert len(trained) == 2 * (3 * 6 - 4 - 2)
+    adapted.merge_and_unload(safe_merge=True)
 
 
 def test_a_target_that_matches_nothing_is_an_error_even_beside_one_that_matches():

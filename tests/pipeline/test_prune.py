@@ -160,7 +160,9 @@ class Recorder:
             block.module.to = to  # type: ignore[assignment, method-assign]
 
 
-@pytest.mark.parametrize("method", [Wanda(0.5), GQATaylor(0.25, offload=True), Magnitude(0.5)], ids=str)
+@pytest.mark.parametrize(
+    "method", [Wanda(0.5), GQATaylor(0.25, offload=True), Magnitude(0.5)], ids=str
+)
 def test_blocks_go_to_the_device_one_at_a_time(method: Any) -> None:
     """Every block comes home before the next one leaves."""
     model = even_model("llama")

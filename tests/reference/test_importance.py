@@ -43,16 +43,19 @@ def test_removal_is_that_of_the_original_code() -> None:
     assert values == pytest.approx(golden("layer_importance")["removal"].tolist(), rel=1e-4)
 
 
-@pytest.mark.parametrize(
-    "name", [n for n in ("a1_p50", "a100_p50", "a10000_p50", "a1_p20")], ids=str
-)
+SIGMOIDS = [f"{name}.angular" for name in ("a1_p20", "a100_p50", "a10000_p50")]
+SIGMOIDS += [f"a1_p50.{measure}" for measure in ("angular", "cosine", "mse", "mae", "avg_base")]
+
+
+@pytest.mark.parametrize("name", SIGMOIDS)
 def test_the_sigmoid_is_that_of_cfsp(name: str) -> None:
     """With its guard; its a is for sums over tokens, here over 16 x 128 in place of 128 x 1024."""
     found = golden("cfsp_block")
-    steepness, budget = (float(part[1:]) for part in name.split("_"))
-    importance = (found["importance.angular"] / (16 * 128)).tolist()
+    setting, measure = name.split(".")
+    steepness, budget = (float(part[1:]) for part in setting.split("_"))
+    importance = (found[f"importance.{measure}"] / (16 * 128)).tolist()
     keep = sigmoid_keep(budget / 100, importance, steepness / 64)
-    expected = found[f"keep_ratio_{name}.angular"].tolist()
+    expected = found[f"keep_ratio_{name}"].tolist()
     assert keep == pytest.approx(expected, rel=1e-5)
     shares = CFSPSigmoid(a=steepness / 64).shares(budget / 100, EQUAL, importance)
     assert sum(shares) / 5 == pytest.approx(budget / 100, abs=1e-12)

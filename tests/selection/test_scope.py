@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_prune.selection import keep_in_scope, removed_count, scope_size
+from lightning_prune.selection import keep_globally, keep_in_scope, removed_count, scope_size
 
 SHAPES = [(3, 5), (4, 128), (5, 129), (2, 300)]
 
@@ -76,3 +76,20 @@ def test_a_fraction_is_taken_of_so_many_weights(scope: Any, size: int) -> None:
     """Of a matrix of 2 x 300, at a time; a narrow one is one block."""
     assert scope_size((2, 300), scope) == size
     assert scope_size((2, 5), "block") == 10
+
+
+@pytest.mark.parametrize("levels", [None, 3])
+@pytest.mark.parametrize("ties", ["exact", "reference"])
+@pytest.mark.parametrize("sparsity", [0.01, 0.5, 0.7])
+def test_several_matrices_are_compared_as_one(
+    levels: int | None, ties: Any, sparsity: float
+) -> None:
+    """By a loop over all their scores, one matrix behind the other."""
+    several = {f"{shape}": scores(*shape, levels) for shape in SHAPES}
+    together = torch.cat([score_OI.flatten() for score_OI in several.values()])
+    keep = keep_globally(several, sparsity, ties)
+    assert {name: mask.shape for name, mask in keep.items()} == {
+        name: score_OI.shape for name, score_OI in several.items()
+    }
+    found = torch.cat([mask.flatten() for mask in keep.values()])
+    assert torch.equal(found, lowest_go(together, sparsity, ties))

@@ -12,8 +12,8 @@ from torch import nn
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.export import load, save
 from lightning_prune.plan import Plan
-from lightning_prune.surgery import apply, shrink
-from tests.tiny import MODEL_TYPES, tiny_batch, tiny_model
+from lightning_prune.surgery import add_biases, apply, mask_units, shrink
+from tests.tiny import MODEL_TYPES, tiny_batch, tiny_model, tiny_plan
 
 PARTS = {"block": "block", "attention": "group", "mlp": "neuron"}
 
@@ -98,7 +98,7 @@ def test_it_loads_again(model_type: str, part: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("part", PARTS)
 def test_what_is_left_can_be_cut_and_masked(part: str) -> None:
-    """By plans that number blocks as they are now; together they are one plan of the dense model."""
+    """By plans that number blocks as they are now; together they are one of the dense model."""
     dense = tiny_model("qwen3")
     model = copy.deepcopy(dense)
     first, second = dropping(model, part, 0), Plan()
@@ -125,11 +125,78 @@ def test_a_model_keeps_a_block() -> None:
     assert len(Anatomy(model).blocks) == 3
 
 
-def test_the_lists_of_the_config_are_shortened() -> None:
-    """Each block keeps its own kind of attention."""
+@pytest.mark.parametrize("part", PARTS)
+def test_masking_computes_the_same(part: str) -> None:
+    """Also with one key/value head, tied embeddings, and biases behind attention and MLP."""
+    for model in (
+        tiny_model("llama", num_key_value_heads=1, tie_word_embeddings=True),
+        tiny_model("opt"),
+        tiny_model("gemma3_text"),
+    ):
+        plan, masked = dropping(model, part, 1), copy.deepcopy(model)
+        shrink(Anatomy(model), plan)
+        mask_units(Anatomy(masked), plan)
+        with torch.no_grad():
+            torch.testing.assert_close(
+                model(tiny_batch()).logits, masked(tiny_batch()).logits, rtol=1e-4, atol=1e-5
+            )
+
+
+@pytest.mark.parametrize("part", ["attention", "mlp"])
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_every_attention_or_every_mlp_may_go(model_type: str, part: str, tmp_path: Path) -> None:
+    """The stock class takes no counts of zero, so the model gets its own."""
+    model = tiny_model(model_type)
+    shrink(Anatomy(model), dropping(model, part, 0, 1, 2))
+    again = load(save(model, tmp_path / "saved"))
+    assert type(again) is type(model)
+    with torch.no_grad():
+        torch.testing.assert_close(again(tiny_batch()).logits, model(tiny_batch()).logits)
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_a_model_is_stock_again_when_its_odd_block_goes(model_type: str, tmp_path: Path) -> None:
+    """What was cut from that block alone is forgotten."""
+    model = tiny_model(model_type)
+    shrink(Anatomy(model), tiny_plan(model, group={1: []}, neuron={1: [0, 3]}))
+    shrink(Anatomy(model), tiny_plan(model, neuron={1: [1]}))
+    attention = Anatomy(model).blocks[1].module.self_attn
+    assert type(attention).__name__.count("Silent") == 1
+    shrink(Anatomy(model), dropping(model, "block", 1))
+    assert model.config.model_type == model_type
+    again = load(save(model, tmp_path / "saved"))
+    with torch.no_grad():
+        torch.testing.assert_close(again(tiny_batch()).logits, model(tiny_batch()).logits)
+
+
+def test_what_is_empty_is_not_trained() -> None:
+    """Every parameter that asks for a gradient gets one, as wrappers such as DDP expect."""
+    model = tiny_model("opt")
+    shrink(Anatomy(model), tiny_plan(model, group={0: []}, neuron={1: []}))
+    model(tiny_batch(), labels=tiny_batch()).loss.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.requires_grad == (parameter.numel() > 0) == (parameter.grad is not None), (
+            name
+        )
+
+
+def test_the_config_follows() -> None:
+    """Each block keeps its own kind of attention; lists that are as long by chance are left."""
     model = tiny_model("gemma2")
     before = list(model.config.layer_types)
+    add_biases(Anatomy(model), ["self_attn.o_proj", "mlp.up_proj", "mlp.down_proj"])
     shrink(Anatomy(model), dropping(model, "block", 0))
     assert model.config.layer_types == before[1:]
+    assert len(model.config.pruned_biases) == 3
     attention = [block.module.self_attn for block in Anatomy(model).blocks]
     assert [one.layer_idx for one in attention] == [0, 1]
+
+
+def test_the_first_block_with_a_window_is_counted_anew() -> None:
+    """Qwen names it by number."""
+    model = tiny_model(
+        "qwen3", num_hidden_layers=5, use_sliding_window=True, sliding_window=4, max_window_layers=3
+    )
+    shrink(Anatomy(model), dropping(model, "block", 1, 3))
+    assert model.config.max_window_layers == 2
+    assert model.config.layer_types == ["full_attention"] * 2 + ["sliding_attention"]
