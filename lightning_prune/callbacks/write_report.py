@@ -201,12 +201,12 @@ def _block_shapes(model: nn.Module, before: list[BlockShape], gone: set[int]) ->
     Blocks that were taken out since, of those in `gone`, have nothing any more.
     """
     blocks = Anatomy(model).blocks
-    dense = [(b.index, b.dense_heads, b.dense_kv_heads, b.dense_width) for b in before]
+    dense = [(b.index, (b.dense_heads, b.dense_kv_heads, b.dense_width)) for b in before]
     if not before:
         indices = (i for i in range(len(blocks) + len(gone)) if i not in gone)
-        dense = [(i, b.heads, b.kv_heads, b.width) for i, b in zip(indices, blocks, strict=True)]
+        dense = [(i, (b.heads, b.kv_heads, b.width)) for i, b in zip(indices, blocks, strict=True)]
     left, shapes = iter(blocks), []
-    for index, *counts in dense:
+    for index, counts in dense:
         block = None if index in gone else next(left)
         now = (block.heads, block.kv_heads, block.width) if block else (0, 0, 0)
         sparsity = {
@@ -214,5 +214,16 @@ def _block_shapes(model: nn.Module, before: list[BlockShape], gone: set[int]) ->
             for site in (block.sites if block else ())
             if site.module.weight.numel()
         }
-        shapes.append(BlockShape(index, *now, *counts, sparsity))
+        shapes.append(
+            BlockShape(
+                index=index,
+                heads=block.heads if block else 0,
+                kv_heads=block.kv_heads if block else 0,
+                width=block.width if block else 0,
+                dense_heads=dense_heads,
+                dense_kv_heads=dense_kv_heads,
+                dense_width=dense_width,
+                sparsity=sparsity,
+            )
+        )
     return shapes
