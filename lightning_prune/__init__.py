@@ -18,7 +18,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from lightning_prune.export import load, save
-from lightning_prune.pipeline import prune
+from lightning_prune.pipeline import prune, prune_in_rounds
 from lightning_prune.plan import Plan
 from lightning_prune.version import __version__ as __version__
 
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         GQATaylor,
         Magnitude,
         MagnitudeSP,
+        Progressive,
         ReFer,
         ResidualFit,
         SavePretrained,
@@ -85,6 +86,7 @@ __all__ = [
     "OWL",
     "PerBlock",
     "Plan",
+    "Progressive",
     "Proportional",
     "RIA",
     "ReFer",
@@ -105,6 +107,7 @@ __all__ = [
     "WriteReport",
     "load",
     "prune",
+    "prune_in_rounds",
     "save",
 ]
 
@@ -129,6 +132,7 @@ _ROOMS = {
     "NoRepair": "repair",
     "OWL": "allocation",
     "PerBlock": "allocation",
+    "Progressive": "callbacks",
     "Proportional": "allocation",
     "RIA": "callbacks",
     "ReFer": "callbacks",

@@ -10,6 +10,7 @@ from lightning_prune.callbacks.flap import FLAP
 from lightning_prune.callbacks.gqa_taylor import GQATaylor
 from lightning_prune.callbacks.magnitude import Magnitude
 from lightning_prune.callbacks.magnitude_sp import MagnitudeSP
+from lightning_prune.callbacks.progressive import Progressive
 from lightning_prune.callbacks.reconstruction import Problem, Reconstruction, Solution
 from lightning_prune.callbacks.refer import ReFer, WeightReFer
 from lightning_prune.callbacks.residual_fit import ResidualFit
@@ -36,6 +37,7 @@ __all__ = [
     "Magnitude",
     "MagnitudeSP",
     "Problem",
+    "Progressive",
     "PruneObserver",
     "PruningCallback",
     "RIA",

@@ -192,7 +192,7 @@ class PruningCallback(Method, Callback):
             return saved
         data: Any = getattr(trainer, "datamodule", None)
         batches = data.calibration_dataloader() if self.calibrates else None
-        plan = pipeline.prune(model, self, batches, trainer.strategy.root_device)
+        plan = self._prune(trainer, model, batches)
         if self.plan is None:  # a plan that was given keeps saying where it comes from
             plan.provenance["identity"] = identity
         if self.calibrates:
@@ -200,6 +200,10 @@ class PruningCallback(Method, Callback):
             plan.provenance["calibration"] = {k: v for k, v in found.items() if v is not None}
         distributed.once(lambda: plan.save(folder, model))
         return plan
+
+    def _prune(self, trainer: Trainer, model: PreTrainedModel, batches: Any) -> Plan:
+        """Prune with this process's calibration batches; None: nothing is calibrated."""
+        return pipeline.prune(model, self, batches, trainer.strategy.root_device)
 
     def _saved_plan(self, folder: Path, identity: dict[str, Any]) -> Plan | None:
         """The plan of an earlier start of the same run, if there is one."""

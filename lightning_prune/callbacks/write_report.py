@@ -214,16 +214,5 @@ def _block_shapes(model: nn.Module, before: list[BlockShape], gone: set[int]) ->
             for site in (block.sites if block else ())
             if site.module.weight.numel()
         }
-        shapes.append(
-            BlockShape(
-                index=index,
-                heads=block.heads if block else 0,
-                kv_heads=block.kv_heads if block else 0,
-                width=block.width if block else 0,
-                dense_heads=dense_heads,
-                dense_kv_heads=dense_kv_heads,
-                dense_width=dense_width,
-                sparsity=sparsity,
-            )
-        )
+        shapes.append(BlockShape(index, *now, *counts, sparsity=sparsity))
     return shapes

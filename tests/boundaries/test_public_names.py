@@ -28,6 +28,7 @@ PUBLIC = [
     "OWL",
     "PerBlock",
     "Plan",
+    "Progressive",
     "Proportional",
     "RIA",
     "ReFer",
@@ -48,6 +49,7 @@ PUBLIC = [
     "WriteReport",
     "load",
     "prune",
+    "prune_in_rounds",
     "save",
 ]
 

@@ -20,7 +20,6 @@ from tests.tiny import tiny_plan
 def pruned(**settings: Any) -> CausalLM:
     """A model whose first block is without attention, and the second without an MLP."""
     made = module(adapter="lora", learning_rate=1e-2, **settings)
-    made.load()
     shrink(Anatomy(made.base), tiny_plan(made.base, group={0: []}, neuron={1: []}))
     return made
 

@@ -1,0 +1,168 @@
+"""Pruning in rounds, inside a Trainer."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_info
+
+from transformers import PreTrainedModel
+
+from lightning_prune import pipeline
+from lightning_prune.anatomy import Anatomy, Block
+from lightning_prune.callbacks.base import PruningCallback
+from lightning_prune.callbacks.unit_pruning import UnitPruning
+from lightning_prune.method import Decision
+from lightning_prune.models import CausalLM
+from lightning_prune.pipeline.recovery import Recovery
+from lightning_prune.pipeline.rounds import Gate, Round, check_rounds, prune_in_rounds
+from lightning_prune.plan import Plan
+
+__all__ = ["Progressive"]
+
+
+class Progressive(PruningCallback):
+    """Another method in rounds: what is left after each is scored anew, under a gate on quality.
+
+    After round k of n, k/n of the method's budget is gone, and the last round meets it. The
+    perplexity on the validation text is measured after every round; a gate on it makes that text
+    part of a decision, so judge the result by the test text. To take a round back needs one copy
+    of the model in memory. `plan.provenance["rounds"]` says what each round came to.
+
+    With `recover_steps`, all weights are trained on the training text after every round, in float32
+    and with AdamW's two moments, so with four times the model's memory; they become part of
+    the saved plan, so that the run can be started again.
+
+    Cost: the method's, once a round, and one pass over the validation text.
+
+    Args:
+        method: one that cuts units, with its whole budget, such as `FLAP(ratio=0.5)`.
+        rounds: how many.
+        max_perplexity: the gate: stop when the perplexity is higher.
+        max_increase: the gate in multiples of the dense model's perplexity, such as 1.5.
+        on_gate: "rollback" takes the round back that went over the gate; "stop" keeps it.
+        recover_steps: training steps after each round; 0: none.
+        learning_rate: of that training.
+        seed: of that training.
+        plan: folder of a saved plan to apply; nothing is calibrated then.
+
+    Raises:
+        ValueError: an argument is out of range, or the method does not cut units.
+    """
+
+    cuts = True
+
+    def __init__(
+        self,
+        method: UnitPruning,
+        rounds: int = 4,
+        max_perplexity: float | None = None,
+        max_increase: float | None = None,
+        on_gate: Literal["rollback", "stop"] = "rollback",
+        recover_steps: int = 0,
+        learning_rate: float = 1e-5,
+        seed: int = 0,
+        plan: Any = None,
+    ) -> None:
+        super().__init__(plan=plan)
+        if not isinstance(method, UnitPruning):
+            raise ValueError(
+                f"method={method!r} does not cut units; pass one that does, such as "
+                "FLAP(ratio=0.5)"
+            )
+        if rounds < 1 or recover_steps < 0 or learning_rate <= 0:
+            raise ValueError(
+                f"rounds={rounds}, recover_steps={recover_steps}, learning_rate={learning_rate}: "
+                "rounds must be 1 or more, recover_steps 0 or more, learning_rate above 0"
+            )
+        self.method, self.rounds = method, rounds
+        self.max_perplexity, self.max_increase, self.on_gate = max_perplexity, max_increase, on_gate
+        self.recover_steps, self.learning_rate, self.seed = recover_steps, learning_rate, seed
+        self.gate = Gate(max_perplexity, max_increase, on_gate)
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether the method needs calibration batches."""
+        return self.plan is None and self.method.calibrates
+
+    def blocks(self, anatomy: Anatomy) -> list[Block]:
+        """Those of the method."""
+        return self.method.blocks(anatomy)
+
+    def check(self, anatomy: Anatomy) -> None:
+        """Refuse what the method refuses, and rounds in which nothing would go."""
+        check_rounds(anatomy, self.method, self.rounds)
+
+    def budget(self, anatomy: Anatomy) -> float:
+        """Not for one go.
+
+        Raises:
+            ValueError: always: `prune` asks for it, and takes one method in one go.
+        """
+        raise ValueError(
+            "Progressive works in a Trainer; without one use lightning_prune.prune_in_rounds("
+            f"model, {self.method!r}, batches, rounds={self.rounds})"
+        )
+
+    def score(self, block: Block, evidence: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+        """As the method does."""
+        return self.method.score(block, evidence)
+
+    def select(self, block: Block, scores: Mapping[str, torch.Tensor], share: float) -> Decision:
+        """As the method does."""
+        return self.method.select(block, scores, share)
+
+    def _identity(self, trainer: Trainer, pl_module: CausalLM) -> dict[str, Any]:
+        identity = super()._identity(trainer, pl_module)
+        data: Any = getattr(trainer, "datamodule", None)
+        if self.gate.asked:
+            identity["validation"] = _fingerprint(data, "validation")
+        if self.recover_steps:
+            identity["training"] = _fingerprint(data, "train")
+            identity["processes"] = trainer.world_size
+        return identity
+
+    def _prune(
+        self,
+        trainer: Trainer,
+        model: PreTrainedModel,
+        batches: Iterable[Mapping[str, torch.Tensor]] | None,
+    ) -> Plan:
+        device = trainer.strategy.root_device
+        if self.plan is not None:
+            return pipeline.prune(model, self, device=device)
+        data: Any = getattr(trainer, "datamodule", None)
+        recovery = None
+        if self.recover_steps:
+            text = data.train_dataloader()
+            recovery = Recovery(self.recover_steps, text, self.learning_rate, self.seed)
+
+        def told(one: Round) -> None:
+            rank_zero_info(str(one))
+
+        return prune_in_rounds(
+            model,
+            self.method,
+            batches,
+            self.rounds,
+            validation=None if data is None else data.val_dataloader(),
+            gate=self.gate,
+            recovery=recovery,
+            device=device,
+            told=told,
+        )
+
+
+def _fingerprint(data: Any, use: str) -> str:
+    """A hash of the tokens of the validation or training text."""
+    loader = data.val_dataloader() if use == "validation" else data.train_dataloader()
+    own = getattr(data, "windows", {}).get(use)  # of all processes, in order
+    windows = (w for batch in loader for w in batch["input_ids"]) if own is None else own.windows
+    digest = hashlib.sha256()
+    for window in windows:
+        digest.update(window.cpu().numpy().tobytes() + b"|")
+    return digest.hexdigest()
