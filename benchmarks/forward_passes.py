@@ -34,7 +34,22 @@ from rich.console import Console
 from rich.table import Table
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from lightning_prune import ALPS, GQATaylor, Magnitude, ResidualFit, SparseGPT, Wanda, prune
+from lightning_prune import (
+    ALPS,
+    CFSP,
+    FLAP,
+    Bias,
+    GQATaylor,
+    LeastSquares,
+    Magnitude,
+    NoRepair,
+    ResidualFit,
+    SparseGPT,
+    StructuredOBS,
+    Wanda,
+    WandaSP,
+    prune,
+)
 from lightning_prune.callbacks.weight_pruning import WeightPruning
 from lightning_prune.evidence import CrossGram, Gram, InputNorm
 from lightning_prune.method import Method
@@ -52,7 +67,14 @@ METHODS: dict[str, Callable[[], Method]] = {
     "SparseGPT 2:4": lambda: SparseGPT(pattern="2:4"),
     "ALPS 50%": lambda: ALPS(sparsity=0.5),
     "ResidualFit 50%": lambda: ResidualFit(sparsity=0.5),
-    "GQATaylor 25%": lambda: GQATaylor(ratio=0.25),
+    "GQATaylor 25%, no repair": lambda: GQATaylor(ratio=0.25, repair=NoRepair()),
+    "WandaSP 25%, no repair": lambda: WandaSP(ratio=0.25, repair=NoRepair()),
+    "WandaSP 25%, Bias": lambda: WandaSP(ratio=0.25, repair=Bias()),
+    "WandaSP 25%, LeastSquares(trust=0)": lambda: WandaSP(ratio=0.25, repair=LeastSquares(trust=0)),
+    "WandaSP 25%": lambda: WandaSP(ratio=0.25),
+    "FLAP 25%, no repair": lambda: FLAP(ratio=0.25, repair=NoRepair()),
+    "CFSP 25%, no repair": lambda: CFSP(ratio=0.25, repair=NoRepair()),
+    "StructuredOBS 25%": lambda: StructuredOBS(ratio=0.25),
 }
 
 PARTS: list[tuple[str, Any, str]] = [

@@ -43,7 +43,8 @@ class GradientEvidence:
     def update_square(self, gradient_OI: torch.Tensor) -> None:
         """Add the gradient of the mean loss of one sequence alone."""
         assert self._squares_OI is not None, "made without squares"
-        self._squares_OI += gradient_OI.double().square()
+        double_OI = gradient_OI.double()
+        self._squares_OI.addcmul_(double_OI, double_OI)
         self._sequences += 1
 
     def reduce(self, tokens: float) -> None:

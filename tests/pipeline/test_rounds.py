@@ -1,0 +1,206 @@
+"""Rounds meet the budget step by step, and the gate gives back exactly what was there."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing
+from torch import nn
+
+from lightning_prune import FLAP, Bias, PerBlock, Plan, Taylor, Wanda, prune, prune_in_rounds
+from lightning_prune.pipeline import Gate, Recovery
+from lightning_prune.pipeline.rounds import Round
+from tests.contract.cases import assert_same_state, batches, even_model, state
+
+
+def parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def run(method: Any, rounds: int, **settings: Any) -> tuple[nn.Module, Plan, list[Round]]:
+    model, told = even_model("llama"), []
+    settings = {"validation": batches()} | settings
+    plan = prune_in_rounds(model, method, batches(), rounds, told=told.append, **settings)
+    return model, plan, told
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        FLAP(ratio=0.5, repair=Bias()),  # which gives the model biases that it did not have
+        FLAP(parameters=15_000),
+        Taylor(ratio=0.5, attention_ratio=0.5),
+    ],
+    ids=repr,
+)
+def test_the_last_round_meets_the_budget(method: Any) -> None:
+    """As many parameters are left as in one go, and every round takes an equal part."""
+    at_once = even_model("llama")
+    dense = parameters(at_once)
+    prune(at_once, method, batches())
+    found, plan, told = run(method, 3)
+    assert parameters(found) == pytest.approx(parameters(at_once), abs=96)
+    assert told[-1].parameters == parameters(found)
+    assert [one.ratio / told[-1].ratio for one in told] == pytest.approx([1 / 3, 2 / 3, 1], abs=0.05)
+    assert all(one.parameters < dense and one.perplexity for one in told)
+    assert [one["ratio"] for one in plan.provenance["rounds"]] == [one.ratio for one in told]
+
+
+def test_one_round_is_the_method_itself() -> None:
+    """The same units and the same weights, bit for bit."""
+    at_once = even_model("llama")
+    prune(at_once, FLAP(ratio=0.4), batches())
+    found, _, _ = run(FLAP(ratio=0.4), 1)
+    assert_same_state(found, state(at_once))
+
+
+def test_survivors_are_scored_anew() -> None:
+    """The second round's scores are those of the model that the first round left."""
+    half, at_end = FLAP(ratio=0.25), FLAP(ratio=0.5, keep_scores=True)
+    _, plan, _ = run(at_end, 2)
+    model = even_model("llama")
+    prune(model, half, batches())
+    anew = prune(model, FLAP(ratio=0.2, keep_scores=True), batches())
+    torch.testing.assert_close(plan.scores("neuron", 1), anew.scores("neuron", 1))
+
+
+def test_the_plan_makes_the_same_model_again(tmp_path: Path) -> None:
+    """In one go, from the dense model, with all that repair and recovery did to the weights."""
+    for recovery in (None, Recovery(2, batches(), 1e-3)):
+        model, plan, _ = run(FLAP(ratio=0.5), 3, recovery=recovery)
+        plan.save(tmp_path, model)
+        again = even_model("llama")
+        loaded = Plan.load(tmp_path)
+        assert loaded.fingerprint() == plan.fingerprint()
+        prune(again, FLAP(ratio=0.5, plan=loaded))
+        assert_same_state(again, state(model))
+
+
+@pytest.fixture
+def gate() -> float:
+    """A perplexity that the first of three rounds of FLAP passes and the second does not."""
+    _, _, told = run(FLAP(ratio=0.5), 3)
+    first, second = told[0].perplexity, told[1].perplexity
+    assert first is not None
+    assert second is not None
+    assert first < second
+    return (first + second) / 2
+
+
+def test_a_round_over_the_gate_is_taken_back(gate: float) -> None:
+    """The model is that of the first round, bit for bit, and so is the plan."""
+    first = even_model("llama")
+    expected = prune(first, FLAP(ratio=0.5 / 3), batches())
+    model, plan, told = run(FLAP(ratio=0.5), 3, gate=Gate(gate))
+    assert_same_state(model, state(first))
+    assert type(model).__name__ == type(first).__name__
+    assert model.config.to_dict() == first.config.to_dict()
+    for kind in expected.kinds:
+        for block, kept in expected.blocks(kind).items():
+            assert plan.kept(kind, block).tolist() == kept.index_U.tolist()
+    assert [one.kept for one in told] == [True, False]
+    assert "taken back" in str(told[-1])
+
+
+def test_a_round_over_the_gate_is_kept_if_asked(gate: float) -> None:
+    """It is the last one."""
+    model, _, told = run(FLAP(ratio=0.5), 3, gate=Gate(gate, on_gate="stop"))
+    assert [one.kept for one in told] == [True, True]
+    assert told[-1].parameters == parameters(model)
+
+
+def test_if_the_first_round_is_over_nothing_is_changed() -> None:
+    """It is an error, and the dense model is there again."""
+    model = even_model("llama")
+    dense, cls = state(model), type(model)
+    with pytest.raises(ValueError, match="first of 2 rounds"):
+        prune_in_rounds(
+            model, FLAP(ratio=0.5), batches(), 2, validation=batches(), gate=Gate(1.5)
+        )
+    assert_same_state(model, dense)
+    assert type(model) is cls
+
+
+def test_a_gate_may_be_relative_to_the_dense_model() -> None:
+    """The lower of the two limits holds."""
+    assert Gate(max_increase=1.5).limit(10.0) == 15
+    assert Gate(12.0, 1.5).limit(10.0) == 12
+
+
+def test_recovery_lowers_the_loss_and_is_reproducible() -> None:
+    """The same seed gives the same weights; types and modes are as before."""
+    without, _, _ = run(FLAP(ratio=0.5), 2)
+    results = [run(FLAP(ratio=0.5), 2, recovery=Recovery(3, batches(), 1e-3)) for _ in range(2)]
+    assert_same_state(results[0][0], state(results[1][0]))
+    reached, before = results[0][2][0].perplexity, run(FLAP(ratio=0.5), 2)[2][0].perplexity
+    assert reached is not None
+    assert before is not None
+    assert reached < before
+    assert not results[0][0].training
+    assert all(parameter.grad is None for parameter in results[0][0].parameters())
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"method": Wanda(sparsity=0.5)}, "cuts units"),
+        ({"method": FLAP(ratio=0.5, allocation=PerBlock([0.5] * 3))}, "PerBlock"),
+        ({"rounds": 100}, "too many"),
+        ({"rounds": 0}, "rounds=0"),
+        ({"gate": Gate(2.0), "validation": None}, "validation"),
+    ],
+)
+def test_mistakes_are_found_before_anything_is_done(settings: dict[str, Any], match: str) -> None:
+    """The model is as it was."""
+    model = even_model("llama")
+    dense = state(model)
+    arguments = {"method": FLAP(ratio=0.5), "rounds": 2, "validation": batches()} | settings
+    with pytest.raises(ValueError, match=match):
+        prune_in_rounds(model, batches=batches(), **arguments)
+    assert_same_state(model, dense)
+
+
+def test_gates_that_nothing_passes_are_refused() -> None:
+    """Less than the dense model's perplexity is a mistake."""
+    with pytest.raises(ValueError, match=r"1\.5 for half as much again"):
+        Gate(max_increase=0.5)
+    with pytest.raises(ValueError, match="rollback"):
+        Gate(on_gate="back")  # type: ignore[arg-type]
+
+
+def work(rank: int, folder: str) -> None:
+    """Prunes in rounds with this process's share of every text."""
+    torch.set_num_threads(1)
+    store, limit = f"file://{folder}/store", timedelta(seconds=60)
+    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=2, timeout=limit)
+    mine = batches(size=1)[rank::2]
+    for name, recovery in (("plain", None), ("recovered", Recovery(2, mine, 1e-3))):
+        model = even_model("llama")
+        plan = prune_in_rounds(
+            model, FLAP(ratio=0.5), mine, 2, validation=mine, gate=Gate(1e3), recovery=recovery
+        )
+        plan.save(Path(folder) / f"{name}{rank}", model)
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_do_as_one(tmp_path: Path) -> None:
+    """The same units and perplexities; and with recovery, the same weights in both."""
+    torch.multiprocessing.spawn(work, args=(str(tmp_path),), nprocs=2)
+    plans = {f"{n}{r}": Plan.load(tmp_path / f"{n}{r}") for n in ("plain", "recovered") for r in (0, 1)}
+    _, alone, _ = run(FLAP(ratio=0.5), 2)
+    for rank in (0, 1):
+        found = plans[f"plain{rank}"]
+        for block, kept in alone.blocks("neuron").items():
+            assert found.kept("neuron", block).tolist() == kept.index_U.tolist()
+        for one, expected in zip(
+            found.provenance["rounds"], alone.provenance["rounds"], strict=True
+        ):
+            assert one == pytest.approx(expected, rel=1e-4)
+    assert plans["plain0"].fingerprint() == plans["plain1"].fingerprint()
+    assert plans["recovered0"].fingerprint() == plans["recovered1"].fingerprint()
