@@ -155,7 +155,7 @@ class Plan:
             corrected=_left_over(self.corrected, gone) | other.corrected,
             _masks=self._masks | other._masks,
             _kept={kind: dict(blocks) for kind, blocks in self._kept.items()},
-            _scores=self._scores | other._scores,
+            _scores=other._scores | self._scores,  # of units as they were numbered first
         )
         for name in self._masks.keys() & other._masks.keys():
             (ours_P, shape), (theirs_P, their_shape) = self._masks[name], other._masks[name]

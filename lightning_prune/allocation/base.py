@@ -117,13 +117,34 @@ class Uniform(Allocation):
         shares: Sequence[float],
         target: float,
     ) -> list[int]:
-        """As many as the share of each block asks for, in its kinds together."""
+        """As many as the share of each block asks for, in its kinds together.
+
+        Where a block has less to give, the others, alike, give more.
+        """
         counts = [0] * len(pools)
-        for block in dict.fromkeys(pool.block for pool in pools):
-            own = [i for i, pool in enumerate(pools) if pool.block == block]
-            parts = [pools[i] for i in own]
-            wished = [shares[i] * pools[i].units for i in own]
-            parameters = sum(w * part.size for w, part in zip(wished, parts, strict=True))
-            for i, count in zip(own, unit_counts(parts, wished, parameters), strict=True):
+        blocks = list(dict.fromkeys(pool.block for pool in pools))
+        own = {b: [i for i, pool in enumerate(pools) if pool.block == b] for b in blocks}
+        sizes = [sum(pools[i].parameters for i in own[b]) for b in blocks]
+        limits = [sum(pools[i].highest * pools[i].size for i in own[b]) for b in blocks]
+        for b, size, goal in zip(blocks, sizes, _level(sizes, limits, target), strict=True):
+            wished = [goal / size * pools[i].units for i in own[b]]
+            parts = [pools[i] for i in own[b]]
+            for i, count in zip(own[b], unit_counts(parts, wished, goal), strict=True):
                 counts[i] = count
         return counts
+
+
+def _level(sizes: Sequence[int], limits: Sequence[int], target: float) -> list[float]:
+    """What each block gives so that all give the same fraction, except those at their limit."""
+    goals = [0.0] * len(sizes)
+    open_ = set(range(len(sizes)))
+    while open_:
+        fraction = target / sum(sizes[i] for i in open_)
+        full = {i for i in open_ if fraction * sizes[i] > limits[i]}
+        if not full:
+            return [fraction * s if i in open_ else goals[i] for i, s in enumerate(sizes)]
+        for i in full:
+            goals[i] = float(limits[i])
+            target -= limits[i]
+        open_ -= full
+    return goals

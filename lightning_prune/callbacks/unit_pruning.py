@@ -155,20 +155,27 @@ class UnitPruning(PruningCallback):
         if self.parameters is None:
             return self.ratio or 0.0
         total = sum(parameter.numel() for parameter in anatomy.model.parameters())
+        if self.effective_repair.adds_biases:
+            total += sum(self._new_biases(block) for block in anatomy.blocks)
         return (total - self.parameters) / sum(self.size(b) for b in self.blocks(anatomy))
+
+    def _new_biases(self, block: Block) -> int:
+        """Parameters of the biases that a repair gives to Linears of the block without one."""
+        readers = [m.site.module for k in self.kinds for m in block.members(k) if m.axis == 1]
+        return sum(linear.out_features for linear in readers if linear.bias is None)
 
     # --- what is refused ---
 
     def check(self, anatomy: Anatomy) -> None:
         """Refuse a budget that no number of whole units makes up."""
         pools = self.pools(self.blocks(anatomy))
-        for kind, switch in (("group", "attention"), ("neuron", "mlp")):
-            if kind in self.kinds and not any(p.highest for p in pools if p.kind == kind):
-                raise ValueError(
-                    f"{switch}=True, and no block has {kind}s to spare: {self.least} must stay"
-                    f"{f', in multiples of {self.multiple}' if kind == 'neuron' else ''}. Set "
-                    f"{switch}=False."
-                )
+        if not most(pools):
+            switches = [s for s, on in (("attention", self.attention), ("mlp", self.mlp)) if on]
+            raise ValueError(
+                f"{' and '.join(f'{s}=True' for s in switches)}, and no block has "
+                f"{' or '.join(f'{kind}s' for kind in self.kinds)} to spare: {self.least} must stay"
+                f"{f', neurons in multiples of {self.multiple}' if self.multiple > 1 else ''}"
+            )
         total, highest = sum(pool.parameters for pool in pools), most(pools)
         target = self.budget(anatomy) * total
         asked = (
@@ -181,6 +188,7 @@ class UnitPruning(PruningCallback):
                 f"up to {highest / total:.1%} can go, as some must stay in every block. Ask for "
                 "something in between."
             )
+        self._check_parts(pools, target)
         steps = [((pool.above(0) or pool.units) * pool.size, pool) for pool in pools]
         step, pool = min(steps, key=lambda found: found[0])
         even = isinstance(self.effective_allocation, Uniform)
@@ -190,6 +198,21 @@ class UnitPruning(PruningCallback):
             raise ValueError(
                 f"{asked} of the {pool.units} {pool.kind}s in a block removes none. Ask for "
                 f"ratio={enough} or more."
+            )
+
+    def _check_parts(self, pools: Sequence[Pool], target: float) -> None:
+        """Refuse a share of the groups that the budget, or the neurons, cannot make up for."""
+        if self.attention_ratio is None:
+            return
+        groups = [pool for pool in pools if pool.kind == "group"]
+        neurons = [pool for pool in pools if pool.kind == "neuron"]
+        gone = self.attention_ratio * sum(pool.parameters for pool in groups)
+        unit = max((pool.size for pool in groups), default=0)
+        if gone > target + unit / 2 or target - gone > most(neurons) + unit / 2:
+            raise ValueError(
+                f"attention_ratio={self.attention_ratio} takes {gone:,.0f} parameters, of "
+                f"{target:,.0f} asked for, and neurons can make up for 0 to {most(neurons):,}: "
+                "give another attention_ratio, or leave it out"
             )
 
     # --- what is decided ---

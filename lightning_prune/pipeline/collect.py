@@ -68,7 +68,7 @@ class Collector:
         """Of each block, or of each site, by what the allocation asks for; empty if nothing."""
         allocation = self.method.effective_allocation
         known = self.reuse.importance if self.reuse is not None else {}
-        key = (repr(allocation), *self._names())
+        key = (allocation.identity, *self._names())
         if key not in known:
             known[key] = self._importance(allocation)
         return known[key]

@@ -53,7 +53,8 @@ def prune(
         TypeError: the model is no module, or the method no method.
         ValueError: the method does not fit the model, weights or scores are not finite, there is
             no calibration data or no such device, or nothing would be removed. The model is then
-            unchanged, unless the error came from a block in the middle of the sweep.
+            unchanged, unless the error came from a block in the middle of the sweep, or of the
+            repair.
     """
     if not isinstance(model, nn.Module) or not isinstance(method, Method):
         raise TypeError(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 
@@ -36,9 +36,11 @@ class Repair(ABC):
 
     Attributes:
         evidence: what is collected at the input of each of these Linears; None: nothing is done.
+        adds_biases: it gives a bias to Linears that have none.
     """
 
     evidence: type[InputEvidence] | None = None
+    adds_biases: ClassVar[bool] = False
 
     @abstractmethod
     def fix(
@@ -83,6 +85,7 @@ class Bias(Repair):
     """
 
     evidence = InputMean
+    adds_biases = True
 
     def fix(
         self, weight_OI: torch.Tensor, bias_O: torch.Tensor | None, keep_I: torch.Tensor, found: Any

@@ -85,13 +85,15 @@ def _value(
 
 @contextmanager
 def without(block: Block, part: Literal["attention", "mlp"]) -> Iterator[None]:
-    """Context in which a part of a block adds nothing to the residual stream.
+    """Context in which a part of a block adds nothing to the residual stream but its bias.
 
-    What the Linear behind it gives is zero; so is what a norm behind that makes of it.
+    As where it is taken out: a bias belongs to no unit. Without one, what the Linear behind the
+    part gives is zero, and so is what a norm behind that makes of it.
     """
 
-    def silent(_: nn.Module, inputs: object, output: torch.Tensor) -> torch.Tensor:
-        return torch.zeros_like(output)
+    def silent(linear: nn.Module, inputs: object, output: torch.Tensor) -> torch.Tensor:
+        nothing = torch.zeros_like(output)
+        return nothing if linear.bias is None else nothing + linear.bias
 
     with ExitStack() as hooks:
         for site in block.sites:

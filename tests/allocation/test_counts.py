@@ -89,6 +89,21 @@ def test_equal_blocks_stay_equal(ratio: float) -> None:
     assert abs(counts[0] - ratio * 4) <= 0.5 or counts[0] == 3
 
 
+@pytest.mark.parametrize("ratio", RATIOS)
+def test_blocks_with_little_left_leave_it_to_the_others(ratio: float) -> None:
+    """Uniform on blocks that were cut before: the budget is met, the others stay alike."""
+    sizes = [(1, 2), (4, 50), (4, 172), (4, 172)]
+    pools = [
+        pool
+        for block, (groups, neurons) in enumerate(sizes)
+        for pool in (Pool(block, "group", groups, 3072), Pool(block, "neuron", neurons, 192))
+    ]
+    target = min(ratio * sum(pool.parameters for pool in pools), most(pools))
+    counts = Uniform().unit_counts(pools, [], [ratio] * len(pools), target)
+    assert abs(removed(pools, counts) - target) <= len(sizes) * 192 / 2
+    assert counts[4:6] == counts[6:8]
+
+
 @pytest.mark.parametrize("multiple", [1, 16])
 @pytest.mark.parametrize("ratio", RATIOS)
 def test_units_of_all_blocks_meet_the_target(ratio: float, multiple: int) -> None:

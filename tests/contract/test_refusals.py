@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from lightning_prune.allocation import Uniform
+from lightning_prune.anatomy import Anatomy
 from lightning_prune.callbacks import CFSP, PruningCallback, UnitPruning, WeightPruning
 from lightning_prune.pipeline import prune
+from lightning_prune.repair import NoRepair
 from tests.contract.cases import (
     Case,
     assert_same_state,
@@ -107,8 +109,10 @@ def test_wrong_amounts_of_weights_are_refused(
         ({"ratio": 0.3, "parameters": 9}, "ratio=0.3 or parameters=…, one of the two"),
         ({"parameters": 10**9}, "would remove -.*can go"),
         ({"ratio": 0.3, "attention_ratio": 1.0}, r"attention_ratio=1.0 must be in \[0, 1\)"),
+        ({"ratio": 0.1, "attention_ratio": 0.9}, "attention_ratio=0.9 takes .* parameters, of"),
+        ({"ratio": 0.8, "attention_ratio": 0.1}, "and neurons can make up for 0 to"),
         ({"ratio": 0.3, "least": 0}, "least=0, multiple=1: both must be 1 or more"),
-        ({"ratio": 0.3, "multiple": 64, "attention": False}, "multiples of 64. Set mlp=False"),
+        ({"ratio": 0.3, "multiple": 64, "attention": False}, "to spare: 1 must stay, neurons in multiples of 64"),
     ],
     ids=str,
 )
@@ -119,6 +123,8 @@ def test_wrong_amounts_of_units_are_refused(
     """In one line that says what is allowed, before anything runs."""
     if cls is CFSP and "groups" in message:
         message = "leaves nothing to prune"  # it has scores of neurons only
+    if cls is CFSP and "attention_ratio" in settings:
+        message = "needs attention=True"
     assert_refused(cls, settings | {"allocation": Uniform()}, message)
 
 
@@ -182,13 +188,19 @@ def advice(error: pytest.ExceptionInfo[ValueError]) -> float:
 @pytest.mark.parametrize("model_type", ["llama", "phi3"])
 @unit_methods
 def test_the_only_key_value_head_stays(cls: type[UnitPruning], model_type: str) -> None:
-    """Multi-query attention has one group: refused with advice, and the advice works."""
-    settings: dict[str, Any] = {"ratio": 0.5, "allocation": Uniform()}
-    model = tiny_model(model_type, num_key_value_heads=1)
+    """Multi-query attention has one group: neurons alone make up the budget, or nothing can."""
+    settings: dict[str, Any] = {"ratio": 0.3, "allocation": Uniform()}
     if cls is not CFSP:  # it leaves attention alone
-        with pytest.raises(
-            ValueError, match=r"no block has groups to spare: 1 must stay. Set attention=False"
-        ):
-            prune(model, cls(**settings), batches())
-    plan = prune(model, cls(attention=False, **settings), batches())
+        model = tiny_model(model_type, num_key_value_heads=1)
+        with pytest.raises(ValueError, match=r"no block has groups to spare: 1 must stay"):
+            prune(model, cls(mlp=False, **settings), batches())
+        total = sum(block.unit_size("group") for block in Anatomy(model).blocks)
+        total += sum(b.units("neuron") * b.unit_size("neuron") for b in Anatomy(model).blocks)
+        before = sum(parameter.numel() for parameter in model.parameters())
+        prune(model, cls(repair=NoRepair(), **settings), batches())
+        removed = before - sum(parameter.numel() for parameter in model.parameters())
+        blocks = Anatomy(model).blocks
+        assert abs(removed - 0.3 * total) <= len(blocks) * blocks[0].unit_size("neuron") / 2
+    model = tiny_model(model_type, num_key_value_heads=1)
+    plan = prune(model, cls(attention=False, **settings | {"ratio": 0.5}), batches())
     assert plan.kept("neuron", 0).numel() == 11
