@@ -9,7 +9,6 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_info
-
 from transformers import PreTrainedModel
 
 from lightning_prune import pipeline
@@ -21,6 +20,7 @@ from lightning_prune.models import CausalLM
 from lightning_prune.pipeline.recovery import Recovery
 from lightning_prune.pipeline.rounds import Gate, Round, check_rounds, prune_in_rounds
 from lightning_prune.plan import Plan
+from lightning_prune.provenance import provenance
 
 __all__ = ["Progressive"]
 
@@ -71,8 +71,7 @@ class Progressive(PruningCallback):
         super().__init__(plan=plan)
         if not isinstance(method, UnitPruning):
             raise ValueError(
-                f"method={method!r} does not cut units; pass one that does, such as "
-                "FLAP(ratio=0.5)"
+                f"method={method!r} does not cut units; pass one that does, such as FLAP(ratio=0.5)"
             )
         if rounds < 1 or recover_steps < 0 or learning_rate <= 0:
             raise ValueError(
@@ -144,7 +143,8 @@ class Progressive(PruningCallback):
         def told(one: Round) -> None:
             rank_zero_info(str(one))
 
-        return prune_in_rounds(
+        head = provenance(model, self)
+        plan = prune_in_rounds(
             model,
             self.method,
             batches,
@@ -155,6 +155,8 @@ class Progressive(PruningCallback):
             device=device,
             told=told,
         )
+        plan.provenance |= head
+        return plan
 
 
 def _fingerprint(data: Any, use: str) -> str:

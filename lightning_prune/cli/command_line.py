@@ -41,9 +41,10 @@ HELP = {
     "prune": "Prune, measure and save, without training.",
     "sweep": "Prune one model by several methods and sparsities; compare them in one table.",
     "importance": "Measure how important each block is, for allocations to use.",
+    "search": "Try one method's arguments, or search how its budget is best spread over blocks.",
 }
 
-WITHOUT_FIT = ("sweep", "importance")
+WITHOUT_FIT = ("sweep", "importance", "search")
 """Commands of ours that train nothing: no logger, no checkpoints, one device."""
 
 
@@ -69,7 +70,7 @@ class _SaveConfig(SaveConfigCallback):
 
 
 class PruneCLI(LightningCLI):
-    """`lightning-prune fit | validate | test | predict | prune | sweep`."""
+    """`lightning-prune fit | validate | test | predict | prune | sweep | …`."""
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:

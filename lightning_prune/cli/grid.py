@@ -31,7 +31,7 @@ from lightning_prune.reuse import Reuse
 from lightning_prune.selection import Pattern
 from lightning_prune.version import __version__
 
-__all__ = ["compare"]
+__all__ = ["Asked", "Store", "compare", "digest_of", "done", "weights_of"]
 
 VARIES = ("allocation", "scope")
 """Arguments that say where zeros go when no pattern does; left out where a pattern is asked for."""
@@ -41,7 +41,7 @@ Spec = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class _Asked:
+class Asked:
     """One cell of the grid, before it is done."""
 
     label: str
@@ -68,21 +68,21 @@ def compare(
     if module.tokenizer is not None:
         data.attach(module.tokenizer, module.max_position_embeddings)
     calibration, validation = list(data.calibration_dataloader()), list(data.val_dataloader())
-    weights = _weights(module.base)
+    weights = weights_of(module.base)
     common = {
         "model": fingerprint(module.base),
-        "calibration": _digest(calibration),
-        "validation": _digest(validation),
+        "calibration": digest_of(calibration),
+        "validation": digest_of(validation),
         "version": __version__,
     }
-    store = _Store(folder / "cells", common)
+    store = Store(folder / "cells", common)
     dense = store.get("dense") or store.put(
         "dense", Cell("dense", "", perplexity(module.base, validation, device), 0.0, 0.0)
     )
     cells, reuse = [], Reuse()
     for one in asked:
         known = store.get(repr(one.method))
-        cell = known or _done(one, module.base, weights, calibration, validation, device, reuse)
+        cell = known or done(one, module.base, weights, calibration, validation, device, reuse)
         if known is None and not cell.error:
             store.put(repr(one.method), cell)
         said = cell.error or f"perplexity {number(cell.perplexity)}" + ", known" * bool(known)
@@ -108,8 +108,8 @@ def compare(
     return grid
 
 
-def _done(
-    asked: _Asked,
+def done(
+    asked: Asked,
     model: nn.Module,
     weights: int,
     calibration: Batches,
@@ -145,14 +145,15 @@ def _done(
         )
 
 
-def _weights(model: nn.Module) -> int:
+def weights_of(model: nn.Module) -> int:
+    """How many weights the Linears of the blocks have."""
     return sum(s.module.weight.numel() for block in Anatomy(model).blocks for s in block.sites)
 
 
 # --- what is asked for ---
 
 
-def _asked(methods: Sequence[str | Spec], sparsities: Sequence[float | str]) -> list[_Asked]:
+def _asked(methods: Sequence[str | Spec], sparsities: Sequence[float | str]) -> list[Asked]:
     """The cells, methods by methods; all of them are built, and so checked, before any is done."""
     if not methods or not sparsities:
         raise ValueError(
@@ -166,7 +167,7 @@ def _asked(methods: Sequence[str | Spec], sparsities: Sequence[float | str]) -> 
         if repeated := next((x for x in found if found.count(x) > 1), None):
             raise ValueError(f"sweep: {repeated!r} is asked for twice; give methods a `name`")
     return [
-        _Asked(label, name, _method(spec, argument))
+        Asked(label, name, _method(spec, argument))
         for label, spec in zip(labels, specs, strict=True)
         for name, argument in targets
     ]
@@ -220,7 +221,7 @@ def _label(spec: Spec) -> str:
 # --- what is done already ---
 
 
-class _Store:
+class Store:
     """Results in a folder, one file each, found again by all that they depend on."""
 
     def __init__(self, folder: Path, common: Mapping[str, Any]) -> None:
@@ -251,7 +252,8 @@ class _Store:
         return identity, self._folder / f"{digest[:16]}.json"
 
 
-def _digest(batches: Iterable[Mapping[str, torch.Tensor]]) -> str:
+def digest_of(batches: Iterable[Mapping[str, torch.Tensor]]) -> str:
+    """A hash of batches."""
     digest = hashlib.sha256()
     for batch in batches:
         for name in sorted(batch):

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities.exceptions import _TunerExitException
 from lightning_prune.callbacks import PruningCallback
 from lightning_prune.cli.grid import compare
 from lightning_prune.cli.importance import measure_importance
+from lightning_prune.cli.search import search
 from lightning_prune.data import TextData
 from lightning_prune.models import CausalLM
 
@@ -110,6 +111,47 @@ class PruneTrainer(Trainer):
         measure_importance(
             model, datamodule, measure, part, windows, self.strategy.root_device, root
         )
+
+    def search(
+        self,
+        model: CausalLM,
+        datamodule: TextData,
+        method: str | dict[str, Any],
+        vary: dict[str, list[Any]] | None = None,
+        trials: int = 0,
+        held_out: int = 16,
+        step: float = 0.3,
+        seed: int = 0,
+    ) -> None:
+        """Try one method's arguments, or search how its budget is best spread over blocks.
+
+        With `vary`: the perplexity at every combination of values. With `trials`: starting from the
+        same share for all blocks and from the method's own allocation, a little budget is moved
+        between two blocks, and kept there if the perplexity on held-out training text falls; the
+        best plan is written. What is done already is read from the run's folder.
+
+        Args:
+            model: the model.
+            datamodule: calibration, training and validation text.
+            method: a method by its class_path and init_args, with its budget.
+            vary: by argument ("ratio", "allocation.alpha"), or "nsamples", the values to try; the
+                last one is the axis of the picture.
+            trials: how many times budget is moved.
+            held_out: windows of training text that trials are judged by; they share no passage with
+                the calibration and validation windows.
+            step: how much is moved at most, in parts of the budget of a block.
+            seed: of the trials.
+        """
+        if self.world_size > 1:
+            raise ValueError(
+                f"search runs in one process, and trainer.devices={self.num_devices} asks for "
+                f"{self.world_size}; set it to 1"
+            )
+        if any(isinstance(c, PruningCallback) for c in self.callbacks):  # type: ignore[attr-defined]
+            raise ValueError("search takes its method from `method`, not from trainer.callbacks")
+        how = (trials, held_out, step, seed)
+        root, device = Path(self.default_root_dir), self.strategy.root_device
+        search(model, datamodule, method, vary or {}, *how, device=device, folder=root)
 
 
 class _StopHere(Callback):

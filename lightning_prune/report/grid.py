@@ -53,6 +53,11 @@ class Grid:
     cells: list[Cell]
     settings: dict[str, Any] = field(default_factory=dict)
     """How it was measured: window, windows, calibration, device, dtype, versions."""
+    name: str = "sweep"
+    """Of the files."""
+    title: str = "perplexity by method and sparsity"
+    axis: str = "zeros asked for (N:M: N kept of M)"
+    """What the targets are."""
 
     @property
     def methods(self) -> list[str]:
@@ -100,7 +105,7 @@ class Grid:
         head = ["method", "target", "perplexity", "zeros", "seconds", *(["error"] * failed)]
         return "\n".join(
             [
-                f"# {self.model}: perplexity by method and sparsity",
+                f"# {self.model}: {self.title}",
                 "",
                 f"Dense: {number(self.dense)}. {self.facts()}. Bold: the lowest of a column.",
                 "",
@@ -131,17 +136,19 @@ class Grid:
         return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     def write(self, folder: str | Path) -> dict[str, str]:
-        """Write sweep.md, sweep.csv, sweep.json and sweep.svg; returns their paths by name."""
+        """Write sweep.md, sweep.csv, sweep.json and sweep.svg, or so; returns paths by name."""
         texts = {
-            "sweep.md": self.to_markdown(),
-            "sweep.csv": self.to_csv(),
-            "sweep.json": self.to_json(),
-            "sweep.svg": grid_svg(
+            f"{self.name}.md": self.to_markdown(),
+            f"{self.name}.csv": self.to_csv(),
+            f"{self.name}.json": self.to_json(),
+            f"{self.name}.svg": grid_svg(
                 self.model,
                 self.facts(),
                 self.dense,
                 self.targets,
                 {m: [_value(self.cell(m, t)) for t in self.targets] for m in self.methods},
+                self.title,
+                self.axis,
             ),
         }
         for name, text in texts.items():

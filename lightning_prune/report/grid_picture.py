@@ -32,6 +32,8 @@ def grid_svg(
     dense: float,
     targets: Sequence[str],
     series: Mapping[str, Sequence[float | None]],
+    title: str = "perplexity by method and sparsity",
+    axis: str = "zeros asked for (N:M: N kept of M)",
 ) -> str:
     """Draw one line a method over the targets, and the dense model as a dashed line.
 
@@ -43,12 +45,14 @@ def grid_svg(
         dense: perplexity of the dense model.
         targets: what was asked for, from left to right.
         series: by method, its perplexity at every target; None where there is none.
+        title: what is shown, after the model's name.
+        axis: what the targets are.
     """
     values = [v for line in series.values() for v in line if v is not None]
     scale = _Scale([v for v in (*values, dense) if v > 0 and math.isfinite(v)])
     right = LEFT + max(500.0, COLUMN * len(targets))
     xs = [LEFT + (right - LEFT) * (i + 0.5) / len(targets) for i in range(len(targets))]
-    body = _frame(scale, right, targets, xs)
+    body = _frame(scale, right, targets, xs, axis)
     if math.isfinite(dense):
         y = scale.y(dense)
         body.append(_line(LEFT, y, right, y, INK, 'stroke-dasharray="6 4"'))
@@ -60,7 +64,7 @@ def grid_svg(
     legend, rows = _legend(list(series), right)
     body += legend
     width, height = right + RIGHT, PLOT_TOP + HEIGHT + 48 + rows * LEGEND_ROW + 8
-    title = f"{model}: perplexity by method and sparsity"
+    title = f"{model}: {title}"
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" '
@@ -95,7 +99,9 @@ class _Scale:
         return PLOT_TOP + HEIGHT * (1 - (math.log(value) - self._low) / self._span)
 
 
-def _frame(scale: _Scale, right: float, targets: Sequence[str], xs: Sequence[float]) -> list[str]:
+def _frame(
+    scale: _Scale, right: float, targets: Sequence[str], xs: Sequence[float], axis: str
+) -> list[str]:
     out = []
     for tick in scale.ticks:
         out.append(_line(LEFT, scale.y(tick), right, scale.y(tick), GRID, 'stroke-width="0.6"'))
@@ -108,7 +114,7 @@ def _frame(scale: _Scale, right: float, targets: Sequence[str], xs: Sequence[flo
         _text(
             (LEFT + right) / 2,
             floor + 36,
-            "zeros asked for (N:M: N kept of M)",
+            axis,
             10,
             FAINT,
             "middle",

@@ -45,8 +45,8 @@ def test_it_runs_before_training_and_is_found_again(
     monkeypatch.setattr(progressive, "prune_in_rounds", refuse)
     second = fit(tmp_path, model_folder, text_file, method())
     assert_same_state(second.base, state(first.base))
+    other = Progressive(FLAP(ratio=0.5), rounds=2, max_increase=90.0)
     with pytest.raises(AssertionError, match="again"):  # another gate is another run
-        other = Progressive(FLAP(ratio=0.5), rounds=2, max_increase=90.0)
         fit(tmp_path, model_folder, text_file, other)
 
 
@@ -74,7 +74,6 @@ trainer:
     saved = json.loads((tmp_path / "run" / "plan" / "plan.json").read_text())["provenance"]
     assert saved["method"] == "Progressive"
     assert saved["arguments"]["method"] == "FLAP(ratio=0.4)"
-    assert (tmp_path / "run" / "report.md").is_file() or list((tmp_path / "run").glob("*.md"))
 
 
 def test_a_saved_plan_is_applied(tmp_path: Path, model_folder: Path, text_file: Path) -> None:

@@ -16,7 +16,11 @@ from lightning_prune.cli import main
 
 ROOT = Path(lightning_prune.__file__).parents[1]
 RECIPES = sorted(p.name for p in (ROOT / "recipes").glob("*.yaml"))
-OTHER_COMMANDS = {"train_quickstart_model.yaml": "fit", "sweep-weights.yaml": "sweep"}
+OTHER_COMMANDS = {
+    "train_quickstart_model.yaml": "fit",
+    "sweep-weights.yaml": "sweep",
+    "search-blocks.yaml": "search",
+}
 FRAGMENTS = sorted(p.name for p in (ROOT / "lightning_prune" / "configs").glob("*.yaml"))
 
 

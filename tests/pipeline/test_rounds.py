@@ -46,7 +46,9 @@ def test_the_last_round_meets_the_budget(method: Any) -> None:
     found, plan, told = run(method, 3)
     assert parameters(found) == pytest.approx(parameters(at_once), abs=96)
     assert told[-1].parameters == parameters(found)
-    assert [one.ratio / told[-1].ratio for one in told] == pytest.approx([1 / 3, 2 / 3, 1], abs=0.05)
+    assert [one.ratio / told[-1].ratio for one in told] == pytest.approx(
+        [1 / 3, 2 / 3, 1], abs=0.05
+    )
     assert all(one.parameters < dense and one.perplexity for one in told)
     assert [one["ratio"] for one in plan.provenance["rounds"]] == [one.ratio for one in told]
 
@@ -119,9 +121,7 @@ def test_if_the_first_round_is_over_nothing_is_changed() -> None:
     model = even_model("llama")
     dense, cls = state(model), type(model)
     with pytest.raises(ValueError, match="first of 2 rounds"):
-        prune_in_rounds(
-            model, FLAP(ratio=0.5), batches(), 2, validation=batches(), gate=Gate(1.5)
-        )
+        prune_in_rounds(model, FLAP(ratio=0.5), batches(), 2, validation=batches(), gate=Gate(1.5))
     assert_same_state(model, dense)
     assert type(model) is cls
 
@@ -150,7 +150,7 @@ def test_recovery_lowers_the_loss_and_is_reproducible() -> None:
     [
         ({"method": Wanda(sparsity=0.5)}, "cuts units"),
         ({"method": FLAP(ratio=0.5, allocation=PerBlock([0.5] * 3))}, "PerBlock"),
-        ({"rounds": 100}, "too many"),
+        ({"rounds": 1000}, "too many"),
         ({"rounds": 0}, "rounds=0"),
         ({"gate": Gate(2.0), "validation": None}, "validation"),
     ],
@@ -192,7 +192,9 @@ def work(rank: int, folder: str) -> None:
 def test_two_processes_do_as_one(tmp_path: Path) -> None:
     """The same units and perplexities; and with recovery, the same weights in both."""
     torch.multiprocessing.spawn(work, args=(str(tmp_path),), nprocs=2)
-    plans = {f"{n}{r}": Plan.load(tmp_path / f"{n}{r}") for n in ("plain", "recovered") for r in (0, 1)}
+    plans = {
+        f"{n}{r}": Plan.load(tmp_path / f"{n}{r}") for n in ("plain", "recovered") for r in (0, 1)
+    }
     _, alone, _ = run(FLAP(ratio=0.5), 2)
     for rank in (0, 1):
         found = plans[f"plain{rank}"]
