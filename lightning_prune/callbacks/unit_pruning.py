@@ -155,13 +155,15 @@ class UnitPruning(PruningCallback):
         if self.parameters is None:
             return self.ratio or 0.0
         total = sum(parameter.numel() for parameter in anatomy.model.parameters())
-        if self.effective_repair.adds_biases:
-            total += sum(self._new_biases(block) for block in anatomy.blocks)
+        total += self.new_biases(anatomy)
         return (total - self.parameters) / sum(self.size(b) for b in self.blocks(anatomy))
 
-    def _new_biases(self, block: Block) -> int:
-        """Parameters of the biases that a repair gives to Linears of the block without one."""
-        readers = [m.site.module for k in self.kinds for m in block.members(k) if m.axis == 1]
+    def new_biases(self, anatomy: Anatomy) -> int:
+        """Parameters of the biases that the repair gives to Linears without one."""
+        if not self.effective_repair.adds_biases:
+            return 0
+        members = [m for b in anatomy.blocks for k in self.kinds_of(b) for m in b.members(k)]
+        readers = [member.site.module for member in members if member.axis == 1]
         return sum(linear.out_features for linear in readers if linear.bias is None)
 
     # --- what is refused ---

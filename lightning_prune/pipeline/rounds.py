@@ -176,7 +176,7 @@ def prune_in_rounds(
     done: list[Round] = []
     for number in range(1, rounds + 1):
         step = budget.method(Anatomy(model), number)
-        if not _due(step, Anatomy(model)):
+        if not _due(step, Anatomy(model), last=number == rounds):
             continue
         before = copy.deepcopy(model) if gate.asked and gate.on_gate == "rollback" else None
         plan = prune(model, step, batches, device)
@@ -222,7 +222,7 @@ class _Budget:
         step: Any = copy.copy(self._whole)
         due = self._removed * number / self._rounds - (self._units - self._left(anatomy))
         total = sum(parameter.numel() for parameter in anatomy.model.parameters())
-        step.ratio, step.parameters = None, total - round(due)
+        step.ratio, step.parameters = None, total - round(due) + step.new_biases(anatomy)
         if step.attention_ratio is not None:  # of the groups that are left
             part = step.attention_ratio / self._rounds
             step.attention_ratio = part / (1 - (number - 1) * part)
@@ -236,13 +236,26 @@ class _Budget:
         return sum(self._whole.size(block) for block in self._whole.blocks(anatomy))
 
 
-def _due(step: Method, anatomy: Anatomy) -> bool:
-    """Whether a round removes a unit: the one before may have taken it, by rounding."""
+def _due(step: Method, anatomy: Anatomy, last: bool) -> bool:
+    """Whether a round has a whole unit to remove.
+
+    Raises:
+        ValueError: it is the last one, and what is left of the budget cannot be removed.
+    """
     try:
         step.check(anatomy)
     except ValueError:
+        missing = step.budget(anatomy) * sum(step.size(block) for block in step.blocks(anatomy))
+        smallest = sum(min(_unit_sizes(step, block)) for block in step.blocks(anatomy))
+        if last and missing > smallest:
+            raise
         return False
     return True
+
+
+def _unit_sizes(step: Any, block: Any) -> list[int]:
+    """Parameters of one unit of each kind that a block has."""
+    return [pool.size for pool in step.pools([block])] or [0]
 
 
 @torch.no_grad()

@@ -92,6 +92,7 @@ def without(block: Block, part: Literal["attention", "mlp"]) -> Iterator[None]:
     """
 
     def silent(linear: nn.Module, inputs: object, output: torch.Tensor) -> torch.Tensor:
+        assert isinstance(linear, nn.Linear)
         nothing = torch.zeros_like(output)
         return nothing if linear.bias is None else nothing + linear.bias
 
