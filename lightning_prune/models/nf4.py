@@ -56,7 +56,7 @@ class NF4Linear(nn.Linear):
         """As a Linear; the weight is dequantised for the moment, and again in the backward pass."""
         x = x.to(compute_dtype(x))
         bias = None if self.bias is None else self.bias.to(x.dtype)
-        return matmul_4bit(x, self.weight, quant_state=self.quant_state, bias=bias)
+        return matmul_4bit(x, self.weight.t(), quant_state=self.quant_state, bias=bias)
 
     def linear(self, dtype: torch.dtype) -> nn.Linear:
         """A plain Linear with the weight that the bits stand for."""
