@@ -18,6 +18,7 @@ from lightning_prune.anatomy import family_of
 from lightning_prune.evaluation.metrics import Perplexity, next_token_nll
 from lightning_prune.models import checkpoint as checkpoints
 from lightning_prune.models.adapter import Adapter, AdapterName, named_adapter
+from lightning_prune.models.averages import copy_again, refuse_averages
 from lightning_prune.models.loading import DType, Source, checkpoint_activations, from_config
 from lightning_prune.models.merge import Rebuild, merge, plain, rebuilder
 from lightning_prune.models.optimization import Schedule, adamw, scheduler
@@ -177,12 +178,14 @@ class CausalLM(LightningModule):
             if self.gradient_checkpointing:
                 checkpoint_activations(self.base)
             self.train()
+            copy_again(self)
 
     def configure_model(self) -> None:
         """Load the model, and shard it if the strategy is FSDP2 (ModelParallelStrategy)."""
         self.load()
         if self.device_mesh is None or self.sharded:
             return
+        refuse_averages(self)
         assert self.model is not None
         self.rebuild = rebuilder(self.model)
         blocks = self.base.get_submodule(family_of(self.base.config.model_type).blocks)

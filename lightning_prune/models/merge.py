@@ -98,13 +98,18 @@ def rebuilder(model: Model) -> Rebuild:
     weightless = {
         id(p): nn.Parameter(p.detach().to("meta"), p.requires_grad) for p in model.parameters()
     }
-    fixed = {id(b): b for b in model.buffers()}  # masks and quantised weights, which never change
-    structure = copy.deepcopy(model, weightless | fixed)
+    structure = copy.deepcopy(model, weightless | _fixed(model))
 
     def rebuild(state: Mapping[str, torch.Tensor]) -> Model:
-        rebuilt = copy.deepcopy(structure, {id(b): b for b in structure.buffers()})
+        rebuilt = copy.deepcopy(structure, _fixed(structure))
         rebuilt.load_state_dict(state, assign=True)
         plain(rebuilt).tie_weights()
         return rebuilt.cpu()
 
     return rebuild
+
+
+def _fixed(model: nn.Module) -> dict[int, torch.Tensor]:
+    """Masks and quantised weights, which never change and need not be copied."""
+    held = (value for module in model.modules() for value in vars(module).values())
+    return {id(value): value for value in held if isinstance(value, torch.Tensor)}

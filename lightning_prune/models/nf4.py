@@ -29,7 +29,8 @@ BLOCK = 64
 class NF4Linear(nn.Linear):
     """A frozen Linear that holds 4.13 bits a weight, and computes with the weight they stand for.
 
-    The packed weight is no parameter and is not saved: it is made again from the model.
+    The packed weight is neither a parameter nor a buffer: it is made again from the model, and
+    nothing may train, average, convert or send it.
 
     Args:
         linear: what is quantised; it is left as it is.
@@ -46,7 +47,7 @@ class NF4Linear(nn.Linear):
             compress_statistics=True,
             quant_type="nf4",
         )
-        self.register_buffer("weight", packed_P.to(weight_OI.device), persistent=False)
+        self.weight = packed_P.to(weight_OI.device)
         self.quant_state.to(weight_OI.device)
         self.bias = linear.bias
         if self.bias is not None:
@@ -68,6 +69,7 @@ class NF4Linear(nn.Linear):
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> NF4Linear:
         super()._apply(fn, recurse)
+        self.weight = fn(self.weight)
         self.quant_state.to(self.weight.device)
         return self
 

@@ -52,14 +52,12 @@ class SparseLinear(Linear):
         settings: as in peft.
     """
 
-    keep_P: torch.Tensor
-
     def __init__(
         self, base_layer: nn.Module, adapter_name: str, keep_OI: torch.Tensor, **settings: Any
     ) -> None:
         super().__init__(base_layer, adapter_name, **settings)
-        # Not saved: it comes from the plan again.
-        self.register_buffer("keep_P", pack(keep_OI), persistent=False)
+        # No buffer: it comes from the plan again, and nothing may average, convert or send it.
+        self.keep_P = pack(keep_OI)
 
     def get_delta_weight(self, adapter: str) -> torch.Tensor:
         """The masked update (O, I) in float32; peft adds it to the weight when it merges."""
@@ -78,8 +76,9 @@ class SparseLinear(Linear):
         return _MaskedSum.apply(x, *update, base.weight, base.bias, state)
 
     def _update(self, adapter: str) -> tuple[Any, ...]:
-        A, B = self.lora_A[adapter], self.lora_B[adapter]
-        return A.weight, B.weight, self.keep_P, self.scaling[adapter]
+        A_RI, B_OR = self.lora_A[adapter].weight, self.lora_B[adapter].weight
+        self.keep_P = self.keep_P.to(A_RI.device)  # it does not move with the module
+        return A_RI, B_OR, self.keep_P, self.scaling[adapter]
 
 
 def _delta(
