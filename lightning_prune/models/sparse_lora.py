@@ -76,9 +76,9 @@ class SparseLinear(Linear):
         return _MaskedSum.apply(x, *update, base.weight, base.bias, state)
 
     def _update(self, adapter: str) -> tuple[Any, ...]:
-        A_RI, B_OR = self.lora_A[adapter].weight, self.lora_B[adapter].weight
+        A_RI: Any = self.lora_A[adapter].weight
         self.keep_P = self.keep_P.to(A_RI.device)  # it does not move with the module
-        return A_RI, B_OR, self.keep_P, self.scaling[adapter]
+        return A_RI, self.lora_B[adapter].weight, self.keep_P, self.scaling[adapter]
 
 
 def _delta(
