@@ -30,6 +30,7 @@ PUBLIC = [
     "Plan",
     "Progressive",
     "Proportional",
+    "QLoRA",
     "RIA",
     "ReFer",
     "ResidualFit",
