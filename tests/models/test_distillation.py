@@ -304,8 +304,8 @@ def test_an_unknown_teacher_is_refused_before_pruning(
     tmp_path: Path, model_folder: Path, text_file: Path
 ) -> None:
     """As an unknown model is."""
+    distillation = Distillation(teacher="no such/teacher/anywhere")
     with pytest.raises(FileNotFoundError, match="no model 'no such/teacher/anywhere'"):
-        distillation = Distillation(teacher="no such/teacher/anywhere")
         run(tmp_path / "run", model_folder, text_file, distillation=distillation)
     assert not (tmp_path / "run" / "plan").exists()
 
