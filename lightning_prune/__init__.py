@@ -61,7 +61,7 @@ if TYPE_CHECKING:
         WriteReport,
     )
     from lightning_prune.data import TextData
-    from lightning_prune.models import CausalLM, Distillation, LoRA
+    from lightning_prune.models import CausalLM, Distillation, LoRA, QLoRA
     from lightning_prune.repair import Bias, LeastSquares, NoRepair
 
 __all__ = [
@@ -89,6 +89,7 @@ __all__ = [
     "Plan",
     "Progressive",
     "Proportional",
+    "QLoRA",
     "RIA",
     "ReFer",
     "ResidualFit",
@@ -136,6 +137,7 @@ _ROOMS = {
     "PerBlock": "allocation",
     "Progressive": "callbacks",
     "Proportional": "allocation",
+    "QLoRA": "models",
     "RIA": "callbacks",
     "ReFer": "callbacks",
     "ResidualFit": "callbacks",

@@ -100,11 +100,16 @@ class Distillation:
 
         Raises:
             FileNotFoundError: there is no model of that name.
-            ValueError: it has another vocabulary or, where hidden states are compared, another
-                hidden size or number of blocks.
+            ValueError: it is the pruned model itself, or has another vocabulary or, where hidden
+                states are compared, another hidden size or number of blocks.
         """
         source = self.source(module)
         if self.teacher is None:
+            if module.plans:
+                raise ValueError(
+                    f"Distillation(teacher=None) takes the model of path={module.path!r} for its "
+                    "teacher, and that is pruned already. Name the dense model as the teacher."
+                )
             return
         ours, theirs = module.base.config, source.config()
         name = f"the teacher {self.teacher!r}"
@@ -123,13 +128,16 @@ class Distillation:
                     f"{name} has as many tokens as the model, but {other} of them stand for "
                     "something else. Take a teacher with the same tokenizer."
                 )
-        for key, what in (("hidden_size", "hidden size"), ("num_hidden_layers", "blocks")):
-            mine, its = getattr(ours, key), getattr(theirs, key)
-            if self.hidden and mine != its:
+        dropped = len(module.plan.dropped) if module.plan is not None else 0
+        sizes = {
+            "a hidden size of": (ours.hidden_size, theirs.hidden_size),
+            "a number of blocks of": (ours.num_hidden_layers + dropped, theirs.num_hidden_layers),
+        }
+        for what, (own, its_own) in sizes.items():
+            if self.hidden and own != its_own:
                 raise ValueError(
-                    f"hidden={self.hidden} compares hidden states, and {name} has {its} {what}, "
-                    f"the model {mine}. Set hidden to 0; where blocks were dropped, prune and "
-                    "recover in one run, so that the plan says which."
+                    f"hidden={self.hidden} compares hidden states block by block, and {name} has "
+                    f"{what} {its_own}, the model {own} before pruning. Set hidden to 0."
                 )
 
     def start(self, module: CausalLM) -> Distiller:

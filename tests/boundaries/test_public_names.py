@@ -31,6 +31,7 @@ PUBLIC = [
     "Plan",
     "Progressive",
     "Proportional",
+    "QLoRA",
     "RIA",
     "ReFer",
     "ResidualFit",

@@ -268,8 +268,12 @@ def test_settings_out_of_range_are_refused(settings: dict[str, float], message: 
     ("changed", "settings", "message"),
     [
         ({"vocab_size": 64}, {}, "vocabulary of 64 tokens, and the model one of 300"),
-        ({"hidden_size": 24}, {"hidden": 1.0}, "has 24 hidden size, the model 32"),
-        ({"num_hidden_layers": 2}, {"hidden": 1.0}, "has 2 blocks, the model 3.*in one run"),
+        ({"hidden_size": 24}, {"hidden": 1.0}, "has a hidden size of 24, the model 32 before"),
+        (
+            {"num_hidden_layers": 2},
+            {"hidden": 1.0},
+            "has a number of blocks of 2, the model 3 before",
+        ),
         (None, {}, "as many tokens as the model, but [0-9]+ of them stand for something else"),
     ],
 )
@@ -317,6 +321,21 @@ def test_a_model_is_not_its_own_teacher(
     module = CausalLM(str(model_folder), distillation=Distillation())
     with pytest.raises(ValueError, match="its own teacher, and nothing has pruned it"):
         make_trainer(tmp_path).fit(module, make_data(text_file))
+
+
+def test_a_pruned_folder_is_not_its_own_teacher(tmp_path: Path, model_folder: Path) -> None:
+    """Its plan lies beside it; with the dense model named, blocks are told by their old numbers."""
+    model = lightning_prune.load(model_folder)
+    plan = lightning_prune.prune(model, DropBlocks(indices=[1]))
+    lightning_prune.save(model, tmp_path / "pruned", plan)
+    with pytest.raises(ValueError, match="pruned already. Name the dense model"):
+        CausalLM(str(tmp_path / "pruned"), distillation=Distillation()).load()
+    named = Distillation(teacher=str(model_folder), hidden=1.0)
+    module = CausalLM(str(tmp_path / "pruned"), distillation=named)
+    module.load()
+    at_work = named.start(module)
+    layers = at_work.teacher.model.layers
+    assert at_work.teaching == [layers[0], layers[2]]
 
 
 def test_a_model_from_a_config_needs_a_named_teacher() -> None:
