@@ -131,6 +131,7 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=16)
     parser.add_argument("--windows", type=int, default=512, help="of the validation text")
     parser.add_argument("--cases", nargs="*", default=list(CASES), help="beginnings of their names")
+    parser.add_argument("--losses", nargs="*", default=list(LOSSES), help="the same")
     parser.add_argument("--tiny", action="store_true")
     arguments = parser.parse_args()
     if arguments.tiny:
@@ -148,6 +149,8 @@ def main() -> None:
             table = Table("loss", "perplexity", "step", title=title)
             unit = None
             for name, loss in LOSSES.items():
+                if not name.startswith(tuple(arguments.losses)):
+                    continue
                 found, seconds = recovered(arguments, root, case, loss)
                 unit = unit or seconds
                 table.add_row(name, f"{found:.2f}", f"{seconds / unit:.2f}")
