@@ -61,7 +61,7 @@ if TYPE_CHECKING:
         WriteReport,
     )
     from lightning_prune.data import TextData
-    from lightning_prune.models import CausalLM, LoRA, QLoRA
+    from lightning_prune.models import CausalLM, Distillation, LoRA, QLoRA
     from lightning_prune.repair import Bias, LeastSquares, NoRepair
 
 __all__ = [
@@ -72,6 +72,7 @@ __all__ = [
     "CFSP",
     "CFSPSigmoid",
     "CausalLM",
+    "Distillation",
     "DropBlocks",
     "FLAP",
     "FromFile",
@@ -120,6 +121,7 @@ _ROOMS = {
     "CFSP": "callbacks",
     "CFSPSigmoid": "allocation",
     "CausalLM": "models",
+    "Distillation": "models",
     "DropBlocks": "callbacks",
     "FLAP": "callbacks",
     "FromFile": "allocation",

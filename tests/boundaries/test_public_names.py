@@ -14,6 +14,7 @@ PUBLIC = [
     "CFSP",
     "CFSPSigmoid",
     "CausalLM",
+    "Distillation",
     "DropBlocks",
     "FLAP",
     "FromFile",
