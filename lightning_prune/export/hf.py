@@ -19,6 +19,7 @@ from lightning_prune.export import pruned_model
 from lightning_prune.export.card import model_card
 from lightning_prune.export.folder import check_replaceable, replaced_folder
 from lightning_prune.export.registry import layout_of, pruned_classes
+from lightning_prune.export.stored import write_checksums
 from lightning_prune.plan import Plan
 from lightning_prune.report import Report
 
@@ -42,6 +43,7 @@ def save(
     plan: Plan | None = None,
     tokenizer: Any = None,
     report: Report | None = None,
+    shard_size: int | str = "50GB",
 ) -> Path:
     """Write a model as a Hugging Face folder, whole or not at all.
 
@@ -55,6 +57,7 @@ def save(
         plan: what was pruned; saved beside the model.
         tokenizer: the model's tokenizer; saved beside the model.
         report: what was measured; saved beside the model, without the run's paths.
+        shard_size: the largest size of a file of weights, in bytes or as "5GB".
 
     Returns:
         The folder.
@@ -69,7 +72,7 @@ def save(
     size = sum({tensor.data_ptr(): tensor.nbytes for tensor in tensors}.values())
     uneven = model.config.model_type.startswith(PRUNED_PREFIX)  # type: ignore[union-attr, operator]
     with replaced_folder(folder, CONFIG, size) as new:
-        model.save_pretrained(new)  # type: ignore[operator]
+        model.save_pretrained(new, max_shard_size=shard_size)  # type: ignore[operator]
         if uneven:
             _add_code(model, new)
         if tokenizer is not None:
@@ -82,6 +85,7 @@ def save(
             (new / "report.json").write_text(text, encoding="utf-8")
         card = model_card(model, plan, uneven, report)
         (new / "README.md").write_text(card, encoding="utf-8")
+        write_checksums(new)
     return folder
 
 
