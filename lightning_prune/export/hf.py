@@ -10,20 +10,23 @@ from pprint import pformat
 from textwrap import indent
 from typing import Any
 
+import torch
 from safetensors import safe_open
 from torch import nn
+from transformers import AutoTokenizer
 
 from lightning_prune.analysis.checkpoint import CONFIG, INDEX, WEIGHTS
 from lightning_prune.anatomy import PRUNED_PREFIX, family_of
 from lightning_prune.export import pruned_model
 from lightning_prune.export.card import model_card
 from lightning_prune.export.folder import check_replaceable, replaced_folder
+from lightning_prune.export.load import load
 from lightning_prune.export.registry import layout_of, pruned_classes
 from lightning_prune.export.stored import write_checksums
 from lightning_prune.plan import Plan
 from lightning_prune.report import Report
 
-__all__ = ["check_folder", "save"]
+__all__ = ["check_folder", "save", "to_hf"]
 
 CODE = "modeling_pruned"
 
@@ -87,6 +90,40 @@ def save(
         (new / "README.md").write_text(card, encoding="utf-8")
         write_checksums(new)
     return folder
+
+
+def to_hf(
+    folder: str | Path,
+    out: str | Path,
+    dtype: str | torch.dtype = "auto",
+    shard_size: int | str = "50GB",
+    verify: bool = True,
+) -> Path:
+    """Write a saved model as another folder: in another dtype, in smaller files, with fresh code.
+
+    Plan, tokenizer and report go with it.
+
+    Args:
+        folder: a Hugging Face folder with safetensors, ours or stock.
+        out: as in `save`.
+        dtype: of the weights; "auto" keeps theirs.
+        shard_size: as in `save`.
+        verify: as in `load`.
+
+    Raises:
+        FileNotFoundError: no such folder.
+        ValueError: as of `load` and `save`.
+        OSError: too little room on the disk.
+    """
+    folder = Path(folder)
+    check_folder(out)
+    model = load(folder, dtype, verify=verify)
+    plan = Plan.load(folder) if (folder / "plan.json").is_file() else None
+    has_tokenizer = any((*folder.glob("tokenizer*"), *folder.glob("vocab*")))
+    tokenizer = AutoTokenizer.from_pretrained(folder) if has_tokenizer else None
+    report = folder / "report.json"
+    measured = Report.from_json(report.read_text(encoding="utf-8")) if report.is_file() else None
+    return save(model, out, plan, tokenizer, measured, shard_size)
 
 
 # --- what save adds ---

@@ -1,7 +1,7 @@
 """A Hugging Face tokenizer as llama.cpp's: two kinds are known, and all others refused.
 
 "gpt2" is byte-level BPE: text is cut by a regular expression, then merged. llama.cpp names the
-expressions and has them built in; the expression in `tokenizer.json` decides which name is right.
+expressions and has them built in; the tokenizer's own expression decides which name is right.
 "llama" is SentencePiece's BPE with byte fallback: of all neighbours that make a token, those with
 the highest score are merged first. Hugging Face stores merges in place of scores; a token's score
 here is minus the place of its first merge, which gives the same order.
@@ -48,49 +48,64 @@ def add_tokenizer(writer: GGUFWriter, folder: Path, config: Any) -> list[str]:
     Raises:
         ValueError: llama.cpp has no such tokenizer, or it has more tokens than the model.
     """
-    path = folder / "tokenizer.json"
-    if not path.is_file():
-        if any((*folder.glob("tokenizer*"), *folder.glob("vocab*"))):
-            raise ValueError(
-                f"the tokenizer in {folder} has no tokenizer.json, which is what is read. Load it "
-                "with transformers' AutoTokenizer and save it again."
-            )
+    if not any((*folder.glob("tokenizer*"), *folder.glob("vocab*"))):
         writer.add_tokenizer_model("none")
         return [f"{folder} has no tokenizer, so that the file takes and gives token ids only"]
-    raw = json.loads(path.read_text(encoding="utf-8"))
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    kind = _kind(raw, path)
+    if not tokenizer.is_fast:
+        raise ValueError(
+            f"the tokenizer in {folder} is Python code of its own, a "
+            f"{type(tokenizer).__name__}, which llama.cpp does not have"
+        )
+    raw = json.loads(tokenizer.backend_tokenizer.to_str())
+    kind = _kind(raw, folder)
     tokens, types = _tokens(tokenizer, raw, config.vocab_size, folder)
     writer.add_tokenizer_model(kind)
+    writer.add_token_list(tokens)
+    writer.add_token_types(types)
     if kind == "gpt2":
-        writer.add_tokenizer_pre(pre_tokenizer(raw, path))
-        writer.add_token_list(tokens)
-        writer.add_token_types(types)
-        writer.add_token_merges([_merge(merge) for merge in raw["model"]["merges"]])
+        writer.add_tokenizer_pre(pre_tokenizer(raw, folder))
+        writer.add_token_merges([" ".join(_pair(merge)) for merge in raw["model"]["merges"]])
     else:
         writer.add_tokenizer_pre("default")
-        writer.add_token_list(tokens)
-        writer.add_token_scores(scores_of(tokens, raw, path))
-        writer.add_token_types(types)
+        writer.add_token_scores(scores_of(tokens, raw, folder))
         writer.add_add_space_prefix(_has_space_prefix(raw))
     _add_specials(writer, tokenizer, config, folder)
-    return _add_template(writer, tokenizer)
+    template = getattr(tokenizer, "chat_template", None)
+    if isinstance(template, dict):
+        template = [{"name": name, "template": text} for name, text in template.items()]
+    if template:
+        writer.add_chat_template(template)
+    if "NFC" in [step["type"] for step in _steps(raw.get("normalizer"))]:
+        return ["llama.cpp does not bring text into Unicode's form NFC, as the tokenizer does"]
+    return []
 
 
-def _kind(raw: dict[str, Any], path: Path) -> str:
-    model, steps = raw["model"], [step["type"] for step in _steps(raw.get("pre_tokenizer"))]
-    if model.get("type") == "BPE" and "ByteLevel" in steps:
-        return "gpt2"
-    if model.get("type") == "BPE" and model.get("byte_fallback"):
-        return "llama"
+def _kind(raw: dict[str, Any], folder: Path) -> str:
+    model = raw["model"]
+    before = [step["type"] for step in _steps(raw.get("normalizer"))]
+    steps = [step["type"] for step in _steps(raw.get("pre_tokenizer"))]
+    if model.get("type") == "BPE":
+        if "ByteLevel" in steps and before in ([], ["NFC"]):
+            return "gpt2"
+        words = {step["type"] for step in _steps(raw.get("pre_tokenizer")) if _cuts_words(step)}
+        if model.get("byte_fallback") and {*before} <= {"Prepend", "Replace"} and not words:
+            return "llama"
     raise ValueError(
-        f"the tokenizer in {path} is neither byte-level BPE nor BPE with byte fallback, but "
-        f"{model.get('type')} after {' and '.join(steps) or 'no pre-tokenizer'}. llama.cpp would "
+        f"the tokenizer in {folder} is neither byte-level BPE nor SentencePiece's BPE with byte "
+        f"fallback, but {' → '.join([*before, *steps, str(model.get('type'))])}. llama.cpp would "
         "cut text in another way, so no file is written."
     )
 
 
-def pre_tokenizer(raw: dict[str, Any], path: Path) -> str:
+def _cuts_words(step: dict[str, Any]) -> bool:
+    """Whether a step cuts text that has no spaces left, or cuts at SentencePiece's spaces."""
+    if step["type"] == "Metaspace":
+        return bool(step.get("split", True))
+    return not (step["type"] == "Split" and step["pattern"] == {"String": " "})
+
+
+def pre_tokenizer(raw: dict[str, Any], folder: Path) -> str:
     """llama.cpp's name of how a byte-level tokenizer cuts text.
 
     Raises:
@@ -111,14 +126,14 @@ def pre_tokenizer(raw: dict[str, Any], path: Path) -> str:
         if isolated and not last.get("use_regex", True) and (expression, whole) in _NAMES:
             return _NAMES[expression, whole]
     raise ValueError(
-        f"the tokenizer in {path} cuts text in a way that is not known here by llama.cpp's name: "
+        f"the tokenizer in {folder} cuts text in a way that is not known here by llama.cpp's name: "
         f"{json.dumps(raw.get('pre_tokenizer'), ensure_ascii=False)[:200]}. Known are gpt-2, "
         f"smollm, {', '.join(_NAMES.values())}. A wrong one would give other tokens without a "
         "word, so no file is written."
     )
 
 
-def scores_of(tokens: list[str], raw: dict[str, Any], path: Path) -> list[float]:
+def scores_of(tokens: list[str], raw: dict[str, Any], folder: Path) -> list[float]:
     """The score of each token: minus the place of the first merge that makes it.
 
     llama.cpp merges all neighbours that make a token; Hugging Face those in its list.
@@ -126,18 +141,18 @@ def scores_of(tokens: list[str], raw: dict[str, Any], path: Path) -> list[float]
     Raises:
         ValueError: the list lacks some, so that the two would cut text differently.
     """
-    merges = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in raw["model"]["merges"]]
+    merges = [_pair(merge) for merge in raw["model"]["merges"]]
     rank: dict[str, int] = {}
     for place, (left, right) in enumerate(merges):
         rank.setdefault(left + right, place)
     known, listed = set(raw["model"]["vocab"]), set(merges)
-    for token in rank:
+    for token in known - {token["content"] for token in raw["added_tokens"]}:
         for cut in range(1, len(token)):
             pair = (token[:cut], token[cut:])
             if pair not in listed and known.issuperset(pair):
                 raise ValueError(
-                    f"the tokenizer in {path} has {token!r}, and does not merge it from {pair}, as "
-                    "llama.cpp would: text would be cut differently, so no file is written"
+                    f"the tokenizer in {folder} has {token!r}, and does not merge it from {pair}, "
+                    "as llama.cpp would: text would be cut differently, so no file is written"
                 )
     return [-float(rank.get(token, len(merges))) for token in tokens]
 
@@ -193,15 +208,6 @@ def _add_specials(writer: GGUFWriter, tokenizer: Any, config: Any, folder: Path)
     writer.add_add_eos_token(bool(after))
 
 
-def _add_template(writer: GGUFWriter, tokenizer: Any) -> list[str]:
-    template = getattr(tokenizer, "chat_template", None)
-    if isinstance(template, dict):
-        template = [{"name": name, "template": text} for name, text in template.items()]
-    if template:
-        writer.add_chat_template(template)
-    return []
-
-
 def _has_space_prefix(raw: dict[str, Any]) -> bool:
     steps = [*_steps(raw.get("normalizer")), *_steps(raw.get("pre_tokenizer"))]
     return any(
@@ -218,6 +224,6 @@ def _steps(part: dict[str, Any] | None) -> list[dict[str, Any]]:
     return part.get("pretokenizers") or part.get("normalizers") or [part]
 
 
-def _merge(merge: str | list[str]) -> str:
-    """A merge as text; spaces inside tokens are written as byte-level BPE writes them."""
-    return merge if isinstance(merge, str) else " ".join(m.replace(" ", "Ġ") for m in merge)
+def _pair(merge: str | list[str]) -> tuple[str, ...]:
+    """The two sides of a merge; old files have them in one string."""
+    return tuple(merge.split(" ") if isinstance(merge, str) else merge)
