@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from lightning_prune import export
+from lightning_prune.analysis.checkpoint import weight_files
 from lightning_prune.cli.arguments import Parser, model_folder
 from lightning_prune.cli.errors import fail
 
@@ -89,8 +90,8 @@ def _to_hf(folder: Path, given: argparse.Namespace) -> Path:
     names = {short: long for long, short in _DTYPES.items()}
     dtype = names.get(given.dtype, given.dtype) or "auto"
     out = export.to_hf(folder, given.out, dtype, given.shard_size, verify=not given.no_verify)
-    size = sum(path.stat().st_size for path in out.glob("*.safetensors"))
-    _say(f"{out}  ({size / 1e6:,.1f} MB of tensors)")
+    size = sum(path.stat().st_size for path in weight_files(out))
+    _say(f"{out}  ({size / 1e6:,.1f} MB of weights)")
     return out
 
 

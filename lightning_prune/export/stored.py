@@ -81,7 +81,8 @@ def check_checksums(folder: Path) -> None:
             raise ValueError(
                 f"{folder / name} is not the file that was saved: its SHA-256 is {digest[:12]}…, "
                 f"and {CHECKSUMS} has {str(saved.get(name))[:12]}…. Save or download it again; if "
-                f"you changed it on purpose, delete {CHECKSUMS} or pass verify=False."
+                f"it was changed on purpose, delete {CHECKSUMS}, or pass verify=False "
+                "(--no-verify)."
             )
 
 

@@ -67,18 +67,25 @@ def check_vllm(folder: str | Path, tp: int = 1, verify: bool = True) -> VLLMChec
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     blocks = Anatomy(model).blocks
-    native = not config.model_type.startswith(PRUNED_PREFIX)
-    always = list(_always(config, blocks, folder, native))
+    remote = config.model_type.startswith(PRUNED_PREFIX)
+    native = not remote and not _has_another_head_size(config, blocks)
+    always = [*_empty(blocks), *(_code(folder) if remote else ())]
     problems = [*always, *_with_tp(config, blocks, tp, native)]
     sizes = range(1, LARGEST_TP + 1)
     fits = [n for n in sizes if not (always or [*_with_tp(config, blocks, n, native)])]
-    command = None if problems else _command(folder, tp, native)
-    cautions = _cautions(config, blocks, native)
+    command = None if problems else _command(folder, tp, native, remote)
+    cautions = _cautions(config, blocks, native, remote)
     return VLLMCheck(native, tuple(problems), tuple(cautions), tuple(fits), command)
 
 
-def _always(config: Any, blocks: list[Block], folder: Path, native: bool) -> Iterator[str]:
-    """What no number of GPUs helps against."""
+def _has_another_head_size(config: Any, blocks: list[Block]) -> bool:
+    """Whether vLLM's own class would get the head size wrong: some versions of Qwen2's."""
+    heads, head_dim = blocks[0].heads, blocks[0].head_dim
+    return config.model_type == "qwen2" and heads * head_dim != config.hidden_size
+
+
+def _empty(blocks: list[Block]) -> Iterator[str]:
+    """Parts that no number of GPUs helps against."""
     for what, empty in (
         ("attention", [b.index for b in blocks if not b.heads]),
         ("MLP", [b.index for b in blocks if not b.width]),
@@ -88,16 +95,17 @@ def _always(config: Any, blocks: list[Block], folder: Path, native: bool) -> Ite
                 f"blocks {_some(empty)} have no {what}: vLLM makes {what} layers for every block, "
                 "and fails at empty ones. GGUF (--to gguf) or transformers can run this model"
             )
-    if native:
-        return
-    raw = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    named = raw.get("auto_map", {})
+
+
+def _code(folder: Path) -> Iterator[str]:
+    """What of the model code is not where the config says."""
+    named = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("auto_map", {})
     if missing := [auto for auto in _AUTO if auto not in named]:
         yield (
             f"{folder / CONFIG} names no class for {', '.join(missing)} in auto_map; save the "
             "model again with lightning_prune.save"
         )
-    for module in {name.partition(".")[0] for name in named.values()}:
+    for module in sorted({name.partition(".")[0] for name in named.values()}):
         if not (folder / f"{module}.py").is_file():
             yield f"{folder} lacks {module}.py, the model's code; save the model again"
 
@@ -120,12 +128,18 @@ def _with_tp(config: Any, blocks: list[Block], tp: int, native: bool) -> Iterato
         yield "Phi-3's model code takes its fused matrices apart by counts of the whole model"
 
 
-def _cautions(config: Any, blocks: list[Block], native: bool) -> Iterator[str]:
-    if not native:
+def _cautions(config: Any, blocks: list[Block], native: bool, remote: bool) -> Iterator[str]:
+    if remote:
         yield (
             "needs vLLM 0.28 or newer with transformers 5.14 or newer, and runs the model code in "
             "the folder (--trust-remote-code)"
         )
+    elif not native:
+        yield (
+            "some versions of vLLM's own Qwen2 class take the head size to be hidden size / heads, "
+            "which it is not here, so its Transformers backend is used"
+        )
+    if not native:
         yield "no such server was started in our tests: try it before you rely on it"
     head_dim = blocks[0].head_dim
     if head_dim % 8 or head_dim > 256:
@@ -137,9 +151,10 @@ def _cautions(config: Any, blocks: list[Block], native: bool) -> Iterator[str]:
         yield "the weights are float32, which vLLM turns into bfloat16 unless you pass --dtype"
 
 
-def _command(folder: Path, tp: int, native: bool) -> str:
+def _command(folder: Path, tp: int, native: bool, remote: bool) -> str:
     parts = ["vllm", "serve", shlex.quote(str(folder))]
-    parts += [] if native else ["--model-impl", "transformers", "--trust-remote-code"]
+    parts += [] if native else ["--model-impl", "transformers"]
+    parts += ["--trust-remote-code"] if remote else []
     parts += ["--tensor-parallel-size", str(tp)] if tp > 1 else []
     return " ".join(parts)
 
