@@ -29,9 +29,11 @@ DESCRIPTION = (
     "lightning-prune fit --config quickstart.yaml"
 )
 EPILOG = (
-    "Three commands take no configuration: `lightning-prune sparsity PATH` counts the zeros in a "
-    "model folder; `lightning-prune compare A B` compares the sizes and blocks of two; "
-    "`lightning-prune analyze scores PLAN_A PLAN_B` compares the scores that two plans keep."
+    "Some commands take no configuration: `lightning-prune export PATH --to …` writes a model for "
+    "another place; `lightning-prune generate PATH --prompt TEXT` lets it write; `lightning-prune "
+    "sparsity PATH` counts the zeros in a model folder; `lightning-prune compare A B` compares the "
+    "sizes and blocks of two; `lightning-prune analyze scores PLAN_A PLAN_B` compares the scores "
+    "that two plans keep."
 )
 HELP = {
     "fit": "Prune, recover by training, validate and save.",
