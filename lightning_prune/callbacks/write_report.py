@@ -125,7 +125,7 @@ class WriteReport(PruneObserver):
             prompt_T = batches[0]["input_ids"][0, : self.prompt]
             said = continuation(model, pl_module.tokenizer, prompt_T, device)
             report.samples["prompt"] = str(pl_module.tokenizer.decode(prompt_T))
-            report.samples |= {stage: said} if said is not None else {}
+            report.samples |= {stage: said.text} if said is not None else {}
         return report
 
     def _write(self, trainer: Trainer, report: Report) -> None:

@@ -29,8 +29,9 @@ DESCRIPTION = (
     "lightning-prune fit --config quickstart.yaml"
 )
 EPILOG = (
-    "Three commands take no configuration: `lightning-prune sparsity PATH` counts the zeros in a "
-    "model folder; `lightning-prune compare A B` compares the sizes and blocks of two; "
+    "Five commands take no configuration: `lightning-prune evaluate PATH…` measures perplexity and "
+    "tasks; `lightning-prune measure PATH…` size and speed; `lightning-prune sparsity PATH` counts "
+    "the zeros in a model folder; `lightning-prune compare A B` compares the blocks of two; "
     "`lightning-prune analyze scores PLAN_A PLAN_B` compares the scores that two plans keep."
 )
 HELP = {

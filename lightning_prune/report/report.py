@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lightning_prune.files import atomic_write
+from lightning_prune.report.numbers import finite
 from lightning_prune.report.picture import structure_svg
 
 __all__ = ["BlockShape", "Report", "StageMetrics"]
@@ -76,7 +76,7 @@ class Report:
 
     def to_json(self) -> str:
         """The report as JSON; infinite and undefined numbers become strings, as JSON has none."""
-        value = _without_nonfinite(asdict(self))
+        value = finite(asdict(self))
         return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n"
 
     @classmethod
@@ -117,13 +117,3 @@ def _stage(value: dict[str, Any]) -> StageMetrics:
         if value[name] is not None:
             value[name] = float(value[name])  # "inf" and "nan" come as strings
     return StageMetrics(**value)
-
-
-def _without_nonfinite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _without_nonfinite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nonfinite(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value

@@ -15,6 +15,7 @@ PUBLIC = [
     "CFSPSigmoid",
     "CausalLM",
     "DropBlocks",
+    "Evaluate",
     "FLAP",
     "FromFile",
     "GQATaylor",
