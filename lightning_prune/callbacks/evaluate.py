@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import signature
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -217,7 +218,7 @@ class Evaluate(PruneObserver):
         self._judge("model", trainer, pl_module, model)
 
         def write() -> None:
-            found = {str(pl_module.path or "model"): self.results["model"]}
+            found = {Path(pl_module.path or "model").name: self.results["model"]}
             print_evaluations(found)
             folder = Path(trainer.default_root_dir)
             write_evaluations(found, folder, self.settings, "evaluation")
@@ -227,7 +228,7 @@ class Evaluate(PruneObserver):
     @property
     def settings(self) -> dict[str, Any]:
         """What was asked for, as JSON can say it."""
-        return {name: value for name, value in vars(self).items() if name != "results"}
+        return {name: getattr(self, name) for name in signature(type(self)).parameters}
 
 
 def _first(loader: Any, windows: int | None) -> list[dict[str, torch.Tensor]]:

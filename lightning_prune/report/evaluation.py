@@ -209,7 +209,7 @@ def _compared(values: list[Any], show: Any) -> list[str]:
     for i, value in enumerate(values):
         relation = times(value, first) if i else ""
         text = "-" if value is None else show(value)
-        shown.append(f"{text}  {relation}" if relation else text)
+        shown.append(f"{text} ({relation})" if relation else text)
     return shown
 
 
