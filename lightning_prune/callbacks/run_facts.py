@@ -15,12 +15,12 @@ from typing import Any
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-import lightning_prune
 from lightning_prune.callbacks.base import PruningCallback
 from lightning_prune.callbacks.save_pretrained import SavePretrained
 from lightning_prune.models import CausalLM
 from lightning_prune.plan import Plan
 from lightning_prune.report import Asked, Report
+from lightning_prune.version import __version__
 
 __all__ = [
     "asked_and_done",
@@ -45,7 +45,7 @@ def new_report(pl_module: CausalLM) -> Report:
         stages={},
         blocks=[],
         versions={
-            "lightning_prune": lightning_prune.__version__,
+            "lightning_prune": __version__,
             **{name: version(name) for name in LIBRARIES},
             "python": platform.python_version(),
         },
@@ -146,7 +146,7 @@ def _said(value: Any) -> str:
 
 def _commit() -> str | None:
     """The commit of the checkout that the package runs from; None if it is installed."""
-    root = Path(lightning_prune.__file__).parents[1]
+    root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None
     try:
