@@ -62,7 +62,6 @@ class Method(ABC):
             `MEASURES`; `score` is not asked then, and the score of a block is one number, of kind
             "block".
         part: with influence: of what of the block.
-        span: with influence: of how many consecutive blocks, from each on.
         windows: with influence by removal: on how many calibration windows; 0: on all.
         allocation: shares the budget among blocks; None: the same share for all.
         plan: a plan to apply in place of calibrating.
@@ -76,7 +75,6 @@ class Method(ABC):
     objectives: Sequence[Objective] = (NextToken(),)
     influence: str | None = None
     part: Literal["block", "attention", "mlp"] = "block"
-    span: int = 1
     windows: int = 0
 
     allocation: Allocation | None
@@ -87,6 +85,10 @@ class Method(ABC):
     @abstractmethod
     def budget(self, anatomy: Anatomy) -> float:
         """The fraction to remove overall, of what `size` counts."""
+
+    def span(self, anatomy: Anatomy) -> int:
+        """With influence: of how many consecutive blocks, from each on, it is measured."""
+        return 1
 
     @property
     def effective_allocation(self) -> Allocation:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 __all__ = ["meet", "meet_in_proportion"]
 
@@ -24,19 +24,12 @@ def meet(
     Raises:
         ValueError: the budget is outside the limits.
     """
-    if not lowest <= budget <= highest:
-        raise ValueError(f"no shares between {lowest:g} and {highest:g} make up {budget:g}")
 
     def shifted(by: float) -> list[float]:
         return [min(max(share + by, lowest), highest) for share in shares]
 
-    total = sum(sizes)
-    below, above = lowest - max(shares), highest - min(shares)
-    for _ in range(STEPS):
-        middle = (below + above) / 2
-        reached = sum(s * n for s, n in zip(shifted(middle), sizes, strict=True)) / total
-        below, above = (middle, above) if reached < budget else (below, middle)
-    return shifted(above)
+    between = lowest - max(shares), highest - min(shares)
+    return _meeting(shifted, between, budget, sizes, (lowest, highest))
 
 
 def meet_in_proportion(
@@ -60,8 +53,6 @@ def meet_in_proportion(
     Raises:
         ValueError: the budget is outside the limits.
     """
-    if not lowest <= budget <= highest:
-        raise ValueError(f"no shares between {lowest:g} and {highest:g} make up {budget:g}")
     # Something for those without a wish, so that a large budget can be met.
     tiny = 1e-9 * (max(wishes) or 1.0)
     logs = [math.log(wish + tiny) for wish in wishes]
@@ -69,10 +60,23 @@ def meet_in_proportion(
     def scaled(by: float) -> list[float]:
         return [min(max(math.exp(min(log + by, 0.0)), lowest), highest) for log in logs]
 
-    total = sum(sizes)
-    below, above = -max(logs) - 60, -min(logs) + 1
-    for _ in range(2 * STEPS):
+    between = -max(logs) - 60, -min(logs) + 1
+    return _meeting(scaled, between, budget, sizes, (lowest, highest))
+
+
+def _meeting(
+    shares_at: Callable[[float], list[float]],
+    between: tuple[float, float],
+    budget: float,
+    sizes: Sequence[int],
+    limits: tuple[float, float],
+) -> list[float]:
+    """The shares at the place where their mean by size is the budget, found by halving."""
+    if not limits[0] <= budget <= limits[1]:
+        raise ValueError(f"no shares between {limits[0]:g} and {limits[1]:g} make up {budget:g}")
+    total, (below, above) = sum(sizes), between
+    for _ in range(STEPS):
         middle = (below + above) / 2
-        reached = sum(s * n for s, n in zip(scaled(middle), sizes, strict=True)) / total
+        reached = sum(s * n for s, n in zip(shares_at(middle), sizes, strict=True)) / total
         below, above = (middle, above) if reached < budget else (below, middle)
-    return scaled(above)
+    return shares_at(above)

@@ -13,6 +13,7 @@ import torch
 
 from lightning_prune.allocation.base import Allocation
 from lightning_prune.allocation.counts import Pool, unit_counts
+from lightning_prune.selection import standardised
 
 __all__ = ["GlobalStandardised", "global_counts"]
 
@@ -79,15 +80,7 @@ class GlobalStandardised(Allocation):
     ) -> list[int]:
         """The lowest of all, then rounded to what each pool allows."""
         if self.standardise:
-            scores = [_standardised(score_U) for score_U in scores]
+            scores = [standardised([score_U])[0] for score_U in scores]
         sizes, limits = [pool.size for pool in pools], [pool.highest for pool in pools]
         counts = global_counts(scores, sizes, limits, target)
         return unit_counts(pools, counts, target)
-
-
-def _standardised(score_U: torch.Tensor) -> torch.Tensor:
-    """(score - mean) / standard deviation; 0 where all are equal."""
-    if score_U.numel() < 2:
-        return torch.zeros_like(score_U, dtype=torch.float64)
-    centred_U = score_U.double() - score_U.double().mean()
-    return centred_U / centred_U.square().sum().div(score_U.numel() - 1).sqrt().clamp(min=1e-300)

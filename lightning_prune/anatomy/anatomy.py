@@ -117,6 +117,10 @@ class Block:
             if site.table.columns in roles:
                 yield Member(site, 1, 0, sizes[site.table.columns])
 
+    def reader(self, kind: str) -> Member:
+        """Where units of a kind are read: columns of o_proj (groups) or down_proj (neurons)."""
+        return next(member for member in self.members(kind) if member.axis == 1)
+
     def unit_size(self, kind: str) -> int:
         """Parameters, biases included, that go with each unit of a kind."""
         size = 0

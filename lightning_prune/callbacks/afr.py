@@ -25,14 +25,14 @@ from typing import Any, Literal
 import torch
 
 from lightning_prune.anatomy import Anatomy, Block, Site
-from lightning_prune.callbacks.products import check_aggregation, score_units, standardised
+from lightning_prune.callbacks.products import check_aggregation, score_units
 from lightning_prune.callbacks.refer import check_head
 from lightning_prune.callbacks.unit_pruning import UnitPruning
 from lightning_prune.callbacks.weight_pruning import WeightPruning
 from lightning_prune.evidence import GradientEvidence
 from lightning_prune.evidence.objective import Feature, FeatureKind, Labels, NextToken
 from lightning_prune.method import Scores
-from lightning_prune.selection import Scope
+from lightning_prune.selection import Scope, standardised
 
 __all__ = ["AFR", "WeightAFR"]
 

@@ -30,10 +30,9 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from lightning_prune.allocation import Allocation
+from lightning_prune.allocation import Allocation, CFSPSigmoid
 from lightning_prune.anatomy import Block
 from lightning_prune.callbacks.unit_pruning import UnitPruning
-from lightning_prune.callbacks.wanda_sp import reader
 from lightning_prune.evidence import InputNorm
 
 __all__ = ["CFSP", "Formula", "LocalMetric", "neuron_score", "relative"]
@@ -142,8 +141,6 @@ class CFSP(UnitPruning):
     @property
     def own_allocation(self) -> Allocation:
         """The paper's, by the angle that each block turns the residual stream."""
-        from lightning_prune.allocation import CFSPSigmoid
-
         return CFSPSigmoid()
 
     def score(self, block: Block, evidence: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -151,7 +148,7 @@ class CFSP(UnitPruning):
         units = block.units("neuron")
         if not units:  # its MLP was taken out
             return {}
-        down = reader(block, "neuron")
+        down = block.reader("neuron")
         parts = {
             member: member.gather(member.site.module.weight.detach().float(), units)[:, 0]
             for member in block.members("neuron")

@@ -75,7 +75,7 @@ class DropBlocks(PruningCallback):
         super().__init__(**settings)
         self.count, self.ratio, self.indices = count, ratio, indices
         self.contiguous, self.part, self.windows = contiguous, part, windows
-        self.measure, self._span = measure, 1
+        self.measure = measure
         given = [name for name in ("count", "ratio", "indices") if getattr(self, name) is not None]
         if self.plan is None and len(given) != 1:
             raise ValueError(
@@ -119,10 +119,9 @@ class DropBlocks(PruningCallback):
             return len(self.indices)
         return self.count or removed_count(len(blocks), self.ratio or 0.0)
 
-    @property
-    def span(self) -> int:  # type: ignore[override]
-        """How many blocks are measured as one."""
-        return self._span
+    def span(self, anatomy: Anatomy) -> int:
+        """As many blocks as go together are measured as one."""
+        return self._number(self.blocks(anatomy)) if self.contiguous else 1
 
     def check(self, anatomy: Anatomy) -> None:
         """Refuse to drop nothing, everything, or what is not there."""
@@ -140,7 +139,6 @@ class DropBlocks(PruningCallback):
                 f"{self!r} drops {number} of {len(allowed)} blocks that have what is asked for; "
                 f"1 to {most} can go"
             )
-        self._span = number if self.contiguous else 1
 
     def score(self, block: Block, evidence: Mapping[str, Any]) -> dict[str, torch.Tensor]:
         """Nothing is measured where the blocks are named."""
@@ -180,5 +178,6 @@ class DropBlocks(PruningCallback):
         return decisions
 
     def _may_go(self, blocks: Sequence[Block], index: int) -> bool:
+        span = self._number(blocks) if self.contiguous else 1
         block = next(b for b in blocks if b.index == index)
-        return block.units(KINDS[self.part]) > 0 and index + self.span - 1 <= blocks[-1].index
+        return block.units(KINDS[self.part]) > 0 and index + span - 1 <= blocks[-1].index

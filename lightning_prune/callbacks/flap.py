@@ -29,10 +29,11 @@ from lightning_prune import distributed
 from lightning_prune.allocation import Allocation, GlobalStandardised
 from lightning_prune.anatomy import Anatomy, Block
 from lightning_prune.callbacks.unit_pruning import UnitPruning
-from lightning_prune.callbacks.wanda_sp import column_score, reader, unit_mean
+from lightning_prune.callbacks.wanda_sp import column_score, unit_mean
 from lightning_prune.evidence import AliasedMoments, InputMoments, Moments, moved
+from lightning_prune.selection import standardised
 
-__all__ = ["FLAP", "Metric", "feature_score", "standardised"]
+__all__ = ["FLAP", "Metric", "feature_score"]
 
 Metric = Literal["WIFV", "WIFN", "IFV"]
 Fluctuation = Literal["variance", "reference"]
@@ -51,14 +52,6 @@ def feature_score(metric: Metric, weight_OI: torch.Tensor, moments: Moments) -> 
     if metric == "IFV":
         return moments.variance_I
     return moments.variance_I * weight_OI.detach().float().square().sum(dim=0)
-
-
-def standardised(score_I: torch.Tensor) -> torch.Tensor:
-    """(score - mean) / standard deviation over the features of one site; 0 if all are equal."""
-    if score_I.numel() < 2:
-        return torch.zeros_like(score_I)
-    centred_I = score_I - score_I.mean()
-    return centred_I / centred_I.std().clamp(min=torch.finfo(centred_I.dtype).tiny)
 
 
 class FLAP(UnitPruning):
@@ -127,11 +120,11 @@ class FLAP(UnitPruning):
         """The mean of each unit's standardised features."""
         scores = {}
         for kind in self.kinds_of(block):
-            site = reader(block, kind).site
+            site = block.reader(kind).site
             weight_OI = site.module.weight
             moments = moved(evidence[site.table.reads], weight_OI.device)
             score_I = feature_score(self.metric, weight_OI, moments)
             if kind == "group" and self.square_attention:
                 score_I = score_I.square()
-            scores[kind] = unit_mean(block, kind, standardised(score_I))
+            scores[kind] = unit_mean(block, kind, standardised([score_I])[0])
         return scores

@@ -8,7 +8,6 @@ Axes: U units of one block, E elements of a unit (features times hidden size), D
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
@@ -23,7 +22,6 @@ __all__ = [
     "aggregate_units",
     "check_aggregation",
     "score_units",
-    "standardised",
     "unit_products",
 ]
 
@@ -110,15 +108,3 @@ def score_units(
         kind: aggregate_units(unit_products(block, kind, products), aggregate, trim, signed)
         for kind in kinds
     }
-
-
-def standardised(tables: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Less their common mean, over their common standard deviation (unbiased), in fp32.
-
-    Where all are equal the result is 0.
-    """
-    count = sum(table.numel() for table in tables)
-    mean = math.fsum(float(table.double().sum()) for table in tables) / count
-    squares = math.fsum(float((table.double() - mean).square().sum()) for table in tables)
-    deviation = math.sqrt(squares / max(1, count - 1))
-    return [((table.double() - mean) / (deviation or 1.0)).float() for table in tables]

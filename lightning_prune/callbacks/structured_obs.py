@@ -74,7 +74,7 @@ class StructuredOBS(UnitPruning):
         """Remove all units of each kind, and note what it costs."""
         scores = {}
         for kind in self.kinds_of(block):
-            reader = next(member for member in block.members(kind) if member.axis == 1)
+            reader = block.reader(kind)
             weight_OI = reader.site.module.weight.detach()
             gram_II = evidence[reader.site.table.reads].to(weight_OI.device)
             check_finite(block, {reader.site.table.reads: gram_II.diagonal()}, "squares")

@@ -162,8 +162,8 @@ class UnitPruning(PruningCallback):
         """Parameters of the biases that the repair gives to Linears without one."""
         if not self.effective_repair.adds_biases:
             return 0
-        members = [m for b in anatomy.blocks for k in self.kinds_of(b) for m in b.members(k)]
-        readers = [member.site.module for member in members if member.axis == 1]
+        kinds = [(block, kind) for block in anatomy.blocks for kind in self.kinds_of(block)]
+        readers = [block.reader(kind).site.module for block, kind in kinds]
         return sum(linear.out_features for linear in readers if linear.bias is None)
 
     # --- what is refused ---

@@ -17,11 +17,11 @@ from collections.abc import Mapping
 
 import torch
 
-from lightning_prune.anatomy import Block, Member
+from lightning_prune.anatomy import Block
 from lightning_prune.callbacks.unit_pruning import UnitPruning
 from lightning_prune.evidence import InputNorm
 
-__all__ = ["WandaSP", "column_score", "reader", "unit_mean"]
+__all__ = ["WandaSP", "column_score", "unit_mean"]
 
 
 def column_score(weight_OI: torch.Tensor, norm_I: torch.Tensor) -> torch.Tensor:
@@ -34,16 +34,6 @@ def column_score(weight_OI: torch.Tensor, norm_I: torch.Tensor) -> torch.Tensor:
     return weight_OI.detach().abs().float().mean(dim=0) * norm_I
 
 
-def reader(block: Block, kind: str) -> Member:
-    """Where the units of a kind are read: columns of o_proj for groups, of down_proj for neurons.
-
-    Args:
-        block: the block.
-        kind: "group" or "neuron".
-    """
-    return next(member for member in block.members(kind) if member.axis == 1)
-
-
 def unit_mean(block: Block, kind: str, score_I: torch.Tensor) -> torch.Tensor:
     """The mean over the features of every unit, (U,).
 
@@ -52,7 +42,7 @@ def unit_mean(block: Block, kind: str, score_I: torch.Tensor) -> torch.Tensor:
         kind: "group" or "neuron".
         score_I: one number for every input feature of the site that reads the units.
     """
-    score_US1 = reader(block, kind).gather(score_I[None], block.units(kind))
+    score_US1 = block.reader(kind).gather(score_I[None], block.units(kind))
     return score_US1.mean(dim=(1, 2))
 
 
@@ -74,7 +64,7 @@ class WandaSP(UnitPruning):
         """The mean over each unit's columns."""
         scores = {}
         for kind in self.kinds_of(block):
-            site = reader(block, kind).site
+            site = block.reader(kind).site
             norm_I = evidence[site.table.reads].to(site.module.weight.device)
             scores[kind] = unit_mean(block, kind, column_score(site.module.weight, norm_I))
         return scores

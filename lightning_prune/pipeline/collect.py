@@ -135,7 +135,7 @@ class Collector:
         assert method.influence is not None
         with self._progress(type(method).__name__) as progress:
             for block, value in self._measured(
-                method.influence, method.windows, method.part, method.span
+                method.influence, method.windows, method.part, method.span(self.anatomy)
             ):
                 yield block, value
                 progress.advance(block.name)

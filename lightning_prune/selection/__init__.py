@@ -3,6 +3,7 @@
 from lightning_prune.selection.count import removed_count
 from lightning_prune.selection.pattern import Pattern
 from lightning_prune.selection.permutation import channel_permutation, keep_permuted
+from lightning_prune.selection.scale import standardised
 from lightning_prune.selection.scope import (
     BLOCK,
     Scope,
@@ -37,4 +38,5 @@ __all__ = [
     "keep_units",
     "removed_count",
     "scope_size",
+    "standardised",
 ]

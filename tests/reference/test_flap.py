@@ -19,7 +19,6 @@ from lightning_prune.allocation.global_standardised import global_counts
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.callbacks import FLAP
 from lightning_prune.callbacks.flap import feature_score
-from lightning_prune.callbacks.wanda_sp import reader
 from lightning_prune.evidence import AliasedMoments, InputMoments, Moments
 from lightning_prune.repair import Bias
 from lightning_prune.sweep import HiddenStates, forward_sweep
@@ -104,7 +103,7 @@ def test_metrics_of_features_equal_flaps_code(metric: Any) -> None:
         for kind, path in KINDS.items():
             moments = of_site(index, path)
             moments = moments._replace(norm_I=moments.norm_I / 4)
-            score_I = feature_score(metric, reader(block, kind).site.module.weight, moments)
+            score_I = feature_score(metric, block.reader(kind).site.module.weight, moments)
             close(score_I, golden("flap_stats")[f"model.layers.{index}.{path}.{metric}"])
 
 
@@ -197,7 +196,7 @@ def test_the_bias_that_compensates_equals_flaps_code(name: str) -> None:
     for index, block in enumerate(Anatomy(one_head_per_group()).blocks):
         for kind, path in KINDS.items():
             keep_U = golden("flap_kept_mask")[f"{name}.{NAMES[kind]}"][index].bool()
-            member = reader(block, kind)
+            member = block.reader(kind)
             keep_I = keep_U.repeat_interleave(member.size)
             weight_OI, mean_I = member.site.module.weight.detach(), of_site(index, path).mean_I
             fixed = Bias().fix(weight_OI, None, keep_I, mean_I)
