@@ -87,7 +87,9 @@ def importance_of_blocks(plans: list[Plan]) -> dict[str, dict[int, float]]:
         values = {int(i): float(v) for i, v in plan.provenance.get("importance", {}).items()}
         left = [i for i in range(len(gone) + max(values, default=-1) + 1) if i not in gone]
         if values:
-            name = f"Importance of blocks for {plan.provenance.get('method', 'pruning')}"
+            arguments = plan.provenance.get("arguments", {})
+            by = arguments.get("allocation") or plan.provenance.get("method", "pruning")
+            name = f"Importance of blocks, {str(by).partition('(')[0]}"
             found[name] = {left[index]: value for index, value in values.items()}
         gone |= {left[i] if i < len(left) else i for i in plan.dropped}
     return found

@@ -79,7 +79,7 @@ def heatmap_svg(
             body.append(_rect(x, y, band, CELL, "cell"))
             body.append(_rect(x, y, band, CELL, "zero", shade))
             if band >= 34:
-                kind = "m on" if value > 0.55 else "m"
+                kind = "m on" if value > 0.62 else "m"
                 body.append(_text(x + band / 2, y + 14, f"{value:.0%}", kind))
     bottom = TOP + len(rows) * CELL
     body += _blocks(indices, band, bottom, left)

@@ -48,7 +48,7 @@ th { font-weight: 600; color: var(--faint); font-size: 13px; }
 td.n, th.n { text-align: right; }
 td.n, th, td:first-child { white-space: nowrap; }
 td:last-child, th:last-child { padding-right: 0; }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(400px, 100%), 1fr));
+.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(400px, 100%), 1fr));
   gap: 18px 26px; }
 figure { margin: 0; min-width: 0; }
 figcaption { font-size: 14px; font-weight: 600; margin-bottom: 4px; }
@@ -84,7 +84,9 @@ svg .on { fill: var(--on); }
 .saying.prompt { border-style: dashed; margin: 8px 0 12px; }
 .saying .name { font-size: 13px; color: var(--faint); }
 .saying .text { white-space: pre-wrap; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: 3px 18px; margin: 6px 0; }
+.settings { display: grid; gap: 4px 40px;
+  grid-template-columns: repeat(auto-fit, minmax(min(280px, 100%), 1fr)); }
+dl { display: grid; align-content: start; grid-template-columns: max-content 1fr; gap: 3px 18px; margin: 6px 0; }
 dt { color: var(--faint); } dd { margin: 0; overflow-wrap: anywhere; }
 @media (max-width: 520px) {
   main { padding: 18px 14px 36px; } h1 { font-size: 21px; } .tile .figure { font-size: 21px; }

@@ -64,7 +64,8 @@ def headline(report: Report) -> str:
     if dense.perplexity is not None and last.perplexity is not None:
         detail = f"{perplexity_text(dense.perplexity)} → {perplexity_text(last.perplexity)}"
         tiles.append(("perplexity", _multiple(last.perplexity, dense.perplexity), detail))
-    tiles += _speed_tile(report, name)
+    if not _only_zeros(dense, last):  # else what differs is the noise of the machine
+        tiles += _speed_tile(report, name)
     body = "".join(
         f'<div class="tile"><div class="name">{escape(title)}</div><div class="figure">'
         f'{escape(figure)}</div><div class="detail">{escape(detail)}</div></div>'
@@ -203,12 +204,13 @@ def speed(report: Report) -> str:
 
 def settings(report: Report) -> str:
     """What the run was made with."""
-    tables = {"": report.settings, **report.configuration}
-    return "".join(
-        (f"<h3>{escape(name)}</h3>" if name else "") + _pairs(table)
+    tables = {"measured": report.settings, **report.configuration}
+    parts = [
+        f"<div><h3>{escape(name)}</h3>{_pairs(table)}</div>"
         for name, table in tables.items()
         if table
-    )
+    ]
+    return f'<div class="settings">{"".join(parts)}</div>' if parts else ""
 
 
 def provenance(report: Report) -> str:
