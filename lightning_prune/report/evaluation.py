@@ -103,8 +103,8 @@ def speed_sheet(found: Evaluations) -> Sheet | None:
             if any(value is not None for value in values):
                 rows.append((name, f"{batch}", f"{prompt:,}", *_compared(values, show)))
     note = (
-        "With a KV cache; medians. The models ran one after the other, so other work on the machine "
-        "shows. Memory on a CPU is that of the whole process."
+        "With a KV cache; medians. The models ran one after the other, so that other work on the "
+        "machine shows. Memory on a CPU is that of the whole process."
     )
     return Sheet("Speed and memory", ("", "batch", "prompt", *found), rows, note)
 

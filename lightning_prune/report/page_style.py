@@ -86,7 +86,8 @@ svg .on { fill: var(--on); }
 .saying .text { white-space: pre-wrap; }
 .settings { display: grid; gap: 4px 40px;
   grid-template-columns: repeat(auto-fit, minmax(min(280px, 100%), 1fr)); }
-dl { display: grid; align-content: start; grid-template-columns: max-content 1fr; gap: 3px 18px; margin: 6px 0; }
+dl { display: grid; align-content: start;
+  grid-template-columns: max-content 1fr; gap: 3px 18px; margin: 6px 0; }
 dt { color: var(--faint); } dd { margin: 0; overflow-wrap: anywhere; }
 @media (max-width: 520px) {
   main { padding: 18px 14px 36px; } h1 { font-size: 21px; } .tile .figure { font-size: 21px; }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from lightning_prune.report.evaluation import (
 )
 from lightning_prune.report.numbers import count_text, perplexity_text, size_text, times
 from lightning_prune.report.page_figures import bars_svg, heatmap_svg, lines_svg
+from lightning_prune.report.page_parts import figure, pairs, smoothed
 from lightning_prune.report.sheet import Sheet
 
 if TYPE_CHECKING:
@@ -125,14 +125,14 @@ def blocks(report: Report) -> str:
     at = [shape.index for shape in shapes]
     heads = {"heads": [b.heads for b in shapes], "kv": [b.kv_heads for b in shapes]}
     figures = [
-        _figure(
+        figure(
             "Attention heads",
             {"heads": f"query {_of(shapes, 'heads')}", "kv": f"key/value {_of(shapes, 'kv_heads')}",
              "dense": "removed"},
             bars_svg("query heads and key/value heads kept in each block", at, heads,
                      [b.dense_heads for b in shapes]),
         ),
-        _figure(
+        figure(
             "MLP neurons",
             {"neurons": f"kept {_of(shapes, 'width')}", "dense": "removed"},
             bars_svg("MLP neurons kept in each block", at, {"neurons": [b.width for b in shapes]},
@@ -143,11 +143,11 @@ def blocks(report: Report) -> str:
     if any(share > 0 for shape in shapes for share in shape.sparsity.values()):
         rows = {site: [shape.sparsity.get(site) for shape in shapes] for site in sites}
         picture = heatmap_svg("fraction of zeros of each matrix in each block", at, rows)
-        figures.append(_figure("Weights set to zero", {"scale": "0% to 100%"}, picture))
+        figures.append(figure("Weights set to zero", {"scale": "0% to 100%"}, picture))
     for name, values in report.importance.items():
         known = [index for index in at if index in values]
         picture = bars_svg(name, known, {"value": [values[index] for index in known]})
-        figures.append(_figure(name, {}, picture) if known else "")
+        figures.append(figure(name, {}, picture) if known else "")
     return f'<div class="figures">{"".join(figures)}</div>'
 
 
@@ -156,16 +156,16 @@ def recovery(report: Report) -> str:
     figures = []
     loss = report.curves.get("train_loss", [])
     if len(loss) > 1:
-        smooth = _smoothed(loss)
+        smooth = smoothed(loss)
         lines = {"loss pale": loss, "loss": smooth} if smooth else {"loss": loss}
         picture = lines_svg("training loss over steps", lines, {})
-        figures.append(_figure("Training loss, nats a token", {}, picture))
+        figures.append(figure("Training loss, nats a token", {}, picture))
     perplexity = report.curves.get("val_perplexity", [])
     if perplexity:
         measured = {name: stage.perplexity for name, stage in report.stages.items()}
         levels = {n: v for n, v in measured.items() if n in ("dense", "pruned") and v is not None}
         picture = lines_svg("perplexity over steps", {"perplexity": perplexity}, levels)
-        figures.append(_figure("Validation perplexity", {}, picture))
+        figures.append(figure("Validation perplexity", {}, picture))
     return f'<div class="figures">{"".join(figures)}</div>' if figures else ""
 
 
@@ -206,7 +206,7 @@ def settings(report: Report) -> str:
     """What the run was made with."""
     tables = {"measured": report.settings, **report.configuration}
     parts = [
-        f"<div><h3>{escape(name)}</h3>{_pairs(table)}</div>"
+        f"<div><h3>{escape(name)}</h3>{pairs(table)}</div>"
         for name, table in tables.items()
         if table
     ]
@@ -215,7 +215,7 @@ def settings(report: Report) -> str:
 
 def provenance(report: Report) -> str:
     """Where everything comes from: versions, hashes, seeds."""
-    return _pairs({**report.provenance, **report.versions})
+    return pairs({**report.provenance, **report.versions})
 
 
 def files(report: Report, folder: Path) -> str:
@@ -233,40 +233,6 @@ def files(report: Report, folder: Path) -> str:
 
 
 # --- parts ---
-
-
-def _smoothed(line: list[tuple[int, float]]) -> list[tuple[int, float]]:
-    """The mean of the points around each; of short lines nothing."""
-    reach = len(line) // 16
-    if reach == 0:
-        return []
-    parts = [line[max(0, i - reach) : i + reach + 1] for i in range(len(line))]
-    return [(line[i][0], sum(y for _, y in part) / len(part)) for i, part in enumerate(parts)]
-
-
-def _figure(title: str, keys: Mapping[str, str], picture: str) -> str:
-    legend = "".join(
-        f'<span class="key"><i class="{kind}"></i>{escape(text)}</span>'
-        for kind, text in keys.items()
-    )
-    caption = f'<figcaption><span class="title">{escape(title)}</span>{legend}</figcaption>'
-    return f"<figure>{caption}{picture}</figure>"
-
-
-def _pairs(values: Mapping[str, Any]) -> str:
-    items = "".join(
-        f"<dt>{escape(str(name))}</dt><dd>{escape(text)}</dd>" for name, text in _flat(values)
-    )
-    return f"<dl>{items}</dl>" if items else ""
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Names and texts of what is given; None is left out."""
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        elif value is not None:
-            yield f"{prefix}{name}", str(value)
 
 
 def _speed_tile(report: Report, last: str) -> list[tuple[str, str, str]]:
