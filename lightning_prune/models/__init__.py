@@ -2,6 +2,7 @@
 
 from lightning_prune.models.adapter import Adapter, LoRA, QLoRA
 from lightning_prune.models.causal_lm import CausalLM
+from lightning_prune.models.distillation import Distillation
 from lightning_prune.models.merge import merged_model
 
-__all__ = ["Adapter", "CausalLM", "LoRA", "QLoRA", "merged_model"]
+__all__ = ["Adapter", "CausalLM", "Distillation", "LoRA", "QLoRA", "merged_model"]

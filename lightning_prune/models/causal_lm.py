@@ -19,9 +19,11 @@ from lightning_prune.evaluation.metrics import Perplexity, next_token_nll
 from lightning_prune.models import checkpoint as checkpoints
 from lightning_prune.models.adapter import Adapter, AdapterName, named_adapter
 from lightning_prune.models.averages import copy_again, refuse_averages
+from lightning_prune.models.distillation import Distillation
+from lightning_prune.models.distiller import Distiller
 from lightning_prune.models.loading import DType, Source, checkpoint_activations, from_config
 from lightning_prune.models.merge import Rebuild, merge, plain, rebuilder
-from lightning_prune.models.optimization import Schedule, adamw, scheduler
+from lightning_prune.models.optimization import Schedule, adamw, by_step
 from lightning_prune.models.sharding import data_mesh, shard
 from lightning_prune.models.zeros import KeepMasks
 from lightning_prune.plan import Plan
@@ -60,6 +62,7 @@ class CausalLM(LightningModule):
         dtype: type of the weights; "auto" is the type that they are saved in.
         attn_implementation: "eager", "sdpa", "flash_attention_2", ...; null lets transformers
             choose.
+        distillation: a teacher to learn from; None: from the text alone.
         learning_rate: the highest learning rate of AdamW.
         weight_decay: AdamW's weight decay; norms and biases are not decayed.
         warmup_steps: steps in which the learning rate rises from 0.
@@ -80,6 +83,7 @@ class CausalLM(LightningModule):
         adapter: Adapter | AdapterName | None = None,
         dtype: DType = "auto",
         attn_implementation: str | None = None,
+        distillation: Distillation | None = None,
         learning_rate: float = 1e-4,
         weight_decay: float = 0.0,
         warmup_steps: int = 0,
@@ -101,6 +105,7 @@ class CausalLM(LightningModule):
         self.adapter = named_adapter(adapter) if isinstance(adapter, str) else adapter
         self.dtype_name = dtype
         self.attn_implementation = attn_implementation
+        self.distillation = distillation
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.warmup_steps = warmup_steps
@@ -114,6 +119,7 @@ class CausalLM(LightningModule):
         self.perplexity = Perplexity()
         self.rebuild: Rebuild | None = None
         self._zeros: KeepMasks | None = None
+        self._distiller: Distiller | None = None
 
     # --- the model ---
 
@@ -129,8 +135,8 @@ class CausalLM(LightningModule):
 
         Raises:
             FileNotFoundError: there is no model of this path.
-            ValueError: its type is unknown, its weights are incomplete, the plan beside it or the
-                adapter does not fit, or the strategy asks for tensor parallelism.
+            ValueError: its type is unknown, its weights are incomplete, the plan beside it, the
+                adapter or the teacher does not fit, or the strategy asks for tensor parallelism.
         """
         if self.model is not None:
             return
@@ -143,6 +149,8 @@ class CausalLM(LightningModule):
         else:
             assert self.random_config is not None
             self.model = from_config(self.random_config, self.dtype_name, self.attn_implementation)
+        if self.distillation is not None:
+            self.distillation.check(self)
         if self.adapter is not None:
             self.adapter.check(self.model, self.plan, sharded=self.device_mesh is not None)
 
@@ -232,11 +240,15 @@ class CausalLM(LightningModule):
         return self.model(input_ids=batch["input_ids"], attention_mask=mask, use_cache=False).logits
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
-        """The mean loss of the batch's next tokens."""
-        nll_BS, counted_BS = next_token_nll(self(batch), labels_of(batch))
-        loss = nll_BS.sum() / counted_BS.sum().clamp(min=1)
-        self.log("train_loss", loss, prog_bar=True)
-        return loss
+        """The mean loss of the batch's next tokens, or that of the distillation."""
+        if self._distiller is None:
+            nll_BS, counted_BS = next_token_nll(self(batch), labels_of(batch))
+            losses = {"loss": nll_BS.sum() / counted_BS.sum().clamp(min=1)}
+        else:
+            losses = self._distiller.losses(batch)
+        for name, value in losses.items():
+            self.log(f"train_{name}", value, prog_bar=name == "loss")
+        return losses["loss"]
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add the batch to the perplexity."""
@@ -272,11 +284,16 @@ class CausalLM(LightningModule):
         """AdamW over the trainable parameters, and the schedule, by the step."""
         optimizer = adamw(self, self.learning_rate, self.weight_decay)
         total = self.trainer.estimated_stepping_batches
-        schedule = scheduler(optimizer, self.schedule, self.warmup_steps, total)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
+        return by_step(optimizer, self.schedule, self.warmup_steps, total)
+
+    def on_fit_start(self) -> None:
+        """Load the teacher."""
+        if self.distillation is not None:
+            self._distiller = self.distillation.start(self)
+
+    def on_fit_end(self) -> None:
+        """Let the teacher go."""
+        self._distiller = None
 
     def on_train_start(self) -> None:
         """Keep the zeros of masked weights."""

@@ -321,7 +321,8 @@ def test_the_report_lists_what_its_own_run_has_written(
     trainer = make_trainer(tmp_path, *callbacks, steps=1)
     trainer.fit(CausalLM(str(model_folder)), make_data(text_file))
     files = json.loads((tmp_path / "report.json").read_text())["files"]
-    assert set(files) == {"plan-1", "plan-2", "checkpoints", "structure.svg", "report.json"}
+    pages = {"structure.svg", "report.json", "report.html"}
+    assert set(files) == {"plan-1", "plan-2", "checkpoints"} | pages
     assert all(Path(path).exists() for path in files.values())
 
 
