@@ -33,9 +33,11 @@ class PruneObserver(Callback):
     Attributes:
         saves: told first that something starts, so that it can refuse, and last that it has ended,
             when the others have measured what is to be saved.
+        reports: told of an end before those that save, and after all others.
     """
 
     saves: ClassVar[bool] = False
+    reports: ClassVar[bool] = False
 
     def on_prune_start(self, trainer: Trainer, pl_module: CausalLM) -> None:
         """The model is loaded and dense (or as the previous method left it)."""
@@ -235,7 +237,7 @@ def methods_of(trainer: Trainer) -> list[PruningCallback]:
 
 def _observers(trainer: Trainer) -> list[PruneObserver]:
     found = [c for c in trainer.callbacks if isinstance(c, PruneObserver)]  # type: ignore[attr-defined]
-    return sorted(found, key=lambda observer: observer.saves)
+    return sorted(found, key=lambda observer: (observer.saves, observer.reports))
 
 
 def _fingerprint(data: Any) -> str:

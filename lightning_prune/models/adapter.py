@@ -81,9 +81,10 @@ class LoRA(Adapter):
         dropout: probability of dropping an input of the update.
         target_modules: names of Linears, or the ends of their names, e.g. ["q_proj", "v_proj"];
             None: every Linear of every block.
-        importance: the path of an importance.json of `lightning-prune importance`: blocks that are
-            more important get higher ranks, with `r` as the mean, and the same alpha / r. (Wang et
-            al., "CFSP", arXiv 2409.13199, importance-guided recovery.)
+        importance: the path of an importance.json of `lightning-prune importance` about the dense
+            model: the ranks of blocks are in proportion to their importance, with `r` as the mean,
+            and the same alpha / r. (Wang et al., "CFSP", arXiv 2409.13199, importance-guided
+            recovery; its coarse importance is the measure "angular".)
     """
 
     def __init__(

@@ -16,6 +16,7 @@ PUBLIC = [
     "CausalLM",
     "Distillation",
     "DropBlocks",
+    "Evaluate",
     "FLAP",
     "FromFile",
     "GQATaylor",

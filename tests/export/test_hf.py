@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import (
@@ -21,11 +22,12 @@ from transformers import (
 )
 
 from lightning_prune.anatomy import Anatomy
+from lightning_prune.evaluation import TextPerplexity
 from lightning_prune.export import load, save
 from lightning_prune.plan import Plan
 from lightning_prune.report import Report
 from lightning_prune.surgery import shrink
-from tests.report.example import example_report
+from tests.report.example import example_report, full_report
 from tests.tiny import MODEL_TYPES, tiny_batch, tiny_model, tiny_plan, uneven_plan
 
 
@@ -87,6 +89,7 @@ def test_even_blocks_give_a_stock_folder(tmp_path: Path) -> None:
     folder = save(model, tmp_path / "model")
     assert sorted(path.name for path in folder.iterdir()) == [
         "README.md",
+        "checksums.json",
         "config.json",
         "generation_config.json",
         "model.safetensors",
@@ -151,7 +154,7 @@ def test_plan_tokenizer_and_card_are_saved_with_the_model(tmp_path: Path) -> Non
     assert Plan.load(folder).kept("neuron", 0).tolist() == [1, 2]
     assert (folder / "tokenizer.json").is_file()
     card = (folder / "README.md").read_text(encoding="utf-8")
-    assert card.startswith("---\nlibrary_name: transformers\n")
+    assert ModelCard(card).data.library_name == "transformers"
     assert "base_model: some-org/some-model\n" in card
     assert "20 of 22 MLP neurons in 1 blocks are removed" in card
     assert "trust_remote_code=True" in card
@@ -185,6 +188,29 @@ def test_the_card_names_methods_and_figures(tmp_path: Path) -> None:
     assert "| dense | 36.21 | 912,345 | 912,345 |" in card
     assert "21.9% of the weights were removed or set to zero." in card
     assert Report.from_json((folder / "report.json").read_text(encoding="utf-8")).files == {}
+
+
+def test_the_card_s_metadata_is_what_the_hub_reads(tmp_path: Path) -> None:
+    """Figures of the last stage as results; a text on somebody's disk without its path."""
+    report = full_report()
+    report.evaluations["recovered"].perplexities.append(
+        TextPerplexity(str(tmp_path), "test", 64, 3, 9.5)
+    )
+    plan = Plan({"model": "some-org/some-model", "method": "A", "arguments": {}})
+    folder = save(even(), tmp_path / "model", plan=plan, report=report)
+    card = ModelCard((folder / "README.md").read_text(encoding="utf-8"))
+    assert card.data.base_model == "some-org/some-model"
+    assert card.data.tags == ["pruned", "lightning_prune"]
+    assert card.data.license is None
+    results = {(r.dataset_name, r.metric_type): r.metric_value for r in card.data.eval_results}
+    assert results == {
+        ("wikitext2", "perplexity"): 6.13,
+        ("a local text", "perplexity"): 9.5,
+        ("boolq", "acc"): 0.5,
+        ("rte", "acc"): 0.5,
+    }
+    assert "| boolq | acc | 100 | 0.5000 ± 0.0100 |" in card.text
+    assert str(tmp_path) not in str(card)
 
 
 def test_the_index_keeps_the_plan_apart_from_the_weights(tmp_path: Path) -> None:
@@ -333,7 +359,7 @@ def test_missing_tensors_are_not_filled_with_random_numbers(tmp_path: Path) -> N
     del tensors["model.layers.1.mlp.up_proj.weight"]
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match=r"lack model\.layers\.1\.mlp\.up_proj\.weight"):
-        load(folder)
+        load(folder, verify=False)
 
 
 def test_tensors_that_no_module_takes_are_refused(tmp_path: Path) -> None:
@@ -343,7 +369,7 @@ def test_tensors_that_no_module_takes_are_refused(tmp_path: Path) -> None:
     tensors["model.layers.1.self_attn.o_proj.bias"] = torch.ones(32)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match=r"have .*\.1\.self_attn\.o_proj\.bias, which no"):
-        load(folder)
+        load(folder, verify=False)
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -355,7 +381,7 @@ def test_tensors_that_transformers_leaves_out_are_no_mistake(tied: bool, tmp_pat
     tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(3)
     tensors.setdefault("lm_head.weight", tensors["model.embed_tokens.weight"].clone())
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    assert_same_model(model, load(folder))
+    assert_same_model(model, load(folder, verify=False))
 
 
 def test_a_missing_shard_is_named(tmp_path: Path) -> None:

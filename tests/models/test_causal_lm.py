@@ -120,6 +120,12 @@ def test_gradient_checkpointing_does_not_change_the_gradients(adapter):
     torch.testing.assert_close(*gradients)
 
 
+def test_an_adapter_that_does_not_fit_is_refused_when_the_model_is_loaded():
+    """That is before it is pruned, and long before the adapter is attached."""
+    with pytest.raises(ValueError, match="'w_proj', which matches no Linear"):
+        module(adapter=LoRA(target_modules=["w_proj"]))
+
+
 # --- steps ---
 
 
