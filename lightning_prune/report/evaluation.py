@@ -143,7 +143,7 @@ def print_evaluations(found: Evaluations, console: Console | None = None) -> Non
     """Print the tables and, side by side, what each model says after each prompt."""
     console = console or Console()
     for sheet in evaluation_sheets(found):
-        console.print(sheet.rich())
+        sheet.print(console)
     answers = Table.grid(padding=(0, 2))
     for i, answer in enumerate(next(iter(found.values())).answers if found else ()):
         answers.add_row(Text("prompt", "bold"), "", Text(" ".join(answer.prompt.split()), "dim"))
