@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from lightning_prune import distributed, pipeline, surgery
 from lightning_prune.allocation import Allocation
 from lightning_prune.anatomy import Anatomy, Block
+from lightning_prune.callbacks.best import load_best
 from lightning_prune.method import Method
 from lightning_prune.models import CausalLM, merged_model
 from lightning_prune.plan import Plan
@@ -52,8 +53,8 @@ class PruneObserver(Callback):
         Args:
             trainer: the trainer.
             pl_module: the module.
-            model: a plain copy of its model, adapter merged and masks applied, in process 0; None
-                in the others.
+            model: a plain copy of its model, adapter merged, in process 0; None in the others. With
+                a ModelCheckpoint that has a `monitor`, of the best weights; else of the last.
         """
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -61,6 +62,7 @@ class PruneObserver(Callback):
         observers = _observers(trainer)
         if self is observers[0] and trainer.global_step > 0:
             assert isinstance(pl_module, CausalLM)
+            load_best(trainer, pl_module)
             model = merged_model(pl_module)
             for observer in observers:
                 observer.on_recovery_end(trainer, pl_module, model)

@@ -27,6 +27,7 @@ from lightning_prune.callbacks.run_facts import (
 )
 from lightning_prune.evaluation import Evaluation, continuation, perplexity, tokens_per_second
 from lightning_prune.models import CausalLM
+from lightning_prune.models.zeros import check_zeros
 from lightning_prune.plan import Plan
 from lightning_prune.report import Report, StageMetrics, print_report
 
@@ -103,7 +104,11 @@ class WriteReport(PruneObserver):
         def go_on() -> None:
             assert model is not None, "process 0 has the model"
             if pl_module.report is not None:
-                self._write(trainer, self._measure("recovered", trainer, pl_module, model))
+                report = self._measure("recovered", trainer, pl_module, model)
+                if pl_module.plan is not None and pl_module.plan.mask_names:
+                    zeros = check_zeros(model, pl_module.plan, "after recovery")
+                    report.settings |= {"planned_zeros": zeros, "revived_zeros": 0}
+                self._write(trainer, report)
 
         distributed.once(go_on)
 

@@ -9,9 +9,9 @@ from typing import NoReturn, get_args
 import torch
 
 from lightning_prune.cli.errors import fail
-from lightning_prune.models.loading import QUICKSTART, DType
+from lightning_prune.models.loading import QUICKSTART, DType, Source
 
-__all__ = ["Parser", "add_models", "device", "folder"]
+__all__ = ["Parser", "add_models", "device", "folder", "model_folder"]
 
 
 class Parser(argparse.ArgumentParser):
@@ -58,3 +58,14 @@ def folder(name: str) -> Path:
     if path.exists() and not path.is_dir():
         raise argparse.ArgumentTypeError(f"{name} is a file; give the name of a folder")
     return path
+
+
+def model_folder(path: str) -> str:
+    """Where a model lies; never asks the hub.
+
+    Raises:
+        FileNotFoundError: no such folder, or no model in it.
+    """
+    if path != QUICKSTART and not Path(path).expanduser().is_dir():
+        raise FileNotFoundError(f"no folder {path!r}; give one that holds config.json and weights")
+    return Source(path).location

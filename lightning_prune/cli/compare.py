@@ -5,17 +5,16 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from lightning_prune.analysis.structure import structure
-from lightning_prune.cli.arguments import Parser, device, folder
+from lightning_prune.cli.arguments import Parser, device, folder, model_folder
 from lightning_prune.data import TextData
 from lightning_prune.evaluation import perplexity
 from lightning_prune.models import CausalLM
-from lightning_prune.models.loading import QUICKSTART, Source
+from lightning_prune.models.loading import QUICKSTART
 from lightning_prune.report.comparison import Comparison, print_comparison
 
 __all__ = ["NAME", "run"]
@@ -28,7 +27,7 @@ Batches = list[dict[str, torch.Tensor]]
 def run(arguments: Sequence[str]) -> None:
     """Run the command."""
     given = _parser().parse_args(arguments)
-    folders = [_folder(path) for path in (given.a, given.b)]
+    folders = [model_folder(path) for path in (given.a, given.b)]
     models = [CausalLM(at) for at in folders]
     batches, settings = _batches(models, given) if given.text else ([], {})
     a, b = (
@@ -64,13 +63,6 @@ def _parser() -> argparse.ArgumentParser:
     best = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--device", type=device, default=best, help=f"default here: {best}")
     return parser
-
-
-def _folder(path: str) -> str:
-    """Where a model lies; never asks the hub."""
-    if path != QUICKSTART and not Path(path).expanduser().is_dir():
-        raise FileNotFoundError(f"no folder {path!r}; give one that holds config.json and weights")
-    return Source(path).location
 
 
 def _batches(models: Sequence[CausalLM], given: argparse.Namespace) -> tuple[Batches, Any]:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-__all__ = ["check_replaceable", "replaced_folder"]
+__all__ = ["check_replaceable", "check_room", "replaced_folder"]
 
 SLACK = 16 << 20  # bytes for the small files beside the weights
 
@@ -31,14 +31,7 @@ def replaced_folder(folder: Path, marker: str, size: int) -> Iterator[Path]:
     """
     check_replaceable(folder, marker)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder.parent).free
-    if free < size + SLACK:
-        raise OSError(
-            errno.ENOSPC,
-            f"saving needs {(size + SLACK) / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB free. "
-            "Make room or choose another folder; nothing was written",
-            str(folder),
-        )
+    check_room(folder, size)
     unique = uuid4().hex  # process ids repeat on the nodes that share a disk
     temporary = folder.with_name(f".{folder.name}.{unique}.tmp")
     old = folder.with_name(f".{folder.name}.{unique}.old")
@@ -60,6 +53,26 @@ def replaced_folder(folder: Path, marker: str, size: int) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
         if folder.exists():
             shutil.rmtree(old, ignore_errors=True)
+
+
+def check_room(path: Path, size: int) -> None:
+    """Refuse to begin what will not fit.
+
+    Args:
+        path: what is about to be written; its parent exists.
+        size: its size in bytes.
+
+    Raises:
+        OSError: too little room on the disk.
+    """
+    free = shutil.disk_usage(path.parent).free
+    if free < size + SLACK:
+        raise OSError(
+            errno.ENOSPC,
+            f"saving needs {(size + SLACK) / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB free. "
+            "Make room or choose another place; nothing was written",
+            str(path),
+        )
 
 
 def check_replaceable(folder: Path, marker: str) -> None:

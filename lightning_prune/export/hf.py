@@ -10,19 +10,23 @@ from pprint import pformat
 from textwrap import indent
 from typing import Any
 
+import torch
 from safetensors import safe_open
 from torch import nn
+from transformers import AutoTokenizer
 
 from lightning_prune.analysis.checkpoint import CONFIG, INDEX, WEIGHTS
 from lightning_prune.anatomy import PRUNED_PREFIX, family_of
 from lightning_prune.export import pruned_model
 from lightning_prune.export.card import model_card
 from lightning_prune.export.folder import check_replaceable, replaced_folder
+from lightning_prune.export.load import load
 from lightning_prune.export.registry import layout_of, pruned_classes
+from lightning_prune.export.stored import write_checksums
 from lightning_prune.plan import Plan
 from lightning_prune.report import Report
 
-__all__ = ["check_folder", "save"]
+__all__ = ["check_folder", "save", "to_hf"]
 
 CODE = "modeling_pruned"
 
@@ -42,6 +46,7 @@ def save(
     plan: Plan | None = None,
     tokenizer: Any = None,
     report: Report | None = None,
+    shard_size: int | str = "50GB",
 ) -> Path:
     """Write a model as a Hugging Face folder, whole or not at all.
 
@@ -55,6 +60,7 @@ def save(
         plan: what was pruned; saved beside the model.
         tokenizer: the model's tokenizer; saved beside the model.
         report: what was measured; saved beside the model, without the run's paths.
+        shard_size: the largest size of a file of weights, in bytes or as "5GB".
 
     Returns:
         The folder.
@@ -69,7 +75,7 @@ def save(
     size = sum({tensor.data_ptr(): tensor.nbytes for tensor in tensors}.values())
     uneven = model.config.model_type.startswith(PRUNED_PREFIX)  # type: ignore[union-attr, operator]
     with replaced_folder(folder, CONFIG, size) as new:
-        model.save_pretrained(new)  # type: ignore[operator]
+        model.save_pretrained(new, max_shard_size=shard_size)  # type: ignore[operator]
         if uneven:
             _add_code(model, new)
         if tokenizer is not None:
@@ -82,7 +88,42 @@ def save(
             (new / "report.json").write_text(text, encoding="utf-8")
         card = model_card(model, plan, uneven, report)
         (new / "README.md").write_text(card, encoding="utf-8")
+        write_checksums(new)
     return folder
+
+
+def to_hf(
+    folder: str | Path,
+    out: str | Path,
+    dtype: str | torch.dtype = "auto",
+    shard_size: int | str = "50GB",
+    verify: bool = True,
+) -> Path:
+    """Write a saved model as another folder: in another dtype, in smaller files, with fresh code.
+
+    Plan, tokenizer and report go with it.
+
+    Args:
+        folder: a Hugging Face folder with safetensors, ours or stock.
+        out: as in `save`.
+        dtype: of the weights; "auto" keeps theirs.
+        shard_size: as in `save`.
+        verify: as in `load`.
+
+    Raises:
+        FileNotFoundError: no such folder.
+        ValueError: as of `load` and `save`.
+        OSError: too little room on the disk.
+    """
+    folder = Path(folder)
+    check_folder(out)
+    model = load(folder, dtype, verify=verify)
+    plan = Plan.load(folder) if (folder / "plan.json").is_file() else None
+    has_tokenizer = any((*folder.glob("tokenizer*"), *folder.glob("vocab*")))
+    tokenizer = AutoTokenizer.from_pretrained(folder) if has_tokenizer else None
+    report = folder / "report.json"
+    measured = Report.from_json(report.read_text(encoding="utf-8")) if report.is_file() else None
+    return save(model, out, plan, tokenizer, measured, shard_size)
 
 
 # --- what save adds ---

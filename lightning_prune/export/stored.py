@@ -1,0 +1,91 @@
+"""The tensors of a Hugging Face folder, one at a time, and the checksums of its files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from lightning_prune.analysis.checkpoint import CONFIG, weight_files
+from lightning_prune.files import sha256, write_json
+
+__all__ = ["CHECKSUMS", "StoredTensors", "check_checksums", "write_checksums"]
+
+CHECKSUMS = "checksums.json"
+
+
+class StoredTensors(Mapping[str, torch.Tensor]):
+    """Name → tensor; a tensor is read when it is asked for, and not kept.
+
+    Args:
+        folder: a Hugging Face folder.
+
+    Raises:
+        FileNotFoundError: there are no weights, or a shard is missing.
+        ValueError: pickled weights only, or a file is damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._files: dict[Path, Any] = {}
+        self.paths: dict[str, Path] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        for path in weight_files(folder):
+            try:
+                file = self._files[path] = safe_open(path, "pt")
+            except SafetensorError as error:
+                raise ValueError(
+                    f"{path} is damaged or truncated ({error}). Save or download it again."
+                ) from error
+            for name in file.keys():  # noqa: SIM118
+                self.paths[name] = path
+                self.shapes[name] = tuple(file.get_slice(name).get_shape())
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        tensor: torch.Tensor = self._files[self.paths[name]].get_tensor(name)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.paths)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+def write_checksums(folder: Path) -> None:
+    """Write the SHA-256 of the config and of every file of weights."""
+    write_json(folder / CHECKSUMS, _digests([folder / CONFIG, *weight_files(folder)]))
+
+
+def check_checksums(folder: Path) -> None:
+    """Compare the config and the weights with `checksums.json`, if the folder has one.
+
+    Raises:
+        ValueError: a file is not as it was saved, or `checksums.json` is damaged.
+    """
+    if not (folder / CHECKSUMS).is_file():
+        return
+    try:
+        saved = dict(json.loads((folder / CHECKSUMS).read_text(encoding="utf-8")))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{folder / CHECKSUMS} is damaged ({error}). Save the model again.") from (
+            error
+        )
+    found = _digests([folder / CONFIG, *weight_files(folder)])
+    for name, digest in found.items():
+        if saved.get(name) != digest:
+            raise ValueError(
+                f"{folder / name} is not the file that was saved: its SHA-256 is {digest[:12]}…, "
+                f"and {CHECKSUMS} has {str(saved.get(name))[:12]}…. Save or download it again; if "
+                f"it was changed on purpose, delete {CHECKSUMS}, or pass verify=False "
+                "(--no-verify)."
+            )
+
+
+def _digests(paths: list[Path]) -> dict[str, str]:
+    with ThreadPoolExecutor() as pool:  # hashing lets go of the interpreter's lock
+        return dict(zip((path.name for path in paths), pool.map(sha256, paths), strict=True))

@@ -1,0 +1,76 @@
+"""Checksums: a folder that is not as it was saved is refused, and the file is named."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from lightning_prune.anatomy import Anatomy
+from lightning_prune.export import load, save
+from lightning_prune.surgery import shrink
+from tests.tiny import tiny_batch, tiny_model, uneven_plan
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An uneven model in shards."""
+    model = tiny_model("llama")
+    shrink(Anatomy(model), uneven_plan(model))
+    return save(model, tmp_path / "model", plan=uneven_plan(tiny_model("llama")), shard_size="20KB")
+
+
+def test_every_file_of_weights_and_the_config_have_a_checksum(folder: Path) -> None:
+    """As a program that knows nothing of us would compute it."""
+    names = {path.name for path in folder.glob("model-*.safetensors")} | {"config.json"}
+    assert len(names) > 2
+    found = json.loads((folder / "checksums.json").read_text(encoding="utf-8"))
+    assert found == {n: hashlib.sha256((folder / n).read_bytes()).hexdigest() for n in names}
+
+
+def test_one_changed_bit_is_refused_unless_nobody_looks(folder: Path) -> None:
+    """The shard with the bit is named; `verify=False` reads it all the same."""
+    shard = sorted(folder.glob("model-*.safetensors"))[1]
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{shard.name} is not the file that was saved"):
+        load(folder)
+    assert load(folder, verify=False)(tiny_batch()).logits.shape == (2, 12, 64)
+
+
+def test_a_changed_config_is_refused(folder: Path) -> None:
+    """It would compute something else with the same weights."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    text = json.dumps(config | {"rms_norm_eps": 0.5})
+    (folder / "config.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"config\.json is not the file .* delete checksums\.json"):
+        load(folder)
+    (folder / "checksums.json").unlink()
+    assert load(folder).config.rms_norm_eps == 0.5
+
+
+def test_weights_of_the_same_shapes_from_elsewhere_are_refused(folder: Path) -> None:
+    """Shapes alone would let them pass."""
+    shard = min(folder.glob("model-*.safetensors"))
+    tensors = {name: torch.zeros_like(t) for name, t in load_file(shard).items()}
+    save_file(tensors, shard, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=shard.name):
+        load(folder)
+
+
+def test_damaged_checksums_are_told_apart_from_damaged_weights(folder: Path) -> None:
+    """The message names the file that is at fault."""
+    (folder / "checksums.json").write_text("[1", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"checksums\.json is damaged"):
+        load(folder)
+
+
+def test_a_folder_without_checksums_is_read(tmp_path: Path) -> None:
+    """Stock folders have none."""
+    tiny_model("llama").save_pretrained(tmp_path)
+    load(tmp_path)
