@@ -121,9 +121,12 @@ def test_the_recovered_folder_holds_what_was_measured(
     module = CausalLM(str(model_folder), adapter=LoRA(r=2), learning_rate=1e-2)
     callbacks = [Wanda(sparsity=0.5), WriteReport(speed=False), SavePretrained()]
     make_trainer(tmp_path, *callbacks).fit(module, make_data(text_file))
-    stage = json.loads((tmp_path / "report.json").read_text())["stages"]["recovered"]
+    report = json.loads((tmp_path / "report.json").read_text())
+    stage, settings = report["stages"]["recovered"], report["settings"]
     model = lightning_prune.load(tmp_path / "recovered")
     plan = Plan.load(tmp_path / "recovered")
+    zeros = sum(int((~plan.mask(name)).sum()) for name in plan.mask_names)
+    assert (settings["planned_zeros"], settings["revived_zeros"]) == (zeros, 0)
     for name, weight in model.named_parameters():
         if name in plan.mask_names:
             assert (weight[~plan.mask(name)] == 0).all()
