@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         SNIP,
         Ablation,
         DropBlocks,
+        Evaluate,
         GQATaylor,
         Magnitude,
         MagnitudeSP,
@@ -61,7 +62,7 @@ if TYPE_CHECKING:
         WriteReport,
     )
     from lightning_prune.data import TextData
-    from lightning_prune.models import CausalLM, LoRA
+    from lightning_prune.models import CausalLM, Distillation, LoRA, QLoRA
     from lightning_prune.repair import Bias, LeastSquares, NoRepair
 
 __all__ = [
@@ -72,7 +73,9 @@ __all__ = [
     "CFSP",
     "CFSPSigmoid",
     "CausalLM",
+    "Distillation",
     "DropBlocks",
+    "Evaluate",
     "FLAP",
     "FromFile",
     "GQATaylor",
@@ -88,6 +91,7 @@ __all__ = [
     "Plan",
     "Progressive",
     "Proportional",
+    "QLoRA",
     "RIA",
     "ReFer",
     "ResidualFit",
@@ -119,7 +123,9 @@ _ROOMS = {
     "CFSP": "callbacks",
     "CFSPSigmoid": "allocation",
     "CausalLM": "models",
+    "Distillation": "models",
     "DropBlocks": "callbacks",
+    "Evaluate": "callbacks",
     "FLAP": "callbacks",
     "FromFile": "allocation",
     "GQATaylor": "callbacks",
@@ -134,6 +140,7 @@ _ROOMS = {
     "PerBlock": "allocation",
     "Progressive": "callbacks",
     "Proportional": "allocation",
+    "QLoRA": "models",
     "RIA": "callbacks",
     "ReFer": "callbacks",
     "ResidualFit": "callbacks",

@@ -32,8 +32,8 @@ def pack(keep_OI: torch.Tensor) -> torch.Tensor:
 
 
 def unpack(bits_P: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-    """The mask of these bits."""
-    flat = (bits_P[:, None] & _BITS_8).flatten().bool()
+    """The mask of these bits, where they are."""
+    flat = (bits_P[:, None] & _BITS_8.to(bits_P.device, non_blocking=True)).flatten().bool()
     return flat[: shape.numel()].view(shape)
 
 

@@ -65,6 +65,8 @@ class ByImportance(Allocation):
                 f"importance={importance!r} is neither a measure ({', '.join(MEASURES)}) nor the "
                 "path of an importance.json"
             )
+        if windows < 0:
+            raise ValueError(f"windows={windows}: give 1 or more calibration windows, or 0 for all")
 
     @property
     def measure(self) -> str | None:  # type: ignore[override]

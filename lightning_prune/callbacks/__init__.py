@@ -6,6 +6,7 @@ from lightning_prune.callbacks.alps import ALPS
 from lightning_prune.callbacks.base import PruneObserver, PruningCallback
 from lightning_prune.callbacks.cfsp import CFSP
 from lightning_prune.callbacks.drop_blocks import DropBlocks
+from lightning_prune.callbacks.evaluate import Evaluate
 from lightning_prune.callbacks.flap import FLAP
 from lightning_prune.callbacks.gqa_taylor import GQATaylor
 from lightning_prune.callbacks.magnitude import Magnitude
@@ -33,6 +34,7 @@ __all__ = [
     "CFSP",
     "FLAP",
     "DropBlocks",
+    "Evaluate",
     "GQATaylor",
     "Magnitude",
     "MagnitudeSP",

@@ -19,6 +19,7 @@ Axes: U units of one block, O output, I input features.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -79,7 +80,7 @@ class AFR(UnitPruning):
     ) -> None:
         super().__init__(ratio, **settings)
         check_aggregation(aggregate, trim, ("mean_abs", "snr"))
-        if power <= 0:
+        if not 0 < power < math.inf:
             raise ValueError(f"power={power} of SNIP's scores must be positive; 1 leaves them")
         self.kind, self.modules, self.labels = kind, modules, labels
         self.objectives = (Feature(kind, modules), NextToken(labels))

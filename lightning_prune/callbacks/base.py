@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from lightning_prune import distributed, pipeline, surgery
 from lightning_prune.allocation import Allocation
 from lightning_prune.anatomy import Anatomy, Block
+from lightning_prune.callbacks.best import load_best
 from lightning_prune.method import Method
 from lightning_prune.models import CausalLM, merged_model
 from lightning_prune.plan import Plan
@@ -32,9 +33,11 @@ class PruneObserver(Callback):
     Attributes:
         saves: told first that something starts, so that it can refuse, and last that it has ended,
             when the others have measured what is to be saved.
+        reports: told of an end before those that save, and after all others.
     """
 
     saves: ClassVar[bool] = False
+    reports: ClassVar[bool] = False
 
     def on_prune_start(self, trainer: Trainer, pl_module: CausalLM) -> None:
         """The model is loaded and dense (or as the previous method left it)."""
@@ -50,8 +53,8 @@ class PruneObserver(Callback):
         Args:
             trainer: the trainer.
             pl_module: the module.
-            model: a plain copy of its model, adapter merged and masks applied, in process 0; None
-                in the others.
+            model: a plain copy of its model, adapter merged, in process 0; None in the others. With
+                a ModelCheckpoint that has a `monitor`, of the best weights; else of the last.
         """
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -59,6 +62,7 @@ class PruneObserver(Callback):
         observers = _observers(trainer)
         if self is observers[0] and trainer.global_step > 0:
             assert isinstance(pl_module, CausalLM)
+            load_best(trainer, pl_module)
             model = merged_model(pl_module)
             for observer in observers:
                 observer.on_recovery_end(trainer, pl_module, model)
@@ -233,7 +237,7 @@ def methods_of(trainer: Trainer) -> list[PruningCallback]:
 
 def _observers(trainer: Trainer) -> list[PruneObserver]:
     found = [c for c in trainer.callbacks if isinstance(c, PruneObserver)]  # type: ignore[attr-defined]
-    return sorted(found, key=lambda observer: observer.saves)
+    return sorted(found, key=lambda observer: (observer.saves, observer.reports))
 
 
 def _fingerprint(data: Any) -> str:

@@ -25,6 +25,7 @@ Axes: D hidden size, I input features, U units (neurons) of one block.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
@@ -134,7 +135,7 @@ class CFSP(UnitPruning):
                 f"metric={metric!r}, formula={formula!r}: CFSP has the metrics "
                 f"{', '.join(get_args(LocalMetric))}, and formula is 'paper' or 'code'"
             )
-        if b < 0 or c < 0:
+        if not (0 <= b < math.inf and 0 <= c < math.inf):
             raise ValueError(f"b={b}, c={c} are powers of activation norms; they must be >= 0")
         self.metric, self.b, self.c, self.formula = metric, b, c, formula
 

@@ -90,6 +90,8 @@ class DropBlocks(PruningCallback):
             )
         if (count is not None and count < 1) or (ratio is not None and not 0 < ratio < 1):
             raise ValueError(f"count={count} must be 1 or more, ratio={ratio} in (0, 1)")
+        if windows < 0:
+            raise ValueError(f"windows={windows}: give 1 or more calibration windows, or 0 for all")
         if contiguous and (part != "block" or measure == "removal"):
             raise ValueError(
                 "contiguous=True takes whole blocks, by their influence: part='block' and a "

@@ -28,7 +28,8 @@ __all__ = ["Progressive"]
 class Progressive(PruningCallback):
     """Another method in rounds: what is left after each is scored anew, under a gate on quality.
 
-    After round k of n, k/n of the method's budget is gone, and the last round meets it. The
+    After round k of n, k/n of the method's budget is gone, and of the share that its allocation
+    gives each block of the dense model; the last round meets both. The
     perplexity on the validation text is measured after every round; a gate on it makes that text
     part of a decision, so judge the result by the test text. To take a round back needs one copy
     of the model in memory. `plan.provenance["rounds"]` says what each round came to.

@@ -21,7 +21,9 @@ class SavePretrained(PruneObserver):
     """Save the model as a Hugging Face folder, right after pruning and after training.
 
     `pruned/` is written when pruning is done, before any training. When training ends, the model
-    with its adapter merged goes to `recovered/`, or to `model/` if nothing was pruned. Each folder
+    with its adapter merged goes to `recovered/`, or to `model/` if nothing was pruned, neither now
+    nor in the run that it comes from. With a ModelCheckpoint that has a `monitor`, it is that of
+    the best weights, else of the last, and the module holds what was saved. Each folder
     holds weights, config, tokenizer, plan, report and a model card, and loads with
     `from_pretrained`.
 
@@ -43,6 +45,8 @@ class SavePretrained(PruneObserver):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse folders that must not be replaced."""
         if stage == "fit":
+            if isinstance(pl_module, CausalLM):
+                pl_module.load()  # it may come with a plan
             self._check(trainer, pl_module)
 
     def on_prune_start(self, trainer: Trainer, pl_module: CausalLM) -> None:

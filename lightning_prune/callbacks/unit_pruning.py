@@ -83,10 +83,12 @@ class UnitPruning(PruningCallback):
                 f"{type(self).__name__} takes ratio=0.3 or parameters=…, one of the two; got "
                 f"ratio={self.ratio}, parameters={self.parameters}"
             )
-        if self.ratio is not None and not 0 < self.ratio < 1:
+        if self.ratio is not None and not (
+            isinstance(self.ratio, (int, float)) and 0 < self.ratio < 1
+        ):
             raise ValueError(
-                f"ratio={self.ratio} is not in (0, 1); it is the fraction of the parameters of all "
-                "units that is removed, and 1 would remove every GQA group and every neuron"
+                f"ratio={self.ratio!r} is not in (0, 1); it is the fraction of the parameters of "
+                "all units that is removed, and 1 would remove every GQA group and every neuron"
             )
         if self.attention_ratio is not None and not (
             self.attention and self.mlp and 0 <= self.attention_ratio < 1
@@ -95,9 +97,9 @@ class UnitPruning(PruningCallback):
                 f"attention_ratio={self.attention_ratio} must be in [0, 1), and needs "
                 "attention=True and mlp=True: neurons make up the rest of the budget"
             )
-        if self.least < 1 or self.multiple < 1:
+        if not all(isinstance(n, int) and n >= 1 for n in (self.least, self.multiple)):
             raise ValueError(
-                f"least={self.least}, multiple={self.multiple}: both must be 1 or more"
+                f"least={self.least}, multiple={self.multiple}: both must be whole, 1 or more"
             )
         if self.repair is not None and not isinstance(self.repair, Repair):
             raise ValueError(
@@ -116,6 +118,11 @@ class UnitPruning(PruningCallback):
     def effective_allocation(self) -> Allocation:
         """The allocation given, or the method's own."""
         return self.allocation or self.own_allocation
+
+    @property
+    def _even(self) -> bool:
+        """Whether blocks that are alike stay so."""
+        return isinstance(self.effective_allocation, Uniform)
 
     @property
     def effective_repair(self) -> Repair:
@@ -191,10 +198,10 @@ class UnitPruning(PruningCallback):
                 "something in between."
             )
         self._check_parts(pools, target)
+        self._check_shares(anatomy)
         steps = [((pool.above(0) or pool.units) * pool.size, pool) for pool in pools]
         step, pool = min(steps, key=lambda found: found[0])
-        even = isinstance(self.effective_allocation, Uniform)
-        part = total / len(self.blocks(anatomy)) if even else total
+        part = total / len(self.blocks(anatomy)) if self._even else total
         if 2 * target * part / total < step:
             enough = math.ceil(1000 * step / part) / 1000
             raise ValueError(
@@ -208,14 +215,29 @@ class UnitPruning(PruningCallback):
             return
         groups = [pool for pool in pools if pool.kind == "group"]
         neurons = [pool for pool in pools if pool.kind == "neuron"]
-        gone = self.attention_ratio * sum(pool.parameters for pool in groups)
-        unit = max((pool.size for pool in groups), default=0)
-        if gone > target + unit / 2 or target - gone > most(neurons) + unit / 2:
+        goal = self.attention_ratio * sum(pool.parameters for pool in groups)
+        # How many go does not depend on which: any scores will do.
+        alike = {pool.block: {pool.kind: torch.zeros(pool.units)} for pool in groups}
+        counts = self._share(groups, alike, dict.fromkeys(alike, 1.0), 1.0, goal)
+        gone = sum(pool.size * count for pool, count in zip(groups, counts, strict=True))
+        step = max(((pool.above(0) or 0) * pool.size for pool in neurons), default=0) / 2
+        if self._even:
+            step *= len(neurons)
+        if not -step <= target - gone <= most(neurons) + step:
             raise ValueError(
-                f"attention_ratio={self.attention_ratio} takes {gone:,.0f} parameters, of "
-                f"{target:,.0f} asked for, and neurons can make up for 0 to {most(neurons):,}: "
-                "give another attention_ratio, or leave it out"
+                f"attention_ratio={self.attention_ratio} takes {gone:,.0f} parameters, in whole "
+                f"groups, of {target:,.0f} asked for, and neurons can make up for 0 to "
+                f"{most(neurons):,}: give another attention_ratio, or leave it out"
             )
+
+    def _check_shares(self, anatomy: Anatomy) -> None:
+        """Refuse a budget that the allocation cannot share, before it measures anything."""
+        allocation, blocks = self.effective_allocation, self.blocks(anatomy)
+        importance = [1.0] * len(blocks)
+        if not allocation.calibrates:
+            indices = [block.index for block in blocks]
+            importance = allocation.known_importance(indices, len(anatomy.blocks))
+        allocation.shares(self.budget(anatomy), [self.size(b) for b in blocks], importance)
 
     # --- what is decided ---
 

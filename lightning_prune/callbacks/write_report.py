@@ -2,63 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from datetime import datetime, timezone
-from importlib.metadata import version
-from itertools import islice
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.utilities.combined_loader import CombinedLoader
-from lightning.pytorch.utilities.seed import isolate_rng
-from torch import nn
-from torch.utils.data import DataLoader
-from torch.utils.data.distributed import DistributedSampler
 from transformers import PreTrainedModel
 
 from lightning_prune import distributed
-from lightning_prune.anatomy import Anatomy
-from lightning_prune.callbacks.base import PruneObserver, PruningCallback, methods_of
-from lightning_prune.callbacks.save_pretrained import SavePretrained
-from lightning_prune.data.loaders import ShardSampler
-from lightning_prune.evaluation import continuation, perplexity, tokens_per_second
+from lightning_prune.callbacks.base import PruneObserver, methods_of
+from lightning_prune.callbacks.evaluate import Evaluate
+from lightning_prune.callbacks.measuring import (
+    Batch,
+    block_shapes,
+    decoding,
+    validation_batches,
+)
+from lightning_prune.callbacks.run_facts import (
+    asked_and_done,
+    configuration,
+    files,
+    importance_of_blocks,
+    new_report,
+    provenance,
+)
+from lightning_prune.evaluation import Evaluation, continuation, perplexity, tokens_per_second
 from lightning_prune.models import CausalLM
+from lightning_prune.models.zeros import check_zeros
 from lightning_prune.plan import Plan
-from lightning_prune.report import BlockShape, Report, StageMetrics, print_report
+from lightning_prune.report import Report, StageMetrics, print_report
 
 __all__ = ["WriteReport"]
 
-Batch = Mapping[str, torch.Tensor]
+CURVES = ("train_loss", "val_loss", "val_perplexity")
+POINTS = 1000
+"""So many points of a curve are kept; every second goes when there are more."""
 
 
 class WriteReport(PruneObserver):
     """Measure the dense, the pruned and the recovered model, and report them side by side.
 
-    Leaves `report.json` and `structure.svg` in the run's folder, and prints a table when the run
-    ends. Perplexity is that of the validation windows, as many as `limit_val_batches` lets through
-    (all of them where it is 0); without validation data it is left out. The recovered model is
-    measured as it is saved, with its adapter merged. Process 0 measures, block by block, while the
-    others wait.
+    Leaves `report.html`, `report.json` and `structure.svg` in the run's folder, and prints a table
+    when the run ends. Perplexity is that of the validation windows, as many as `limit_val_batches`
+    lets through (all of them where it is 0); without validation data it is left out. The recovered
+    model is measured as it is saved, with its adapter merged. Process 0 measures, block by block,
+    while the others wait. What an `Evaluate` in the same Trainer finds is reported too.
+
+    The curves of the training, at every `log_every_n_steps`-th step, are part of checkpoints.
 
     Args:
-        speed: also measure tokens per second, forward, of each model on the device at hand.
+        speed: also measure tokens per second, of a forward pass and of generation with a KV cache,
+            of each model on the device at hand.
         prompt: tokens of the first validation window that each model goes on from; 0: none.
     """
+
+    reports: ClassVar[bool] = True
 
     def __init__(self, speed: bool = True, prompt: int = 24) -> None:
         self.speed = speed
         self.prompt = prompt
+        self._curves: dict[str, dict[int, float]] = {}
+        self._parameters = 0
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Start new curves; a checkpoint brings its own afterwards."""
+        if stage == "fit":
+            self._curves = {}
 
     def on_prune_start(self, trainer: Trainer, pl_module: CausalLM) -> None:
         """Measure the dense model; with several methods, before the first one."""
 
         def begin() -> None:
             if pl_module.report is None:
-                pl_module.report = _new_report(pl_module)
+                pl_module.report = new_report(pl_module)
                 self._measure("dense", trainer, pl_module, pl_module.base)
+            self._parameters = sum(p.numel() for p in pl_module.base.parameters())
 
         distributed.once(begin)
 
@@ -67,7 +84,14 @@ class WriteReport(PruneObserver):
 
         def go_on() -> None:
             report = self._measure("pruned", trainer, pl_module, pl_module.base)
-            report.method = ", ".join(map(repr, methods_of(trainer)))
+            methods = methods_of(trainer)
+            report.method = ", ".join(map(repr, methods))
+            done = [method for method in methods if method.has_pruned(pl_module)]
+            after = report.stages["pruned"].parameters
+            report.asked.append(asked_and_done(done[-1], plan, self._parameters, after))
+            report.importance = importance_of_blocks(pl_module.plans)
+            report.provenance = provenance(pl_module)
+            report.configuration = configuration(trainer, pl_module)
             self._write(trainer, report)
 
         distributed.once(go_on)
@@ -80,7 +104,11 @@ class WriteReport(PruneObserver):
         def go_on() -> None:
             assert model is not None, "process 0 has the model"
             if pl_module.report is not None:
-                self._measure("recovered", trainer, pl_module, model)
+                report = self._measure("recovered", trainer, pl_module, model)
+                if pl_module.plan is not None and pl_module.plan.mask_names:
+                    zeros = check_zeros(model, pl_module.plan, "after recovery")
+                    report.settings |= {"planned_zeros": zeros, "revived_zeros": 0}
+                self._write(trainer, report)
 
         distributed.once(go_on)
 
@@ -96,16 +124,50 @@ class WriteReport(PruneObserver):
         if stage == "fit":
             distributed.once(end)
 
+    # --- curves ---
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Note the loss where it is logged."""
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every and trainer.global_step % every == 0:
+            self._note(trainer, "train_loss")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note loss and perplexity of the validation text."""
+        if not trainer.sanity_checking and trainer.state.fn == "fit":
+            self._note(trainer, "val_loss", "val_perplexity")
+
+    def _note(self, trainer: Trainer, *names: str) -> None:
+        for name in names:
+            if trainer.is_global_zero and name in trainer.callback_metrics:
+                curve = self._curves.setdefault(name, {})
+                curve[trainer.global_step] = float(trainer.callback_metrics[name])
+                if len(curve) > POINTS:
+                    self._curves[name] = dict(list(curve.items())[::2])
+
+    def state_dict(self) -> dict[str, Any]:
+        """The curves so far."""
+        return {"curves": {name: list(curve.items()) for name, curve in self._curves.items()}}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the curves of the checkpoint."""
+        self._curves = {name: dict(points) for name, points in state_dict["curves"].items()}
+
+    # --- measuring ---
+
     def _measure(
-        self, stage: str, trainer: Trainer, pl_module: CausalLM, model: nn.Module
+        self, stage: str, trainer: Trainer, pl_module: CausalLM, model: PreTrainedModel
     ) -> Report:
         report = pl_module.report
         assert report is not None, "begun before pruning"
-        batches = _validation_batches(trainer)
+        batches = validation_batches(trainer)
         device = trainer.strategy.root_device
         parameters = list(model.parameters())
+        window = batches[0]["input_ids"].shape[1] if batches else None
         report.settings = {
-            "window": batches[0]["input_ids"].shape[1] if batches else None,
+            "window": window,
             "validation_windows": sum(len(batch["input_ids"]) for batch in batches),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
             "dtype": str(parameters[0].dtype).removeprefix("torch."),
@@ -120,99 +182,46 @@ class WriteReport(PruneObserver):
             ),
         )
         gone = pl_module.plan.dropped if pl_module.plan is not None else set()
-        report.blocks = _block_shapes(model, report.blocks, gone)
+        report.blocks = block_shapes(model, report.blocks, gone)
+        found = report.evaluations[stage] = Evaluation()
+        if self.speed and window is not None:
+            found.speeds = decoding(model, window, device)
         if batches and self.prompt and pl_module.tokenizer is not None:
-            prompt_T = batches[0]["input_ids"][0, : self.prompt]
-            said = continuation(model, pl_module.tokenizer, prompt_T, device)
-            report.samples["prompt"] = str(pl_module.tokenizer.decode(prompt_T))
-            report.samples |= {stage: said} if said is not None else {}
+            self._say(stage, report, pl_module, model, batches[0], device)
         return report
 
+    def _say(
+        self,
+        stage: str,
+        report: Report,
+        pl_module: CausalLM,
+        model: PreTrainedModel,
+        batch: Batch,
+        device: torch.device,
+    ) -> None:
+        """How the model goes on from the beginning of the first window."""
+        prompt_T = batch["input_ids"][0, : self.prompt]
+        assert pl_module.tokenizer is not None
+        said = continuation(model, pl_module.tokenizer, prompt_T, device)
+        report.samples["prompt"] = str(pl_module.tokenizer.decode(prompt_T))
+        if said is not None:
+            report.samples[stage] = said.text
+            report.evaluations[stage].answers.insert(0, said)
+
     def _write(self, trainer: Trainer, report: Report) -> None:
-        report.files = _files(trainer)
+        report.curves = {name: list(curve.items()) for name, curve in self._curves.items()}
+        _add_evaluations(trainer, report)
+        report.files = files(trainer)
         report.write(trainer.default_root_dir)
 
 
-def _new_report(pl_module: CausalLM) -> Report:
-    return Report(
-        model=str(pl_module.path or pl_module.base.config.model_type),
-        method="",
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        stages={},
-        blocks=[],
-        versions={name: version(name) for name in ("torch", "transformers", "lightning", "peft")},
-    )
-
-
-def _files(trainer: Trainer) -> dict[str, str]:
-    """What this run has written so far; what an earlier one left there is not of this run."""
-    written: dict[str, str | Path | None] = {
-        "config.yaml": Path(trainer.default_root_dir) / "config.yaml"
-    }
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, PruningCallback):
-            written[callback.folder(trainer).name] = callback.folder(trainer)
-        elif isinstance(callback, SavePretrained):
-            written |= callback.saved
-        elif isinstance(callback, ModelCheckpoint) and trainer.global_step > 0:
-            written["checkpoints"] = _as_asked(callback.dirpath, trainer)
-    for logger in trainer.loggers:
-        written.setdefault("logs", logger.log_dir)
-    return {name: str(path) for name, path in written.items() if path and Path(path).exists()}
-
-
-def _as_asked(path: str | Path | None, trainer: Trainer) -> Path | None:
-    """A path that Lightning made absolute, as the run's folder was given."""
-    root = Path(trainer.default_root_dir)
-    if path is None or not Path(path).is_relative_to(root.resolve()):
-        return Path(path) if path else None
-    return root / Path(path).relative_to(root.resolve())
-
-
-def _validation_batches(trainer: Trainer) -> list[Batch]:
-    """The validation windows, whatever share of them this process validates on."""
-    # Where a datamodule, the module itself, or loaders that were given to `fit` are all the same.
-    source = trainer.fit_loop.epoch_loop.val_loop._data_source
-    if not source.is_defined():
-        return []
-    with isolate_rng():  # measuring does not change what is drawn in training
-        loaders = CombinedLoader(source.dataloader(), "sequential").flattened
-        return [batch for loader in loaders for batch in _batches(loader, trainer)]
-
-
-def _batches(loader: Iterable[Any], trainer: Trainer) -> list[Batch]:
-    """As many batches as the Trainer validates on: a number in each process, or a share of all."""
-    if isinstance(getattr(loader, "sampler", None), (DistributedSampler, ShardSampler)):
-        assert isinstance(loader, DataLoader)
-        loader = DataLoader(
-            loader.dataset, batch_size=loader.batch_size, collate_fn=loader.collate_fn
-        )
-    found = (batch for batch in loader if isinstance(batch, Mapping) and "input_ids" in batch)
-    limit = trainer.limit_val_batches
-    if limit and isinstance(limit, int):
-        return list(islice(found, limit * trainer.world_size))
-    batches = list(found)
-    return batches[: int(len(batches) * (limit or 1))]
-
-
-def _block_shapes(model: nn.Module, before: list[BlockShape], gone: set[int]) -> list[BlockShape]:
-    """What the blocks are now, beside what they were in the first place, as `before` knows it.
-
-    Blocks that were taken out since, of those in `gone`, have nothing any more.
-    """
-    blocks = Anatomy(model).blocks
-    dense = [(b.index, (b.dense_heads, b.dense_kv_heads, b.dense_width)) for b in before]
-    if not before:
-        indices = (i for i in range(len(blocks) + len(gone)) if i not in gone)
-        dense = [(i, (b.heads, b.kv_heads, b.width)) for i, b in zip(indices, blocks, strict=True)]
-    left, shapes = iter(blocks), []
-    for index, counts in dense:
-        block = None if index in gone else next(left)
-        now = (block.heads, block.kv_heads, block.width) if block else (0, 0, 0)
-        sparsity = {
-            site.table.path: float((site.module.weight == 0).float().mean())
-            for site in (block.sites if block else ())
-            if site.module.weight.numel()
-        }
-        shapes.append(BlockShape(index, *now, *counts, sparsity=sparsity))
-    return shapes
+def _add_evaluations(trainer: Trainer, report: Report) -> None:
+    """Enter what the callbacks that evaluate have found."""
+    evaluations = [c for c in trainer.callbacks if isinstance(c, Evaluate)]  # type: ignore[attr-defined]
+    for stage, found in report.evaluations.items():
+        judged = [c.results[stage] for c in evaluations if stage in c.results]
+        found.perplexities = [one for result in judged for one in result.perplexities]
+        found.tasks = [one for result in judged for one in result.tasks]
+        found.answers += [
+            one for result in judged for one in result.answers if one not in found.answers
+        ]

@@ -92,7 +92,7 @@ def _agreements(pair: ScorePair) -> Table:
 
 def _distributions(report: ScoreReport) -> Table:
     table = _table("distributions, all blocks together")
-    table.add_column("scores", no_wrap=True)
+    table.add_column("scores", overflow="fold")
     for head in ("mean", "std", "min", "5%", "median", "95%", "max"):
         table.add_column(head, justify="right", no_wrap=True)
     for scores, found in report.distributions:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, get_args
 
 import torch
 
 from lightning_prune.cli.errors import fail
-from lightning_prune.models.loading import QUICKSTART, Source
+from lightning_prune.models.loading import QUICKSTART, DType, Source
 
-__all__ = ["Parser", "device", "folder", "model_folder"]
+__all__ = ["Parser", "add_models", "device", "folder", "known_model", "model_folder"]
 
 
 class Parser(argparse.ArgumentParser):
@@ -20,6 +20,17 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, and exit with status 2."""
         fail(message)
+
+
+def add_models(parser: argparse.ArgumentParser) -> None:
+    """The models that a command loads one after the other, and where it runs them."""
+    parser.add_argument(
+        "models", nargs="+", metavar="MODEL", help=f"a folder, a name on the hub, or {QUICKSTART!r}"
+    )
+    parser.add_argument("--dtype", choices=get_args(DType), default="auto", help="of the weights")
+    best = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", type=device, default=best, help=f"default here: {best}")
+    parser.add_argument("--trust_remote_code", action="store_true", help="run a model's own code")
 
 
 def device(name: str) -> torch.device:
@@ -47,6 +58,18 @@ def folder(name: str) -> Path:
     if path.exists() and not path.is_dir():
         raise argparse.ArgumentTypeError(f"{name} is a file; give the name of a folder")
     return path
+
+
+def known_model(path: str) -> str:
+    """Where a model of a family that we know lies; never asks the hub.
+
+    Raises:
+        FileNotFoundError: no such folder, or no model in it.
+        ValueError: the model is of no family that we know.
+    """
+    location = model_folder(path)
+    Source(location).config()
+    return location
 
 
 def model_folder(path: str) -> str:

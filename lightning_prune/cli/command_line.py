@@ -29,11 +29,9 @@ DESCRIPTION = (
     "lightning-prune fit --config quickstart.yaml"
 )
 EPILOG = (
-    "Some commands take no configuration: `lightning-prune export PATH --to …` writes a model for "
-    "another place; `lightning-prune generate PATH --prompt TEXT` lets it write; `lightning-prune "
-    "sparsity PATH` counts the zeros in a model folder; `lightning-prune compare A B` compares the "
-    "sizes and blocks of two; `lightning-prune analyze scores PLAN_A PLAN_B` compares the scores "
-    "that two plans keep."
+    "These take no configuration, and have a --help of their own: evaluate (perplexity and tasks), "
+    "measure (size and speed), export (for another place), generate, sparsity (zeros in a folder), "
+    "compare (blocks of two models), analyze scores (of two plans)."
 )
 HELP = {
     "fit": "Prune, recover by training, validate and save.",

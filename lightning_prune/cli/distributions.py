@@ -46,7 +46,7 @@ def moved(
         shares[down] * sizes[down],
         max(HIGHEST - shares[up], 0.0) * sizes[up],
     )
-    shares[down] = max(round(shares[down] - parameters / sizes[down], 6), 0.0)
+    shares[down] = max(0.0, round(shares[down] - parameters / sizes[down], 6))
     shares[up] = round(shares[up] + parameters / sizes[up], 6)
     return shares
 

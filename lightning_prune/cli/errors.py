@@ -21,7 +21,7 @@ from lightning_prune import callbacks, models
 
 __all__ = ["fail", "is_ours", "parse_reason", "root_cause", "said_by_first_process"]
 
-WAIT = 5.0  # seconds that another process has to fail first
+WAIT = 15.0  # seconds that another process has to fail first
 
 
 def fail(reason: str) -> NoReturn:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from transformers.utils.logging import disable_progress_bar
 
-from lightning_prune.cli import analyze, compare, export, generate, sparsity
+from lightning_prune.cli import analyze, compare, evaluate, export, generate, measure, sparsity
 from lightning_prune.cli.command_line import run_lightning
 from lightning_prune.cli.errors import fail, is_ours, root_cause, said_by_first_process
 from lightning_prune.cli.recipes import with_recipes
@@ -20,7 +20,8 @@ __all__ = ["main"]
 
 DEBUG = "LIGHTNING_PRUNE_DEBUG"
 WITHOUT_CONFIGURATION = {
-    command.NAME: command.run for command in (analyze, compare, export, generate, sparsity)
+    command.NAME: command.run
+    for command in (analyze, compare, evaluate, export, generate, measure, sparsity)
 }
 
 

@@ -22,10 +22,28 @@ class ShardSampler(DistributedSampler[Any]):
     up with `None`, which `Windows` turns into windows that count for nothing.
 
     Being a DistributedSampler, it is not replaced by Lightning.
+
+    Args:
+        windows: what to share out.
+        rank: the number of this process.
+        world: how many there are.
+        shuffle: for training.
+        seed: of the shuffling.
+        alike: batches of so many windows, over all processes, are of like lengths when shuffling;
+            None: of any.
     """
 
-    def __init__(self, windows: Windows, rank: int, world: int, shuffle: bool, seed: int) -> None:
+    def __init__(
+        self,
+        windows: Windows,
+        rank: int,
+        world: int,
+        shuffle: bool,
+        seed: int,
+        alike: int | None = None,
+    ) -> None:
         super().__init__(windows, world, rank, shuffle, seed, drop_last=shuffle)
+        self.alike = alike
         self.ahead = 0
         """How far `epoch` has run ahead of the epochs that were drawn."""
 
@@ -35,8 +53,30 @@ class ShardSampler(DistributedSampler[Any]):
         if self.shuffle:
             generator = torch.Generator().manual_seed(self.seed + self.epoch - self.ahead)
             order = torch.randperm(total, generator=generator).tolist()
+            if self.alike is not None:
+                order = self._by_length(order, self.alike, generator)
         order = (order + [None] * self.num_replicas)[: self.total_size]
         return iter(order[self.rank :: self.num_replicas])
+
+    def _by_length(
+        self, order: list[Any], size: int, generator: torch.Generator
+    ) -> list[int | None]:
+        """Sort what fifty batches hold by length, and shuffle the batches; a partial one is last.
+
+        Sorted as a whole, the epochs would be made of the same batches again and again.
+        """
+        windows = self.dataset.windows  # type: ignore[attr-defined]
+        batches: list[list[int]] = []
+        for many in _cut(order, 50 * size):
+            batches += _cut(sorted(many, key=lambda i: len(windows[i])), size)
+        whole = [batch for batch in batches if len(batch) == size]
+        rest = [batch for batch in batches if len(batch) < size]
+        shuffled = [whole[i] for i in torch.randperm(len(whole), generator=generator).tolist()]
+        return [index for batch in shuffled + rest for index in batch]
+
+
+def _cut(items: list[int], size: int) -> list[list[int]]:
+    return [items[i : i + size] for i in range(0, len(items), size)]
 
 
 class ResumableLoader(DataLoader[Any]):

@@ -6,8 +6,7 @@ import gzip
 import json
 import pydoc_data.topics
 import re
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,47 +14,14 @@ import datasets
 import pyarrow
 from pyarrow import parquet
 
-__all__ = ["Documents", "read"]
+from lightning_prune.data.chats import chat_of
+from lightning_prune.data.documents import Documents, share
 
-SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz", ".parquet")
+__all__ = ["read"]
+
+SUFFIXES = (".txt", ".txt.gz", ".json", ".jsonl", ".jsonl.gz", ".parquet")
 KINDS = ", ".join(SUFFIXES)
 STREAMED_DOCUMENTS = {"train": 20_000, "validation": 1100, "test": 1100}
-
-
-@dataclass
-class Documents:
-    """The text of one split.
-
-    Attributes:
-        items: texts, or chats (lists of messages with "role" and "content").
-        joiner: what stands between texts when they are read as one.
-        separate: windows are drawn from single documents, never across two (C4).
-
-    Raises:
-        ValueError: some items are texts and others are chats.
-    """
-
-    items: list[Any]
-    joiner: str = "\n\n"
-    separate: bool = False
-
-    def __post_init__(self) -> None:
-        if len({isinstance(item, list) for item in self.items}) > 1:
-            raise ValueError("texts and chats are mixed; give each a source of its own")
-
-    @property
-    def chats(self) -> bool:
-        """Whether the documents are chats, to be rendered by the tokenizer's template."""
-        return bool(self.items) and isinstance(self.items[0], list)
-
-    @property
-    def empty(self) -> bool:
-        """Whether there is nothing but white space."""
-        return not any(item.strip() if isinstance(item, str) else item for item in self.items)
-
-    def text(self) -> str:
-        """All documents as one text."""
-        return self.joiner.join(self.items)
 
 
 def read(source: str, split: str, column: str = "text") -> Documents:
@@ -82,7 +48,7 @@ def read(source: str, split: str, column: str = "text") -> Documents:
             f"{', '.join(_NAMED)}"
         )
     else:
-        documents = Documents(_texts(_hub(source, split, source), column, source))
+        documents = _dataset(_hub(source, split, source), split, column, source)
     if documents.empty:
         raise ValueError(f"{source!r} holds no text in its {split} split")
     return documents
@@ -102,7 +68,7 @@ def _builtin(split: str) -> Documents:
 
 def _wikitext(name: str, config: str) -> Callable[[str], Documents]:
     def read_split(split: str) -> Documents:
-        rows = _hub(name, split, "Salesforce/wikitext", config)
+        rows = _hub(name, split, "Salesforce/wikitext", config, split=split)
         # The reference codes join the training lines with a space and the others with blank lines.
         return Documents(list(rows["text"]), joiner=" " if split == "train" else "\n\n")
 
@@ -111,7 +77,8 @@ def _wikitext(name: str, config: str) -> Callable[[str], Documents]:
 
 def _ptb(split: str) -> Documents:
     # The dataset itself is a script, which `datasets` no longer runs; this is the hub's copy of it.
-    rows = _hub("ptb", split, "ptb-text-only/ptb_text_only", revision="refs/convert/parquet")
+    where: Any = {"revision": "refs/convert/parquet", "split": split}
+    rows = _hub("ptb", split, "ptb-text-only/ptb_text_only", **where)
     return Documents(list(rows["sentence"]), joiner=" ")
 
 
@@ -122,20 +89,21 @@ def _c4(split: str) -> Documents:
         if split == "train"
         else ("validation", "en/c4-validation.00000-of-00008.json.gz")
     )
-    rows = _hub("c4", shard, "allenai/c4", data_files={shard: file}, take=STREAMED_DOCUMENTS[split])
+    where: Any = {"data_files": {shard: file}, "split": shard}
+    rows = _hub("c4", shard, "allenai/c4", **where, take=STREAMED_DOCUMENTS[split])
     return Documents([row["text"] for row in rows], joiner=" ", separate=True)
 
 
-def _hub(name: str, split: str, *args: Any, take: int | None = None, **kwargs: Any) -> Any:
-    """A split of a hub dataset; with `take` its first rows, streamed."""
+def _hub(name: str, wanted: str, *args: Any, take: int | None = None, **kwargs: Any) -> Any:
+    """A hub dataset, wanted for a split; with `take` its first rows, streamed."""
     try:
-        rows = datasets.load_dataset(*args, split=split, streaming=take is not None, **kwargs)
+        rows = datasets.load_dataset(*args, streaming=take is not None, **kwargs)
         return rows if take is None else list(rows.take(take))
     except Exception as error:
         # The hub's client raises dozens of types; all mean that the data did not come.
         reason = " ".join(str(error).split())[:200]
         raise FileNotFoundError(
-            f"no {split} text from {name!r}: it is no local file or folder, and the hub did not "
+            f"no {wanted} text from {name!r}: it is no local file or folder, and the hub did not "
             f"give it ({type(error).__name__}: {reason}). Known names: {', '.join(_NAMED)}; or "
             f"give the path of a file ({KINDS}) or of a folder with such files."
         ) from error
@@ -166,16 +134,25 @@ _SPLIT_OF_WORD = {
 
 def _local(path: Path, split: str, column: str) -> Documents:
     if path.is_file():
-        return _share(_file(path, column), split, path)
+        return share(_file(path, column), split, path)
     if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
-        saved = datasets.load_from_disk(str(path))
-        if not isinstance(saved, datasets.DatasetDict):
-            return _share(Documents(_texts(saved, column, str(path))), split, path)
-        mine = [name for name in saved if _SPLIT_OF_WORD.get(name) == split]
-        if not mine:
-            raise ValueError(f"{path} has the splits {', '.join(saved)}, and no {split!r}")
-        return Documents(_texts(saved[mine[0]], column, str(path)))
+        return _dataset(datasets.load_from_disk(str(path)), split, column, str(path))
     return _folder(path, split, column)
+
+
+def _dataset(rows: Any, split: str, column: str, source: str) -> Documents:
+    """A split of a dataset; one without splits is shared out."""
+
+    def load(part: Any) -> Documents:
+        return Documents(_texts(part, column, source))
+
+    if not isinstance(rows, datasets.DatasetDict):
+        return share(load(rows), split, source)
+    found = {_SPLIT_OF_WORD[name]: part for name, part in rows.items() if name in _SPLIT_OF_WORD}
+    documents = _split(found, load, split, source)
+    if documents is None:
+        raise ValueError(f"{source} has the splits {', '.join(rows)}, and no {split!r}")
+    return documents
 
 
 def _folder(folder: Path, split: str, column: str) -> Documents:
@@ -183,16 +160,32 @@ def _folder(folder: Path, split: str, column: str) -> Documents:
     files = sorted(f for f in folder.iterdir() if f.name.lower().endswith(SUFFIXES))
     if not files:
         raise ValueError(f"{folder} has no text files ({KINDS})")
-    split_of = {f: _SPLIT_OF_WORD.get(re.split("[^a-z]", f.name.lower())[0]) for f in files}
-    if not any(split_of.values()):
-        return _share(_files(files, column), split, folder)
-    mine = [f for f in files if split_of[f] == split]
-    if not mine:
+    found: dict[str, list[Path]] = {}
+    for file in files:
+        if name := _SPLIT_OF_WORD.get(re.split("[^a-z]", file.name.lower())[0]):
+            found.setdefault(name, []).append(file)
+    if not found:
+        return share(_files(files, column), split, folder)
+    documents = _split(found, lambda mine: _files(mine, column), split, folder)
+    if documents is None:
         raise ValueError(
             f"{folder} has no {split} file; it has {', '.join(f.name for f in files)}. "
             f"Name one {split}.txt, or {split}-….jsonl, or with another of {KINDS}"
         )
-    return _files(mine, column)
+    return documents
+
+
+def _split(
+    found: Mapping[str, Any], load: Callable[[Any], Documents], split: str, source: Path | str
+) -> Documents | None:
+    """One of the splits that were found; None if it is not there.
+
+    Without validation text, the training text gives some of its own.
+    """
+    missing = [name for name in ("validation", "test") if name not in found]
+    if "train" in found and "validation" in missing and split in ("train", *missing):
+        return share(load(found["train"]), split, source, missing)
+    return load(found[split]) if split in found else None
 
 
 def _files(files: Iterable[Path], column: str) -> Documents:
@@ -209,7 +202,8 @@ def _file(path: Path, column: str) -> Documents:
         with _open(path) as file:
             if name.endswith((".txt", ".txt.gz")):
                 return Documents([file.read()])
-            return Documents(_texts(_json_lines(file, path), column, str(path)))
+            rows = _json(file, path) if name.endswith(".json") else _json_lines(file, path)
+            return Documents(_texts(rows, column, str(path)))
     except (OSError, EOFError, UnicodeDecodeError, pyarrow.ArrowException) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
 
@@ -223,61 +217,44 @@ def _json_lines(file: Iterable[str], path: Path) -> Iterator[Any]:
                 raise ValueError(f"{path}, line {number}, is not JSON: {error}") from error
 
 
+def _json(file: IO[str], path: Path) -> list[Any]:
+    try:
+        rows = json.load(file)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    if not isinstance(rows, list):
+        raise ValueError(f"{path} holds a {type(rows).__name__}; it has to be a list of rows")
+    return rows
+
+
 def _open(path: Path) -> IO[str]:
     opener: Any = gzip.open if path.suffix.lower() == ".gz" else open
     return opener(path, "rt", encoding="utf-8-sig")
 
 
 def _texts(rows: Iterable[Any], column: str, source: str) -> list[Any]:
-    """The texts of some rows, or their chats if they have `messages`."""
-    items = []
+    """The texts of some rows, or their chats.
+
+    A chat wins over a text in the column "text", which is then the same once more; another column
+    that is named wins over a chat.
+    """
+    items: list[Any] = []
     for number, row in enumerate(rows, 1):
         columns = list(row) if isinstance(row, dict) else []
-        name = column if column in columns else "messages"
-        if name not in columns:
-            raise ValueError(
-                f"row {number} of {source} has columns {', '.join(columns) or 'of no name'}, and "
-                f"neither {column!r} nor 'messages'. Name the one that holds the text: "
-                "text_column=…"
-            )
-        if not isinstance(row[name], str | list):
-            raise ValueError(
-                f"row {number} of {source} holds a {type(row[name]).__name__} in {name!r}; it has "
-                "to be a text, or a chat (a list of messages)"
-            )
-        items.append(row[name])
+        try:
+            named = column in columns and column != "text"
+            chat = None if named or not columns else chat_of(row)
+            if chat is None and column not in columns:
+                raise ValueError(
+                    f"has columns {', '.join(columns) or 'of no name'}, and neither {column!r} "
+                    "nor a chat ('messages', or 'instruction' and 'output'). Name the one that "
+                    "holds the text: text_column=…"
+                )
+            if chat is None and not isinstance(row[column], str):
+                raise ValueError(
+                    f"holds a {type(row[column]).__name__} in {column!r}; it has to be a text"
+                )
+        except ValueError as error:
+            raise ValueError(f"row {number} of {source} {error}") from error
+        items.append(row[column] if chat is None else chat)
     return items
-
-
-# --- splits of a source that has none ---
-
-_SHARES = {"train": (0.0, 0.9), "validation": (0.9, 0.95), "test": (0.95, 1.0)}
-
-
-def _share(documents: Documents, split: str, path: Path) -> Documents:
-    """The first 90% to train on, then 5% for validation and 5% for test.
-
-    By documents; one or few texts by characters, at ends of lines.
-    """
-    start, end = _SHARES[split]
-    count = len(documents.items)
-    if count < 20 and not documents.chats:
-        text = documents.text()
-        return Documents([text[_place(text, start) : _place(text, end)]])
-    items = documents.items[int(count * start) : int(count * end)]
-    if not items:
-        raise ValueError(
-            f"{path} has {count} chats, too few to split into 90% train, 5% validation and 5% "
-            "test. Give a folder with train, validation and test files."
-        )
-    return Documents(items)
-
-
-def _place(text: str, fraction: float) -> int:
-    """Where a fraction of a text has been reached, moved on to the next line, or word if far."""
-    place = int(len(text) * fraction)
-    line = text.find("\n", place, place + len(text) // 50) + 1
-    if place and line:
-        return line
-    space = re.compile(r"\s+").search(text, place)
-    return space.end() if place and space else place

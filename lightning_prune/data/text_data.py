@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from functools import cached_property, partial
 from typing import Any
 
@@ -11,8 +12,9 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
+from lightning_prune.data.documents import Documents
 from lightning_prune.data.loaders import ResumableLoader, ShardSampler
-from lightning_prune.data.sources import Documents, read
+from lightning_prune.data.sources import read
 from lightning_prune.data.tokenizer import train_tokenizer
 from lightning_prune.data.windows import Windows, blocks, collate, random_windows
 
@@ -20,16 +22,24 @@ __all__ = ["TextData"]
 
 LONGEST_DEFAULT = 2048
 
+SEEN = ("calibration", "train")
+"""What a model is made with; the other uses measure it."""
+
 
 class TextData(LightningDataModule):
     """Windows of text for calibration, training, validation and test.
 
     A source is a name ("wikitext2", "wikitext103", "ptb", "c4", "builtin": the help texts that come
-    with Python), a local file (.txt, .txt.gz, .jsonl, .jsonl.gz, .parquet), a folder with train,
-    validation and test files or one saved by `datasets`, or a dataset on the hub. A file without
-    splits gives its first 90% for training, then 5% for validation and 5% for test. Rows with
-    `messages` are chats, rendered by the tokenizer's template: each is a window, cut at seqlen and
-    padded to the longest of its batch.
+    with Python), a local file (.txt, .txt.gz, .json, .jsonl, .jsonl.gz, .parquet), a folder with
+    train, validation and test files or one saved by `datasets`, or a dataset on the hub. A source
+    without validation text gives the first 90% for training, then 5% for validation and 5% for
+    test.
+
+    Rows with `messages`, or with a prompt and its answer (`instruction`, `input`, `output`;
+    `prompt`, `response`), are chats, rendered by the tokenizer's template, or by Alpaca's if it has
+    none: each is a window, cut at seqlen and padded to the longest of its batch. Where they have no
+    splits, validation and test get 5% each, 2000 at most, drawn at random. No prompt of validation
+    and test is trained on or calibrated with.
 
     Calibration takes `nsamples` random windows, always the same for one seed. Training takes the
     whole split in consecutive windows, shuffled every epoch; validation and test take them in
@@ -48,6 +58,8 @@ class TextData(LightningDataModule):
         train_tokenizer: train a new tokenizer of that many tokens on the training text, for a
             model that is trained from random weights.
         num_workers: processes that load training batches.
+        train_on_prompt: of chats, learn and measure the prompts too, not the answers alone.
+        group_by_length: put chats of like lengths into one training batch: less padding.
     """
 
     def __init__(
@@ -64,6 +76,8 @@ class TextData(LightningDataModule):
         text_column: str = "text",
         train_tokenizer: int | None = None,
         num_workers: int = 0,
+        train_on_prompt: bool = False,
+        group_by_length: bool = False,
     ) -> None:
         super().__init__()
         for name, value in (("nsamples", nsamples), ("batch_size", batch_size)):
@@ -81,6 +95,7 @@ class TextData(LightningDataModule):
         self.nsamples, self.seqlen, self.batch_size = nsamples, seqlen, batch_size
         self.seed, self.text_column = seed, text_column
         self.train_tokenizer, self.num_workers = train_tokenizer, num_workers
+        self.train_on_prompt, self.group_by_length = train_on_prompt, group_by_length
         self.tokenizer: PreTrainedTokenizerBase | None = None
         self.length = 0
         self.windows: dict[str, Windows] = {}
@@ -148,10 +163,12 @@ class TextData(LightningDataModule):
         )
 
     def calibration_fingerprint(self) -> str:
-        """A hash of all calibration tokens, the same in every process."""
-        digest = hashlib.sha256()
-        for window in self._windows("calibration").windows:
+        """A hash of all calibration tokens and labels, the same in every process."""
+        digest, windows = hashlib.sha256(), self._windows("calibration")
+        for window in windows.windows:
             digest.update(window.numpy().tobytes() + b"|")
+        for labels in windows.labels if windows.labels is not windows.windows else ():
+            digest.update(labels.numpy().tobytes() + b"|")
         return digest.hexdigest()
 
     def train_dataloader(self) -> DataLoader[Any]:
@@ -171,8 +188,18 @@ class TextData(LightningDataModule):
         return self._loader("test")
 
     def _read(self, use: str) -> Documents:
-        split = "train" if use == "calibration" else use
-        return read(self.sources[use], split, self.text_column)
+        split = "train" if use in SEEN else use
+        documents = read(self.sources[use], split, self.text_column)
+        if use in SEEN and documents.chats:
+            for other in ("validation", "test"):
+                with suppress(FileNotFoundError, ValueError):  # what is not there cannot leak
+                    documents = documents.without(self._read(other))
+            if not documents.items:
+                raise ValueError(
+                    f"every prompt of the {use} text of {self.sources[use]!r} is in the validation "
+                    "or test text too, and nothing is left. Give other text for one of them."
+                )
+        return documents
 
     @cached_property
     def _trained_tokenizer(self) -> PreTrainedTokenizerBase:
@@ -190,12 +217,12 @@ class TextData(LightningDataModule):
             )
         if use not in self.windows:
             documents, name = self._read(use), f"{use} text of {self.sources[use]!r}"
+            how: Any = {"name": name, "train_on_prompt": self.train_on_prompt}
+            given = documents, self.tokenizer
             self.windows[use] = (
-                random_windows(
-                    documents, self.tokenizer, self.nsamples, self.length, self.seed, name
-                )
+                random_windows(*given, self.nsamples, self.length, self.seed, **how)
                 if use == "calibration"
-                else blocks(documents, self.tokenizer, self.length, name)
+                else blocks(*given, self.length, **how)
             )
         return self.windows[use]
 
@@ -207,10 +234,11 @@ class TextData(LightningDataModule):
                 f"the train text of {self.source!r} has {len(windows)} windows of {self.length} "
                 f"tokens, for {world} processes. Give more text, or a smaller seqlen."
             )
+        alike = self.batch_size * world if self.group_by_length else None
         loader = (ResumableLoader if training else DataLoader)(
             windows,
             batch_size=self.batch_size,
-            sampler=ShardSampler(windows, rank, world, shuffle=training, seed=self.seed),
+            sampler=ShardSampler(windows, rank, world, training, self.seed, alike),
             collate_fn=self._collate(),
             num_workers=self.num_workers if training else 0,
             generator=torch.Generator(),  # one of its own: the global random state is left alone

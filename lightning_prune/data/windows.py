@@ -16,12 +16,13 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from lightning_prune.data.cache import token_stream
-from lightning_prune.data.sources import Documents
+from lightning_prune.data.chats import IGNORED, encoded
+from lightning_prune.data.documents import Documents
 
 __all__ = ["Item", "Windows", "blocks", "collate", "random_windows"]
 
-Item = tuple[torch.Tensor, bool]
-"""A window of token ids (T,), and whether it counts."""
+Item = tuple[torch.Tensor, torch.Tensor]
+"""A window of token ids (T,), and its labels: the ids again, or `IGNORED`."""
 
 
 class Windows(Dataset[Item]):
@@ -29,16 +30,27 @@ class Windows(Dataset[Item]):
 
     Item None is a window that does not count: it fills up the batches of a process that has fewer
     windows than the others.
+
+    Args:
+        windows: the token ids.
+        labels: what is asked of each window; None: all of it.
     """
 
-    def __init__(self, windows: list[torch.Tensor] | torch.Tensor) -> None:
+    def __init__(
+        self,
+        windows: list[torch.Tensor] | torch.Tensor,
+        labels: list[torch.Tensor] | None = None,
+    ) -> None:
         self.windows = windows
+        self.labels = windows if labels is None else labels
 
     def __len__(self) -> int:
         return len(self.windows)
 
     def __getitem__(self, index: int | None) -> Item:
-        return (self.windows[0], False) if index is None else (self.windows[index], True)
+        if index is None:
+            return self.windows[0], torch.full_like(self.windows[0], IGNORED)
+        return self.windows[index], self.labels[index]
 
 
 def random_windows(
@@ -48,6 +60,7 @@ def random_windows(
     length: int,
     seed: int,
     name: str = "calibration text",
+    train_on_prompt: bool = False,
 ) -> Windows:
     """Draw windows for calibration, as the codes of Wanda and SparseGPT do.
 
@@ -61,13 +74,14 @@ def random_windows(
     generator = random.Random(seed)
     if documents.chats:
         shuffled = generator.sample(documents.items, len(documents.items))
-        windows = list(islice(_chat_windows(shuffled, tokenizer, length), count))
-        if len(windows) < count:
+        chats = _chat_windows(shuffled, tokenizer, length, train_on_prompt)
+        found = list(islice(chats, count))
+        if len(found) < count:
             raise ValueError(
-                f"the {name} has {len(windows)} chats; {count} are asked for. Give more, or lower "
-                "nsamples."
+                f"the {name} has {len(found)} chats with an answer within {length} tokens; {count} "
+                "are asked for. Give more, or lower nsamples."
             )
-        return Windows(windows)
+        return Windows(*map(list, zip(*found, strict=True)))
     if documents.separate:
         return Windows(_from_documents(documents.items, tokenizer, count, length, generator))
     stream_S = token_stream(documents.text(), tokenizer)
@@ -89,20 +103,34 @@ def random_windows(
 
 
 def blocks(
-    documents: Documents, tokenizer: PreTrainedTokenizerBase, length: int, name: str = "text"
+    documents: Documents,
+    tokenizer: PreTrainedTokenizerBase,
+    length: int,
+    name: str = "text",
+    train_on_prompt: bool = False,
 ) -> Windows:
     """Cut a whole text into consecutive windows; the last, partial one is dropped.
 
     A chat is one window, from its start.
 
     Raises:
-        ValueError: the text is shorter than a window, or all chats are empty.
+        ValueError: the text is shorter than a window, or no chat has an answer in its window.
     """
     if documents.chats:
-        windows = list(_chat_windows(documents.items, tokenizer, length))
-        if not windows:
-            raise ValueError(f"the {name} has {len(documents.items)} chats, and all are empty")
-        return Windows(windows)
+        found = list(_chat_windows(documents.items, tokenizer, length, train_on_prompt))
+        left_out = len(documents.items) - len(found)
+        if not found:
+            raise ValueError(
+                f"the {name} has {left_out} chats, and none has an answer within its first "
+                f"{length} tokens. Give others, or a larger seqlen."
+            )
+        if left_out:
+            warnings.warn(
+                f"{left_out} of {len(documents.items)} chats of the {name} have no answer within "
+                f"their first {length} tokens, and are left out",
+                stacklevel=2,
+            )
+        return Windows(*map(list, zip(*found, strict=True)))
     stream_S = token_stream(documents.text(), tokenizer)
     if len(stream_S) < length:
         raise ValueError(
@@ -116,18 +144,17 @@ def blocks(
 def collate(items: list[Item], pad: int) -> dict[str, torch.Tensor]:
     """One batch: `input_ids` and `labels` (B, T), and an `attention_mask` if there is padding.
 
-    Shorter windows are padded on the right. Labels are the tokens themselves, and -100 at padding
-    and in windows that do not count.
+    Shorter windows are padded on the right. Labels are the tokens themselves, and -100 at padding,
+    where nothing is asked, and in windows that do not count.
     """
     longest = max(len(window) for window, _ in items)
     input_ids_BT = torch.full((len(items), longest), pad)
-    labels_BT = torch.full_like(input_ids_BT, -100)
+    labels_BT = torch.full_like(input_ids_BT, IGNORED)
     mask_BT = torch.zeros_like(input_ids_BT)
-    for i, (window, counts) in enumerate(items):
+    for i, (window, labels) in enumerate(items):
         input_ids_BT[i, : len(window)] = window
         mask_BT[i, : len(window)] = 1
-        if counts:
-            labels_BT[i, : len(window)] = window
+        labels_BT[i, : len(window)] = labels
     batch = {"input_ids": input_ids_BT, "labels": labels_BT}
     return batch if mask_BT.all() else batch | {"attention_mask": mask_BT}
 
@@ -160,17 +187,8 @@ def _from_documents(
 
 
 def _chat_windows(
-    chats: Iterable[Any], tokenizer: PreTrainedTokenizerBase, length: int
-) -> Iterator[torch.Tensor]:
-    """The first tokens of every chat; one without a next token to predict is left out."""
-    if not tokenizer.chat_template:
-        raise ValueError(
-            "the rows hold 'messages', and this tokenizer has no chat template. Use an "
-            "instruction-tuned model's tokenizer, or rows with plain text."
-        )
-    for chat in chats:
-        # The template writes the special tokens itself.
-        text = tokenizer.apply_chat_template(chat, tokenize=False)
-        ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        if len(ids) > 1:
-            yield torch.tensor(ids[:length])
+    chats: Iterable[Any], tokenizer: PreTrainedTokenizerBase, length: int, train_on_prompt: bool
+) -> Iterator[Item]:
+    """The first tokens of every chat; those that ask for no token are left out."""
+    found = (encoded(chat, tokenizer, length, train_on_prompt) for chat in chats)
+    return (item for item in found if item is not None)

@@ -1,7 +1,31 @@
-"""What a model is worth: perplexity, speed, and what it says."""
+"""What a model is worth: perplexity, tasks, speed, and what it says."""
 
-from lightning_prune.evaluation.generation import continuation
+from lightning_prune.evaluation.generation import continuation, unique_share
 from lightning_prune.evaluation.perplexity import perplexity
-from lightning_prune.evaluation.speed import tokens_per_second
+from lightning_prune.evaluation.results import (
+    Answer,
+    Evaluation,
+    Size,
+    Speed,
+    TaskScore,
+    TextPerplexity,
+)
+from lightning_prune.evaluation.speed import generation_speed, tokens_per_second
+from lightning_prune.evaluation.zero_shot import SEVEN, check_tasks, zero_shot
 
-__all__ = ["continuation", "perplexity", "tokens_per_second"]
+__all__ = [
+    "SEVEN",
+    "Answer",
+    "Evaluation",
+    "Size",
+    "Speed",
+    "TaskScore",
+    "TextPerplexity",
+    "check_tasks",
+    "continuation",
+    "generation_speed",
+    "perplexity",
+    "tokens_per_second",
+    "unique_share",
+    "zero_shot",
+]

@@ -10,19 +10,29 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from lightning_prune.evaluation.results import Answer
 from lightning_prune.sweep import evaluating, on_device
 
-__all__ = ["continuation"]
+__all__ = ["continuation", "unique_share"]
+
+
+def unique_share(tokens_T: torch.Tensor) -> float:
+    """Different tokens over tokens, in (0, 1]; 0 of no tokens.
+
+    Source: the response uniqueness rate (RUR) by which SparC3 (arXiv 2506.13727) tells repetition:
+    at 0.5 or below a response counts as repetitive.
+    """
+    return len(tokens_T.unique()) / len(tokens_T) if len(tokens_T) else 0.0
 
 
 @torch.no_grad()
 def continuation(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
-    prompt_T: torch.Tensor,
+    prompt: str | torch.Tensor,
     device: torch.device,
     tokens: int = 32,
-) -> str | None:
+) -> Answer | None:
     """How a model goes on after a prompt, taking the likeliest token each time, with its KV cache.
 
     The whole model is on the device meanwhile; None if it does not fit there.
@@ -30,11 +40,19 @@ def continuation(
     Args:
         model: a causal LM.
         tokenizer: its tokenizer.
-        prompt_T: token ids of the prompt.
+        prompt: a text, tokenised as the tokenizer does by default, or token ids (T,).
         device: where to run.
         tokens: how many tokens to generate at most.
+
+    Raises:
+        ValueError: the prompt has no token.
     """
-    ids_BT = prompt_T[None].to(device)
+    ids_T = (
+        tokenizer(prompt, return_tensors="pt").input_ids[0] if isinstance(prompt, str) else prompt
+    )
+    if not len(ids_T):
+        raise ValueError(f"the prompt {prompt!r} has no token; give some text")
+    ids_BT = ids_T.long()[None].to(device)
     pad = tokenizer.pad_token_id
     try:
         with evaluating(model), on_device([model], device):
@@ -47,4 +65,9 @@ def continuation(
             )
     except torch.cuda.OutOfMemoryError:
         return None
-    return str(tokenizer.decode(output_BT[0, ids_BT.shape[1] :], skip_special_tokens=True))
+    new_T = output_BT[0, ids_BT.shape[1] :]
+    return Answer(
+        prompt=prompt if isinstance(prompt, str) else str(tokenizer.decode(ids_T)),
+        text=str(tokenizer.decode(new_T, skip_special_tokens=True)),
+        unique=unique_share(new_T),
+    )

@@ -1,18 +1,28 @@
-"""How fast a model runs on the device at hand."""
+"""How fast a model runs on the device at hand, and how much memory it takes there.
+
+Axes: B sequences of a batch, T tokens.
+"""
 
 from __future__ import annotations
 
+import inspect
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from statistics import median
+from typing import Any
 
+import psutil
 import torch
 from torch import nn
 
+from lightning_prune.evaluation.results import Speed
 from lightning_prune.sweep import evaluating, on_device
 
-__all__ = ["tokens_per_second"]
+__all__ = ["generation_speed", "tokens_per_second"]
 
 WARM_UP, RUNS = 3, 15
+SAMPLING = 0.002  # seconds between two looks at the memory of the process
 
 
 @torch.no_grad()
@@ -30,14 +40,119 @@ def tokens_per_second(
     try:
         with evaluating(model), on_device([model], device):
             for _ in range(WARM_UP + RUNS):
-                _synchronize(device)
-                start = time.perf_counter()
-                model(**inputs, use_cache=False)
-                _synchronize(device)
-                seconds.append(time.perf_counter() - start)
+                _, one = _timed(lambda: model(**inputs, use_cache=False), device)
+                seconds.append(one)
     except torch.cuda.OutOfMemoryError:
         return None
     return batch["input_ids"].numel() / min(seconds[WARM_UP:])
+
+
+@torch.no_grad()
+def generation_speed(
+    model: Any,
+    device: torch.device | str | None = None,
+    *,
+    batch_size: int = 1,
+    prompt: int = 128,
+    new_tokens: int = 32,
+    runs: int = 5,
+    seed: int = 0,
+) -> Speed:
+    """Time generation with a KV cache: one pass over the prompts, then token after token.
+
+    Prompts are random tokens, the same for every model of one vocabulary. One run warms up, then
+    the median of `runs` is taken for the prompts, and of all their new tokens for a token. Memory
+    is watched in a run of its own. The whole model is on the device meanwhile.
+
+    Args:
+        model: a Hugging Face causal LM.
+        device: where to run; default: where the model is.
+        batch_size: sequences at once.
+        prompt: tokens of each prompt.
+        new_tokens: tokens that are generated after each prompt.
+        runs: timed runs.
+        seed: of the prompts.
+
+    Raises:
+        ValueError: a number is below 1, or the model cannot take so many tokens.
+    """
+    numbers = {
+        "batch_size": batch_size, "prompt": prompt, "new_tokens": new_tokens, "runs": runs
+    }  # fmt: skip
+    if min(numbers.values()) < 1:
+        raise ValueError(f"{', '.join(f'{k}={v}' for k, v in numbers.items())}: 1 at least")
+    longest = model.config.max_position_embeddings
+    if prompt + new_tokens > longest:
+        raise ValueError(
+            f"prompt={prompt} and new_tokens={new_tokens} are {prompt + new_tokens} tokens, and "
+            f"the model can take {longest}; ask for fewer"
+        )
+    device = next(model.parameters()).device if device is None else torch.device(device)
+    generator = torch.Generator().manual_seed(seed)
+    ids_BT = torch.randint(
+        model.get_input_embeddings().num_embeddings, (batch_size, prompt), generator=generator
+    ).to(device)
+    with evaluating(model), on_device([model], device):
+        _generate(model, ids_BT, min(new_tokens, 4), device)
+        timed = [_generate(model, ids_BT, new_tokens, device) for _ in range(runs)]
+        peak = _peak_bytes(lambda: _generate(model, ids_BT, new_tokens, device), device)
+    return Speed(
+        batch_size=batch_size,
+        prompt=prompt,
+        prefill_seconds=median(prefill for prefill, _ in timed),
+        decode_seconds=median(one for _, decode in timed for one in decode),
+        peak_bytes=peak,
+    )
+
+
+def _generate(
+    model: Any, ids_BT: torch.Tensor, new_tokens: int, device: torch.device
+) -> tuple[float, list[float]]:
+    """Seconds for the prompts, and for each token after the first."""
+    # As `generate` does: of the prompt, only the last token's logits are made.
+    takes = inspect.signature(model.forward).parameters
+    last: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
+    output, prefill = _timed(lambda: model(ids_BT, use_cache=True, **last), device)
+    decode = []
+    for _ in range(new_tokens):
+        next_BT, cache = output.logits[:, -1:].argmax(dim=-1), output.past_key_values
+        output, one = _timed(lambda: model(next_BT, past_key_values=cache, use_cache=True), device)  # noqa: B023
+        decode.append(one)
+    return prefill, decode
+
+
+def _timed(work: Callable[[], Any], device: torch.device) -> tuple[Any, float]:
+    _synchronize(device)
+    start = time.perf_counter()
+    found = work()
+    _synchronize(device)
+    return found, time.perf_counter() - start
+
+
+def _peak_bytes(work: Callable[[], Any], device: torch.device) -> int | None:
+    """The most memory that was in use while `work` ran."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        work()
+        return torch.cuda.max_memory_allocated(device)
+    if device.type != "cpu":
+        work()
+        return None
+    process, done, seen = psutil.Process(), threading.Event(), [0]
+
+    def watch() -> None:
+        while not done.wait(SAMPLING):
+            seen.append(process.memory_info().rss)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        work()
+        seen.append(process.memory_info().rss)
+    finally:
+        done.set()
+        watcher.join()
+    return max(seen)
 
 
 def _synchronize(device: torch.device) -> None:

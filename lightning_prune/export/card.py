@@ -1,16 +1,27 @@
-"""The README.md of a saved model: what was pruned, and how to load it; only what is known."""
+"""The README.md of a saved model: what was pruned, and how to load it; only what is known.
+
+The metadata at its top is the hub's (https://huggingface.co/docs/hub/model-cards), written by
+`huggingface_hub`. No licence is named: it is the base model's.
+"""
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import EvalResult, ModelCardData
 from torch import nn
 
 from lightning_prune.anatomy import Anatomy
+from lightning_prune.evaluation import Evaluation
 from lightning_prune.plan import Plan
 from lightning_prune.report import Report
+from lightning_prune.report.evaluation import perplexity_sheet, task_sheet, zeros_note
+from lightning_prune.version import __version__
 
 __all__ = ["model_card"]
 
@@ -18,7 +29,7 @@ __all__ = ["model_card"]
 def model_card(
     model: nn.Module, plan: Plan | None, uneven: bool, report: Report | None = None
 ) -> str:
-    """A minimal model card for the Hugging Face Hub.
+    """A model card for the Hugging Face Hub.
 
     Args:
         model: the pruned causal LM.
@@ -27,12 +38,18 @@ def model_card(
         report: what was measured, if anything was.
     """
     base = _base_model(model, plan)
-    head = ["library_name: transformers", "pipeline_tag: text-generation"]
-    head += [f"base_model: {base}"] if base and "/" in base else []
-    head += ["tags:", *(["- pruned"] if plan is not None or uneven else []), "- lightning_prune"]
     pruned = "Pruned" if plan is not None or uneven else "Trained"
+    found = _evaluations(report)
+    metadata = ModelCardData(
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        base_model=base if base and "/" in base else None,
+        tags=[*(["pruned"] if pruned == "Pruned" else []), "lightning_prune"],
+        model_name=f"{base or 'model'}, {pruned.lower()}",
+        eval_results=list(_results(found)) or None,
+    )
     parts = [
-        "---\n" + "\n".join(head) + "\n---",
+        f"---\n{metadata.to_yaml()}\n---",
         f"# {pruned} model",
         f"A {pruned.lower()} version of `{base}`."
         if base
@@ -42,17 +59,66 @@ def model_card(
         parts += ["## What was pruned", _decisions(plan)]
     if report is not None and report.stages:
         parts += ["## What was measured", _measured(report)]
+        sheets = (perplexity_sheet(found), task_sheet(found))
+        parts += [f"### {sheet.title}\n\n{sheet.markdown()}" for sheet in sheets if sheet]
     parts += ["## Blocks", _blocks(model)] if uneven else []
     parts += ["## How to load it", _loading(uneven)]
+    parts.append(f"Made with lightning_prune {__version__}. The licence is that of the base model.")
     return "\n\n".join(parts) + "\n"
 
 
 def _base_model(model: nn.Module, plan: Plan | None) -> str | None:
     """The name of the model that was pruned; paths on a disk are not for a card."""
     name = plan.steps[0].get("model") if plan is not None else None
-    name = str(name or getattr(model.config, "_name_or_path", ""))
+    return _public(str(name or getattr(model.config, "_name_or_path", "")))
+
+
+def _public(name: str) -> str | None:
+    """A name, if it is one that others know too."""
     is_path = name.startswith(".") or Path(name).exists()
     return name if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) and not is_path else None
+
+
+def _evaluations(report: Report | None) -> dict[str, Evaluation]:
+    """What was found, by stage; texts that lie on a disk without their path."""
+    evaluations = report.evaluations if report is not None else {}
+    return {
+        stage: replace(
+            found,
+            perplexities=[
+                replace(one, text=_public(one.text) or "a local text") for one in found.perplexities
+            ],
+        )
+        for stage, found in evaluations.items()
+    }
+
+
+def _results(found: dict[str, Evaluation]) -> Iterator[EvalResult]:
+    """The last stage's figures, which are those of the saved model, as the hub lists them."""
+    last = next(reversed(found.values()), Evaluation())
+    for one in last.perplexities:
+        if math.isfinite(one.perplexity):
+            yield EvalResult(
+                task_type="text-generation",
+                dataset_type=one.text,
+                dataset_name=one.text,
+                dataset_split=one.split,
+                metric_type="perplexity",
+                metric_name=f"perplexity ({one.windows} windows of {one.window} tokens)",
+                metric_value=round(one.perplexity, 4),
+            )
+    for task in last.tasks:
+        if math.isfinite(task.value):
+            facts = f"{task.few_shot}-shot, {task.examples} examples"
+            facts += "" if task.stderr is None else f", standard error {task.stderr:.4f}"
+            yield EvalResult(
+                task_type="text-generation",
+                dataset_type=task.task,
+                dataset_name=task.task,
+                metric_type=task.metric,
+                metric_name=f"{task.metric} ({facts})",
+                metric_value=round(task.value, 4),
+            )
 
 
 def _decisions(plan: Plan) -> str:
@@ -88,6 +154,9 @@ def _measured(report: Report) -> str:
     window, count = (report.settings.get(key) for key in ("window", "validation_windows"))
     if window:
         lines.append(f"Perplexity is over {count} validation windows of {window} tokens.")
+    if last.parameters >= first.parameters:
+        note = zeros_note({"this model": 1 - last.nonzero / max(last.parameters, 1)})
+        lines += [note] if note else []
     return "\n".join(lines)
 
 

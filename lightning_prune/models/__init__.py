@@ -1,7 +1,8 @@
 """What is trained: causal language models, and the adapters that recover them after pruning."""
 
-from lightning_prune.models.adapter import Adapter, LoRA
+from lightning_prune.models.adapter import Adapter, LoRA, QLoRA
 from lightning_prune.models.causal_lm import CausalLM
+from lightning_prune.models.distillation import Distillation
 from lightning_prune.models.merge import merged_model
 
-__all__ = ["Adapter", "CausalLM", "LoRA", "merged_model"]
+__all__ = ["Adapter", "CausalLM", "Distillation", "LoRA", "QLoRA", "merged_model"]

@@ -5,9 +5,9 @@ Axes: B windows of a batch, T tokens of a window, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property, reduce
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -17,12 +17,15 @@ from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 from lightning_prune.anatomy import family_of
 from lightning_prune.evaluation.metrics import Perplexity, next_token_nll
 from lightning_prune.models import checkpoint as checkpoints
-from lightning_prune.models.adapter import Adapter, LoRA
+from lightning_prune.models.adapter import Adapter, AdapterName, named_adapter
+from lightning_prune.models.averages import copy_again, refuse_averages
+from lightning_prune.models.distillation import Distillation
+from lightning_prune.models.distiller import Distiller
 from lightning_prune.models.loading import DType, Source, checkpoint_activations, from_config
 from lightning_prune.models.merge import Rebuild, merge, plain, rebuilder
-from lightning_prune.models.optimization import Schedule, adamw, scheduler
+from lightning_prune.models.optimization import Schedule, adamw, by_step
 from lightning_prune.models.sharding import data_mesh, shard
-from lightning_prune.models.zeros import KeptZeros
+from lightning_prune.models.zeros import KeepMasks
 from lightning_prune.plan import Plan
 from lightning_prune.report import Report
 from lightning_prune.sweep.states import labels_of
@@ -30,8 +33,6 @@ from lightning_prune.sweep.states import labels_of
 __all__ = ["CausalLM"]
 
 Batch = Mapping[str, torch.Tensor]
-
-_ADAPTERS: dict[str, Callable[[], Adapter | None]] = {"lora": LoRA, "none": lambda: None}
 
 
 class CausalLM(LightningModule):
@@ -47,7 +48,8 @@ class CausalLM(LightningModule):
     Attributes:
         model: the Hugging Face model, with the adapter around it while it is trained; None before
             `load`.
-        plans: what pruning has decided on this model, in the order in which it was applied.
+        plans: what pruning has decided on this model, in the order in which it was applied; first
+            the plan that lies beside it in its folder.
         report: what was measured of it, in process 0, if a callback reports.
 
     Args:
@@ -55,11 +57,12 @@ class CausalLM(LightningModule):
             model that comes with the package.
         config: configuration (with its model_type) of a model to train from random weights; given
             instead of path.
-        adapter: small weights to train instead of the model's own: an Adapter such as LoRA, "lora"
-            for LoRA with its defaults, or "none" to train all weights.
+        adapter: small weights to train instead of the model's own: an Adapter such as LoRA or
+            QLoRA, "lora" or "qlora" for their defaults, or "none" to train all weights.
         dtype: type of the weights; "auto" is the type that they are saved in.
         attn_implementation: "eager", "sdpa", "flash_attention_2", ...; null lets transformers
             choose.
+        distillation: a teacher to learn from; None: from the text alone.
         learning_rate: the highest learning rate of AdamW.
         weight_decay: AdamW's weight decay; norms and biases are not decayed.
         warmup_steps: steps in which the learning rate rises from 0.
@@ -77,9 +80,10 @@ class CausalLM(LightningModule):
         self,
         path: str | None = None,
         config: dict[str, Any] | None = None,
-        adapter: Adapter | Literal["lora", "none"] | None = None,
+        adapter: Adapter | AdapterName | None = None,
         dtype: DType = "auto",
         attn_implementation: str | None = None,
+        distillation: Distillation | None = None,
         learning_rate: float = 1e-4,
         weight_decay: float = 0.0,
         warmup_steps: int = 0,
@@ -98,9 +102,10 @@ class CausalLM(LightningModule):
             family_of(str(config.get("model_type")))
         self.path = path
         self.random_config = config
-        self.adapter = _ADAPTERS[adapter]() if isinstance(adapter, str) else adapter
+        self.adapter = named_adapter(adapter) if isinstance(adapter, str) else adapter
         self.dtype_name = dtype
         self.attn_implementation = attn_implementation
+        self.distillation = distillation
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.warmup_steps = warmup_steps
@@ -113,7 +118,8 @@ class CausalLM(LightningModule):
         self.report: Report | None = None
         self.perplexity = Perplexity()
         self.rebuild: Rebuild | None = None
-        self._zeros: KeptZeros | None = None
+        self._zeros: KeepMasks | None = None
+        self._distiller: Distiller | None = None
 
     # --- the model ---
 
@@ -129,8 +135,8 @@ class CausalLM(LightningModule):
 
         Raises:
             FileNotFoundError: there is no model of this path.
-            ValueError: its type is unknown, its weights are incomplete, or the strategy asks for
-                tensor parallelism.
+            ValueError: its type is unknown, its weights are incomplete, the plan beside it, the
+                adapter or the teacher does not fit, or the strategy asks for tensor parallelism.
         """
         if self.model is not None:
             return
@@ -139,9 +145,14 @@ class CausalLM(LightningModule):
         if self.source is not None:
             self.model = self.source.model(self.dtype_name, self.attn_implementation)
             self.model.config._name_or_path = self.path  # not where the package is installed
+            self.plans += [plan] if (plan := self.source.plan(self.model)) is not None else []
         else:
             assert self.random_config is not None
             self.model = from_config(self.random_config, self.dtype_name, self.attn_implementation)
+        if self.distillation is not None:
+            self.distillation.check(self)
+        if self.adapter is not None:
+            self.adapter.check(self.model, self.plan, sharded=self.device_mesh is not None)
 
     @property
     def base(self) -> PreTrainedModel:
@@ -175,12 +186,14 @@ class CausalLM(LightningModule):
             if self.gradient_checkpointing:
                 checkpoint_activations(self.base)
             self.train()
+            copy_again(self)
 
     def configure_model(self) -> None:
         """Load the model, and shard it if the strategy is FSDP2 (ModelParallelStrategy)."""
         self.load()
         if self.device_mesh is None or self.sharded:
             return
+        refuse_averages(self)
         assert self.model is not None
         self.rebuild = rebuilder(self.model)
         blocks = self.base.get_submodule(family_of(self.base.config.model_type).blocks)
@@ -204,7 +217,8 @@ class CausalLM(LightningModule):
                 "the adapter has to be attached before the model is sharded: with "
                 "ModelParallelStrategy, call fit before validate, test or predict."
             )
-        self.model = self.adapter.attach(self.base)
+        device = self._trainer.strategy.root_device if self._trainer is not None else None
+        self.model = self.adapter.attach(self.base, self.plan, device)
 
     def merge_adapter(self) -> None:
         """Merge the adapter into the weights, in place, where `merged_model` would make a copy.
@@ -226,11 +240,15 @@ class CausalLM(LightningModule):
         return self.model(input_ids=batch["input_ids"], attention_mask=mask, use_cache=False).logits
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
-        """The mean loss of the batch's next tokens."""
-        nll_BS, counted_BS = next_token_nll(self(batch), labels_of(batch))
-        loss = nll_BS.sum() / counted_BS.sum().clamp(min=1)
-        self.log("train_loss", loss, prog_bar=True)
-        return loss
+        """The mean loss of the batch's next tokens, or that of the distillation."""
+        if self._distiller is None:
+            nll_BS, counted_BS = next_token_nll(self(batch), labels_of(batch))
+            losses = {"loss": nll_BS.sum() / counted_BS.sum().clamp(min=1)}
+        else:
+            losses = self._distiller.losses(batch)
+        for name, value in losses.items():
+            self.log(f"train_{name}", value, prog_bar=name == "loss")
+        return losses["loss"]
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add the batch to the perplexity."""
@@ -266,16 +284,21 @@ class CausalLM(LightningModule):
         """AdamW over the trainable parameters, and the schedule, by the step."""
         optimizer = adamw(self, self.learning_rate, self.weight_decay)
         total = self.trainer.estimated_stepping_batches
-        schedule = scheduler(optimizer, self.schedule, self.warmup_steps, total)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
+        return by_step(optimizer, self.schedule, self.warmup_steps, total)
+
+    def on_fit_start(self) -> None:
+        """Load the teacher."""
+        if self.distillation is not None:
+            self._distiller = self.distillation.start(self)
+
+    def on_fit_end(self) -> None:
+        """Let the teacher go."""
+        self._distiller = None
 
     def on_train_start(self) -> None:
         """Keep the zeros of masked weights."""
         if self.plan is not None:
-            self._zeros = KeptZeros(self.base, self.plan, self.trainer.optimizers)
+            self._zeros = KeepMasks(self.base, self.plan, self.trainer.optimizers)
 
     def on_train_end(self) -> None:
         """Let the masks go."""

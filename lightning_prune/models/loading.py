@@ -19,6 +19,9 @@ from transformers import (
 
 from lightning_prune import export
 from lightning_prune.anatomy import family_of
+from lightning_prune.models.zeros import check_zeros
+from lightning_prune.plan import Plan
+from lightning_prune.surgery import check_masks
 
 __all__ = ["QUICKSTART", "DType", "Source", "checkpoint_activations", "from_config"]
 
@@ -85,6 +88,22 @@ class Source:
                 f"the model {self.path!r} cannot be loaded: {_first_line(error)} Weights are read "
                 "from safetensors only."
             ) from error
+
+    def plan(self, model: PreTrainedModel) -> Plan | None:
+        """What was pruned of the model, if its folder says so.
+
+        Args:
+            model: as `model` has loaded it.
+
+        Raises:
+            ValueError: the plan is damaged, or does not fit the model: names, shapes, or zeros.
+        """
+        if not (self.is_folder and (Path(self.location) / "plan.json").is_file()):
+            return None
+        plan = Plan.load(self.location)
+        check_masks(model, plan)
+        check_zeros(model, plan, f"in the folder {self.path!r}")
+        return plan
 
     def tokenizer(self) -> PreTrainedTokenizerBase | None:
         """The model's tokenizer; None for a folder that holds none."""

@@ -7,14 +7,16 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from peft import PeftModel
 from torch import nn
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 from lightning_prune import distributed
+from lightning_prune.models.nf4 import dequantise_linears
+from lightning_prune.models.zeros import check_zeros
 from lightning_prune.plan import Plan
-from lightning_prune.surgery import apply_masks
 
 if TYPE_CHECKING:
     from lightning_prune.models.causal_lm import CausalLM
@@ -26,7 +28,7 @@ Rebuild = Callable[[Mapping[str, torch.Tensor]], Model]
 
 
 def merged_model(module: CausalLM) -> PreTrainedModel | None:
-    """A plain copy of a module's model on the CPU, with its adapter merged and its masks applied.
+    """A plain copy of a module's model on the CPU, with its adapter merged and its zeros counted.
 
     Works for one process, DDP and FSDP2; every process has to call it. The module itself is left
     as it is and can be trained further.
@@ -72,15 +74,18 @@ def plain(model: Model) -> PreTrainedModel:
 def merge(model: Model, plan: Plan | None = None) -> PreTrainedModel:
     """Merge a peft adapter into the weights, in place; a model without one is returned as it is.
 
-    A low-rank update is dense: merging it revives the zeros of a masked model. The masks of `plan`
-    set them to zero again, and what the update had learnt there is lost.
+    What was quantised for the adapter becomes plain weights, of the values that it was trained on.
 
     Raises:
-        ValueError: the merged weights are not finite.
+        ValueError: the merged weights are not finite, or one that the plan masks is not zero.
     """
-    merged = model.merge_and_unload(safe_merge=True) if isinstance(model, PeftModel) else model
-    if plan is not None:
-        apply_masks(merged, plan)
+    merged = plain(model)
+    if isinstance(model, PeftModel):
+        dequantise_linears(merged, merged.dtype)
+        merged = model.merge_and_unload(safe_merge=True)
+    if plan is not None and plan.mask_names:
+        zeros = check_zeros(merged, plan, "after merging")
+        rank_zero_info(f"The plan's {zeros:,} zeros are all in the merged model; 0 revived.")
     return merged
 
 
@@ -93,12 +98,18 @@ def rebuilder(model: Model) -> Rebuild:
     weightless = {
         id(p): nn.Parameter(p.detach().to("meta"), p.requires_grad) for p in model.parameters()
     }
-    structure = copy.deepcopy(model, weightless)
+    structure = copy.deepcopy(model, weightless | _fixed(model))
 
     def rebuild(state: Mapping[str, torch.Tensor]) -> Model:
-        rebuilt = copy.deepcopy(structure)
+        rebuilt = copy.deepcopy(structure, _fixed(structure))
         rebuilt.load_state_dict(state, assign=True)
         plain(rebuilt).tie_weights()
         return rebuilt.cpu()
 
     return rebuild
+
+
+def _fixed(model: nn.Module) -> dict[int, torch.Tensor]:
+    """Masks and quantised weights, which never change and need not be copied."""
+    held = (value for module in model.modules() for value in vars(module).values())
+    return {id(value): value for value in held if isinstance(value, torch.Tensor)}

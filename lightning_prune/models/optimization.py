@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-__all__ = ["Schedule", "adamw", "scheduler"]
+__all__ = ["Schedule", "adamw", "by_step"]
 
 Schedule = Literal["constant", "linear", "cosine"]
 
@@ -28,10 +28,12 @@ def adamw(model: nn.Module, learning_rate: float, weight_decay: float) -> AdamW:
     )
 
 
-def scheduler(
+def by_step(
     optimizer: Optimizer, schedule: Schedule, warmup_steps: int, total_steps: float
-) -> LambdaLR:
-    """Linear warm-up, then the learning rate stays, or falls to 0 at `total_steps`.
+) -> dict[str, Any]:
+    """What Lightning takes: the optimizer, and its learning rate by the step.
+
+    Linear warm-up, then the learning rate stays, or falls to 0 at `total_steps`.
 
     Raises:
         ValueError: the learning rate is to fall, but the number of steps is not finite.
@@ -50,4 +52,5 @@ def scheduler(
         done = min(1.0, (step - warmup_steps) / max(1.0, total_steps - warmup_steps))
         return 1 - done if schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
 
-    return LambdaLR(optimizer, factor)
+    rate = {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}
+    return {"optimizer": optimizer, "lr_scheduler": rate}

@@ -13,10 +13,10 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from lightning_prune.plan import Plan
 
-__all__ = ["KeptZeros"]
+__all__ = ["KeepMasks", "check_zeros"]
 
 
-class KeptZeros:
+class KeepMasks:
     """Sets the weights that a plan masks to zero again after every step of the optimizers.
 
     Gradients, momentum and weight decay move them; nothing that looks at the model between two
@@ -56,6 +56,35 @@ class KeptZeros:
         """Let the weights go."""
         for handle in self._handles:
             handle.remove()
+
+
+def check_zeros(model: nn.Module, plan: Plan, when: str) -> int:
+    """Count the zeros that a plan's masks ask for, and refuse a model in which one is missing.
+
+    Args:
+        model: a plain model.
+        plan: its masks count.
+        when: what has been done to the model, for the message.
+
+    Returns:
+        How many weights the masks set to zero; all of them are.
+
+    Raises:
+        ValueError: a weight that should be zero is not.
+    """
+    weights, zeros, revived = dict(model.named_parameters(remove_duplicate=False)), 0, []
+    for name in plan.mask_names:
+        gone_OI = ~plan.mask(name)
+        zeros += int(gone_OI.sum())
+        found = int(weights[name].detach().cpu()[gone_OI].count_nonzero())
+        revived += [f"{found} in {name}"] if found else []
+    if revived:
+        raise ValueError(
+            f"{when}, weights that the plan sets to zero are not zero: {', '.join(revived[:3])}"
+            f"{f' and {len(revived) - 3} more weights' if len(revived) > 3 else ''}. Was the plan "
+            "made for another model, or the adapter attached without it?"
+        )
+    return zeros
 
 
 def _placed(mask_OI: torch.Tensor, weight_OI: torch.Tensor) -> torch.Tensor:

@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from lightning_prune import distributed
-from lightning_prune.allocation import FromFile, PerBlock
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.evaluation import perplexity
 from lightning_prune.method import Method
 from lightning_prune.pipeline.recovery import Recovery
+from lightning_prune.pipeline.round_budget import RoundBudget, due
 from lightning_prune.pipeline.run import prune
 from lightning_prune.plan import Plan
 from lightning_prune.provenance import provenance
@@ -100,8 +100,7 @@ def check_rounds(anatomy: Anatomy, method: Method, rounds: int) -> None:
     """Refuse what cannot be done in rounds, before anything expensive.
 
     Raises:
-        ValueError: the method does not cut units, or its shares are those of the whole budget, or
-            a round would remove nothing.
+        ValueError: the method does not cut units, or a round would remove nothing.
     """
     if not {"ratio", "parameters"} <= method.arguments.keys() or method.plan is not None:
         raise ValueError(
@@ -110,14 +109,9 @@ def check_rounds(anatomy: Anatomy, method: Method, rounds: int) -> None:
         )
     if rounds < 1:
         raise ValueError(f"rounds={rounds}; at least 1 is needed")
-    if rounds > 1 and isinstance(method.allocation, (PerBlock, FromFile)):
-        raise ValueError(
-            f"{type(method.allocation).__name__} gives shares of the whole budget, and a round "
-            "takes a part of it; take an allocation that is made anew every round, or rounds=1"
-        )
     method.check(anatomy)
     try:
-        _Budget(anatomy, method, rounds).method(anatomy, 1).check(anatomy)
+        RoundBudget(anatomy, method, rounds).method(anatomy, 1).check(anatomy)
     except ValueError as error:
         raise ValueError(f"rounds={rounds} are too many: of the first, {error}") from error
 
@@ -135,7 +129,8 @@ def prune_in_rounds(
 ) -> Plan:
     """Prune a model in place, a part of the budget at a time; survivors are scored anew.
 
-    After round k of n, k/n of the budget is gone; the last round meets it. With a gate, the
+    After round k of n, k/n of the budget is gone, and of the share that an allocation gives each
+    block of the dense model; the last round meets both. With a gate, the
     validation text takes part in a decision: judge the result by another one.
 
     ```python
@@ -170,13 +165,13 @@ def prune_in_rounds(
         raise ValueError("a gate on perplexity needs validation batches")
     batches = None if batches is None else list(batches)
     text = None if validation is None else list(validation)
-    budget, head = _Budget(anatomy, method, rounds), provenance(model, method)
+    budget, head = RoundBudget(anatomy, method, rounds), provenance(model, method)
     limit = gate.limit(_perplexity(model, text, device) or 0.0) if gate.asked else math.inf
     plans: list[Plan] = []
     done: list[Round] = []
     for number in range(1, rounds + 1):
         step = budget.method(Anatomy(model), number)
-        if not _due(step, Anatomy(model), last=number == rounds):
+        if not due(step, Anatomy(model), last=number == rounds):
             continue
         before = copy.deepcopy(model) if gate.asked and gate.on_gate == "rollback" else None
         plan = prune(model, step, batches, device)
@@ -207,55 +202,6 @@ def prune_in_rounds(
         whole.set_corrected(name, state[name])  # a later round cut what an earlier one corrected
     whole.provenance = head | {"rounds": [_plain(one) for one in done]}
     return whole
-
-
-class _Budget:
-    """How much of the dense model's units is gone after each round."""
-
-    def __init__(self, anatomy: Anatomy, method: Method, rounds: int) -> None:
-        self._whole, self._rounds = method, rounds
-        self._units = self._left(anatomy)
-        self._removed = method.budget(anatomy) * self._units
-
-    def method(self, anatomy: Anatomy, number: int) -> Method:
-        """The method, asked for what is to be gone after a round of so much less."""
-        step: Any = copy.copy(self._whole)
-        due = self._removed * number / self._rounds - (self._units - self._left(anatomy))
-        total = sum(parameter.numel() for parameter in anatomy.model.parameters())
-        step.ratio, step.parameters = None, total - round(due) + step.new_biases(anatomy)
-        if step.attention_ratio is not None:  # of the groups that are left
-            part = step.attention_ratio / self._rounds
-            step.attention_ratio = part / (1 - (number - 1) * part)
-        return step
-
-    def gone(self, anatomy: Anatomy) -> float:
-        """The fraction of the units' parameters that is gone."""
-        return 1 - self._left(anatomy) / self._units
-
-    def _left(self, anatomy: Anatomy) -> int:
-        return sum(self._whole.size(block) for block in self._whole.blocks(anatomy))
-
-
-def _due(step: Method, anatomy: Anatomy, last: bool) -> bool:
-    """Whether a round has a whole unit to remove.
-
-    Raises:
-        ValueError: it is the last one, and what is left of the budget cannot be removed.
-    """
-    try:
-        step.check(anatomy)
-    except ValueError:
-        missing = step.budget(anatomy) * sum(step.size(block) for block in step.blocks(anatomy))
-        smallest = sum(min(_unit_sizes(step, block)) for block in step.blocks(anatomy))
-        if last and missing > smallest:
-            raise
-        return False
-    return True
-
-
-def _unit_sizes(step: Any, block: Any) -> list[int]:
-    """Parameters of one unit of each kind that a block has."""
-    return [pool.size for pool in step.pools([block])] or [0]
 
 
 @torch.no_grad()

@@ -103,7 +103,9 @@ class _Run:
             collector = Collector(
                 self.anatomy, self.method, self.blocks, states, self.device, self.reuse
             )
-            shares = self._shares(collector.importance(), budget)
+            importance = collector.importance()
+            shares = self._shares(importance, budget)
+            self._note_importance(importance)
         if self.method.survey:
             self._survey(collector, shares, budget)
             return
@@ -136,7 +138,9 @@ class _Run:
         """Of all blocks on the dense model; by gradients, once for each objective."""
         method = self.method
         if method.influence is not None:
-            found = {b.index: {"block": torch.tensor([v])} for b, v in collector.measured()}
+            measured = [(block.index, float(value)) for block, value in collector.measured()]
+            self.plan.provenance["importance"] = {str(index): v for index, v in measured}
+            found = {index: {"block": torch.tensor([v])} for index, v in measured}
             return self._finite({b.index: found.get(b.index, {}) for b in self.blocks})
         kind = method.evidence
         if kind is None or not issubclass(kind, GradientEvidence):
@@ -221,6 +225,12 @@ class _Run:
             for part, share in zip(parts, agreed, strict=True)
             for site in part.sites
         }
+
+    def _note_importance(self, importance: Sequence[float]) -> None:
+        """Write the importance of blocks, if it was measured, where a reader of the plan looks."""
+        if len(importance) == len(self.blocks) and self.method.effective_allocation.per == "block":
+            found = {str(b.index): float(v) for b, v in zip(self.blocks, importance, strict=True)}
+            self.plan.provenance["importance"] = found
 
     def _note(self, block: Block, decision: Decision, scores: Mapping[str, torch.Tensor]) -> None:
         """Take process 0's word for a decision, and write it into the plan."""

@@ -2,10 +2,11 @@
 
 from lightning_prune.report.picture import structure_svg
 from lightning_prune.report.progress import BlockProgress
-from lightning_prune.report.report import BlockShape, Report, StageMetrics
+from lightning_prune.report.report import Asked, BlockShape, Report, StageMetrics
 from lightning_prune.report.table import print_report, stage_table
 
 __all__ = [
+    "Asked",
     "BlockProgress",
     "BlockShape",
     "Report",

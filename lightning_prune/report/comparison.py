@@ -18,7 +18,7 @@ from lightning_prune.analysis.structure import BlockCounts, Structure
 from lightning_prune.files import atomic_write
 from lightning_prune.report.comparison_picture import comparison_svg
 from lightning_prune.report.grid import _markdown
-from lightning_prune.report.table import _perplexity, _size
+from lightning_prune.report.numbers import perplexity_text, size_text
 
 __all__ = ["Comparison", "print_comparison"]
 
@@ -88,11 +88,11 @@ class Comparison:
         for name, (a, b) in self._totals().items():
             rows.append([name, f"{a:,}", f"{b:,}", _share(a, b)])
         sizes = self.a.bytes, self.b.bytes
-        rows.append(["stored size", *(_size(size) for size in sizes), _share(*sizes)])
+        rows.append(["stored size", *(size_text(size) for size in sizes), _share(*sizes)])
         if self.perplexity is not None:
             dense, other = self.perplexity
             times = f"{other / dense:.3f}x" if math.isfinite(other / dense) else ""
-            rows.append(["perplexity", _perplexity(dense), _perplexity(other), times])
+            rows.append(["perplexity", perplexity_text(dense), perplexity_text(other), times])
         return rows
 
     def rows(self) -> list[list[str]]:

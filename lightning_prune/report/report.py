@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lightning_prune.evaluation.results import Evaluation
 from lightning_prune.files import atomic_write
+from lightning_prune.report.numbers import finite
+from lightning_prune.report.page import report_page
 from lightning_prune.report.picture import structure_svg
 
-__all__ = ["BlockShape", "Report", "StageMetrics"]
+__all__ = ["Asked", "BlockShape", "Report", "StageMetrics"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,15 @@ class BlockShape:
     """Fraction of weights that are zero, by the site's path in the block, e.g. `mlp.up_proj`."""
 
 
+@dataclass(frozen=True)
+class Asked:
+    """One method: the budget that was asked for, and what it came to."""
+
+    method: str
+    asked: str
+    done: str
+
+
 @dataclass
 class Report:
     """Everything a reader of the run wants to know, without the run.
@@ -74,9 +85,22 @@ class Report:
     files: dict[str, str] = field(default_factory=dict)
     """What the run wrote, by what it is."""
 
+    asked: list[Asked] = field(default_factory=list)
+    """For each method, in their order."""
+    evaluations: dict[str, Evaluation] = field(default_factory=dict)
+    """More that was measured, by stage: other texts, tasks, generations, speed."""
+    importance: dict[str, dict[int, float]] = field(default_factory=dict)
+    """By how it was measured: one number a block, by the block's place in the dense model."""
+    curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    """Of the training, by what was logged: steps and values."""
+    configuration: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Arguments of the model, the data and the trainer."""
+    provenance: dict[str, Any] = field(default_factory=dict)
+    """Hashes, seeds and sources, by what they are of."""
+
     def to_json(self) -> str:
         """The report as JSON; infinite and undefined numbers become strings, as JSON has none."""
-        value = _without_nonfinite(asdict(self))
+        value = finite(asdict(self))
         return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n"
 
     @classmethod
@@ -90,12 +114,23 @@ class Report:
         try:
             stages = {name: _stage(stage) for name, stage in value.pop("stages").items()}
             blocks = [BlockShape(**block) for block in value.pop("blocks")]
+            value["asked"] = [Asked(**one) for one in value.get("asked", ())]
+            found = value.get("evaluations", {})
+            value["evaluations"] = {n: Evaluation.from_dict(one) for n, one in found.items()}
+            value["importance"] = {
+                name: {int(index): float(number) for index, number in row.items()}
+                for name, row in value.get("importance", {}).items()
+            }
+            value["curves"] = {
+                name: [(int(step), float(number)) for step, number in points]
+                for name, points in value.get("curves", {}).items()
+            }
             return cls(stages=stages, blocks=blocks, **value)
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"this JSON is not a report of lightning_prune: {error}") from error
 
     def write(self, folder: str | Path) -> None:
-        """Write report.json and structure.svg into `folder` and enter both in `files`.
+        """Write report.json, report.html and structure.svg into `folder`; enter them in `files`.
 
         A model without blocks has no picture.
 
@@ -107,9 +142,12 @@ class Report:
             self.files["structure.svg"] = str(folder / "structure.svg")
             with atomic_write(folder / "structure.svg") as file:
                 file.write(structure_svg(self))
-        self.files["report.json"] = str(folder / "report.json")
+        for name in ("report.json", "report.html"):
+            self.files[name] = str(folder / name)
         with atomic_write(folder / "report.json") as file:
             file.write(self.to_json())
+        with atomic_write(folder / "report.html") as file:
+            file.write(report_page(self, folder))
 
 
 def _stage(value: dict[str, Any]) -> StageMetrics:
@@ -117,13 +155,3 @@ def _stage(value: dict[str, Any]) -> StageMetrics:
         if value[name] is not None:
             value[name] = float(value[name])  # "inf" and "nan" come as strings
     return StageMetrics(**value)
-
-
-def _without_nonfinite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _without_nonfinite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nonfinite(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value

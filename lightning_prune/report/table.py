@@ -5,13 +5,12 @@ Written in ASCII, so that it survives any terminal and any log file; rich choose
 
 from __future__ import annotations
 
-import math
-
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lightning_prune.report.numbers import count_text, perplexity_text, size_text, times
 from lightning_prune.report.report import Report, StageMetrics
 
 __all__ = ["print_report", "stage_table"]
@@ -76,17 +75,17 @@ def _title(report: Report) -> Text:
 
 def _cells(stage: StageMetrics, dense: StageMetrics | None) -> list[Text]:
     """The figures of a stage; beside `dense`, room for their relation to it, empty for itself."""
-    perplexity, count = Text(_perplexity(stage.perplexity)), Text(_count(stage.parameters))
+    perplexity, count = Text(perplexity_text(stage.perplexity)), Text(count_text(stage.parameters))
     speed = Text("-" if stage.tokens_per_second is None else f"{stage.tokens_per_second:,.0f}")
     if dense is not None:
         relations = (
-            (perplexity, _times(stage.perplexity, dense.perplexity)),
+            (perplexity, times(stage.perplexity, dense.perplexity)),
             (count, f"{stage.parameters / max(dense.parameters, 1):.1%}"),
-            (speed, _times(stage.tokens_per_second, dense.tokens_per_second)),
+            (speed, times(stage.tokens_per_second, dense.tokens_per_second)),
         )
         for cell, relation in relations:
             cell.append(f"{'' if stage is dense else relation:>{NOTE_WIDTH}}", style="dim")
-    return [perplexity, count, Text(f"{_zeros(stage):.1%}"), Text(_size(stage.bytes)), speed]
+    return [perplexity, count, Text(f"{_zeros(stage):.1%}"), Text(size_text(stage.bytes)), speed]
 
 
 def _only_zeros(stage: StageMetrics, dense: StageMetrics) -> bool:
@@ -96,31 +95,3 @@ def _only_zeros(stage: StageMetrics, dense: StageMetrics) -> bool:
 
 def _zeros(stage: StageMetrics) -> float:
     return 1 - stage.nonzero / max(stage.parameters, 1)
-
-
-def _times(value: float | None, dense: float | None) -> str:
-    if value is None or not dense or not math.isfinite(value / dense):
-        return ""
-    return f"{value / dense:.2f}x" if value < 100 * dense else f"{value / dense:.0e}x"
-
-
-def _perplexity(value: float | None) -> str:
-    if value is None:
-        return "-"
-    if value < 10:
-        return f"{value:.3f}"
-    if value < 1e7:
-        return f"{value:,.2f}" if value < 1000 else f"{value:,.0f}"
-    return f"{value:.2e}"
-
-
-def _count(value: int) -> str:
-    for unit, name in ((10**9, "B"), (10**6, "M"), (10**3, "K")):
-        if value >= unit:
-            return f"{value / unit:.2f}{name}"
-    return str(value)
-
-
-def _size(value: int) -> str:
-    unit, name = (10**9, "GB") if value >= 10**10 else (10**6, "MB")
-    return f"{value / unit:,.2f} {name}" if value < 100 * unit else f"{value / unit:,.0f} {name}"

@@ -13,12 +13,13 @@ from lightning_prune.allocation import GlobalStandardised, Uniform
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.callbacks import CFSP, FLAP, MagnitudeSP, WandaSP
 from lightning_prune.callbacks.cfsp import neuron_score, relative
-from lightning_prune.callbacks.flap import feature_score, standardised
+from lightning_prune.callbacks.flap import feature_score
 from lightning_prune.callbacks.magnitude_sp import unit_norm
-from lightning_prune.callbacks.wanda_sp import column_score, reader, unit_mean
+from lightning_prune.callbacks.wanda_sp import column_score, unit_mean
 from lightning_prune.evidence import Moments
 from lightning_prune.pipeline import prune
 from lightning_prune.repair import NoRepair
+from lightning_prune.selection import standardised
 from tests.callbacks.test_scores import random, rows_and_columns
 from tests.contract.cases import batches, even_model
 from tests.sweep.helpers import padded, shared_model, split
@@ -53,9 +54,10 @@ def test_standardised_features_have_mean_0_and_deviation_1() -> None:
     """By the deviation of a sample, as FLAP's code takes it; equal features are all 0."""
     score_I = random(30).double().exp()
     mean, deviation = statistics.fmean(score_I.tolist()), statistics.stdev(score_I.tolist())
-    torch.testing.assert_close(standardised(score_I), (score_I - mean) / deviation)
+    expected_I = ((score_I - mean) / deviation).float()
+    torch.testing.assert_close(standardised([score_I])[0], expected_I)
     for width in (0, 1, 5):
-        assert standardised(torch.full((width,), 3.0)).tolist() == [0.0] * width
+        assert standardised([torch.full((width,), 3.0)])[0].tolist() == [0.0] * width
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -73,7 +75,7 @@ def test_column_scores_are_means_of_wandas(dtype: torch.dtype) -> None:
 def test_units_have_the_mean_of_their_own_columns(model_type: str, kind: str) -> None:
     """A group those of its query heads, whatever the size of a head; a neuron its one."""
     block = Anatomy(shared_model(model_type)).blocks[1]
-    site = reader(block, kind).site
+    site = block.reader(kind).site
     score_I = random(site.module.in_features)
     found_U = unit_mean(block, kind, score_I)
     path = site.name.removeprefix(f"{block.name}.")
@@ -161,7 +163,7 @@ def test_cfsp_finds_the_rows_of_every_family(model_type: str) -> None:
     """Gate and up apart, in one matrix, or a single Linear that stands for both."""
     block = Anatomy(shared_model(model_type)).blocks[1]
     norm_U = random(22, seed=5).abs() + 0.1
-    site = reader(block, "neuron").site
+    site = block.reader("neuron").site
     method = CFSP(ratio=0.5, allocation=Uniform())
     found_U = method.score(block, {site.table.reads: norm_U})["neuron"]
     paths = {
@@ -207,17 +209,17 @@ def test_only_attention_is_squared() -> None:
     """As in FLAP's code: the mean of a group's squared features, the neurons as they were."""
     block = Anatomy(shared_model("llama")).blocks[1]
     evidence = {
-        reader(block, kind).site.table.reads: Moments(
-            *(random(reader(block, kind).site.module.in_features, seed=s).abs() for s in (1, 2, 3))
+        block.reader(kind).site.table.reads: Moments(
+            *(random(block.reader(kind).site.module.in_features, seed=s).abs() for s in (1, 2, 3))
         )
         for kind in ("group", "neuron")
     }
     plain = FLAP(ratio=0.5).score(block, evidence)
     squared = FLAP(ratio=0.5, square_attention=True).score(block, evidence)
     assert torch.equal(plain["neuron"], squared["neuron"])
-    site = reader(block, "group").site
+    site = block.reader("group").site
     score_I = feature_score("WIFV", site.module.weight, evidence[site.table.reads])
-    expected_U = unit_mean(block, "group", standardised(score_I.square()))
+    expected_U = unit_mean(block, "group", standardised([score_I.square()])[0])
     torch.testing.assert_close(squared["group"], expected_U)
 
 
@@ -240,10 +242,45 @@ def test_flap_compares_across_blocks_unless_told_otherwise() -> None:
     assert isinstance(FLAP(ratio=0.4).effective_allocation, GlobalStandardised)
 
 
+IMPOSSIBLE = {
+    *((0.1, 0.3), (0.1, 0.6), (0.1, 0.9), (0.3, 0.6), (0.3, 0.9)),  # more groups than the budget
+    *((0.6, 0.0), (0.6, 0.1), (0.6, 0.3)),  # more than all neurons
+    *((0.9, share) for share in (0.0, 0.1, 0.3, 0.6, 0.9)),  # one unit of each kind stays
+}
+
+
+@pytest.mark.parametrize("allocation", [Uniform(), GlobalStandardised()], ids=repr)
+@pytest.mark.parametrize("attention_ratio", [0.0, 0.1, 0.3, 0.6, 0.9])
+@pytest.mark.parametrize("ratio", [0.1, 0.3, 0.6, 0.9])
+def test_a_share_of_groups_meets_the_budget_or_is_refused(
+    ratio: float, attention_ratio: float, allocation: Any
+) -> None:
+    """Within half a neuron a block; never silently off because whole groups took too much."""
+    method = WandaSP(ratio, allocation=allocation, attention_ratio=attention_ratio)
+    anatomy = Anatomy(even_model("llama"))
+    pools = method.pools(anatomy.blocks)
+    scores: dict[int, dict[str, torch.Tensor]] = {}
+    for pool in pools:
+        scores.setdefault(pool.block, {})[pool.kind] = random(pool.units, seed=pool.block)
+    if (ratio, attention_ratio) in IMPOSSIBLE:
+        with pytest.raises(ValueError, match="neurons can make up for|can go"):
+            method.check(anatomy)
+        return
+    method.check(anatomy)
+    shares = dict.fromkeys(scores, ratio)
+    decisions = method.decide(anatomy.blocks, scores, shares, ratio)
+    gone = sum(
+        (pool.units - len(decisions[pool.block].kept[pool.kind])) * pool.size for pool in pools
+    )
+    neuron = min(pool.size for pool in pools)
+    asked = ratio * sum(pool.parameters for pool in pools)
+    assert abs(gone - asked) <= len(anatomy.blocks) * neuron / 2
+
+
 @pytest.mark.parametrize("method", [FLAP(ratio=0.5), WandaSP(ratio=0.5), MagnitudeSP(ratio=0.5)])
 @pytest.mark.parametrize("groups", [1, 0])
 def test_blocks_with_one_group_or_none_have_scores(groups: int, method: Any) -> None:
-    """One key/value head, and attention that was dropped before: finite, one for each group."""
+    """One key/value head, and attention that was dropped before: finite, one a unit."""
     block = Anatomy(tiny_model("llama", num_key_value_heads=1)).blocks[0]
     if groups == 0:
         for site in block.sites:
@@ -256,12 +293,14 @@ def test_blocks_with_one_group_or_none_have_scores(groups: int, method: Any) -> 
                 site.module.out_features = 0
     evidence: dict[str, Any] = {}
     for kind in ("group", "neuron"):
-        site, norm_I = reader(block, kind).site, random(reader(block, kind).site.module.in_features)
+        site, norm_I = block.reader(kind).site, random(block.reader(kind).site.module.in_features)
         one = Moments(norm_I, norm_I.abs(), norm_I.abs())
         evidence[site.table.reads] = one if isinstance(method, FLAP) else one.norm_I
-    score_U = method.score(block, evidence)["group"]
-    assert score_U.shape == (groups,)
-    assert torch.isfinite(score_U).all()
+    scores = method.score(block, evidence)
+    assert {kind: score_U.numel() for kind, score_U in scores.items()} == {
+        kind: block.units(kind) for kind in ("group", "neuron") if block.units(kind)
+    }
+    assert all(torch.isfinite(score_U).all() for score_U in scores.values())
 
 
 def test_magnitudes_need_no_calibration_without_a_repair() -> None:

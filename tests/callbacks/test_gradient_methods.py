@@ -28,9 +28,10 @@ from lightning_prune.callbacks import (
     WeightReFer,
     WeightSNIP,
 )
-from lightning_prune.callbacks.products import aggregate_units, standardised
+from lightning_prune.callbacks.products import aggregate_units
 from lightning_prune.pipeline import prune
 from lightning_prune.plan import Plan
+from lightning_prune.selection import standardised
 from tests.tiny import tiny_batch, tiny_model
 
 IDS = tiny_batch(3, 10)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
+import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import yaml
 import lightning_prune
 from lightning_prune import Plan
 from lightning_prune.cli import main
+from lightning_prune.report.importance import Importance
 
 ROOT = Path(lightning_prune.__file__).parents[1]
 RECIPES = sorted(p.name for p in (ROOT / "recipes").glob("*.yaml"))
@@ -28,6 +32,11 @@ SMALLER = {
     "layer_end: 30": "layer_end: 3",
     "count: 8": "count: 1",
 }
+RECOVERY = [
+    name
+    for name in RECIPES
+    if re.search("adapter:|distillation:|EarlyStopping", (ROOT / "recipes" / name).read_text())
+]
 FRAGMENTS = sorted(p.name for p in (ROOT / "lightning_prune" / "configs").glob("*.yaml"))
 
 
@@ -65,17 +74,80 @@ def test_fragments_make_a_run(run: Any) -> None:
     assert Plan.load(plans / "plan-2").mask_names
 
 
-@pytest.mark.parametrize("name", [n for n in RECIPES if n not in OTHER_COMMANDS])
-def test_every_recipe_runs(run: Any, name: str, tmp_path: Path) -> None:
-    """Each recipe prunes the tiny model, with counts that are its own."""
-    text = (ROOT / "recipes" / name).read_text()
-    for asked, small in SMALLER.items():
-        text = re.sub(asked, small, text)
-    (tmp_path / name).write_text(text)
-    texts = ("--data.validation=null", "--data.test=null")
-    own = texts if name in ("llama3-wanda.yaml", "llama3-residual-fit.yaml") else ()
-    root = run("prune", f"--config={tmp_path / name}", "--trainer.max_steps=1", *own)
-    assert Plan.load(root / "plan").removes_anything
+@pytest.fixture
+def run_recipe(run: Any, tmp_path: Path) -> Any:
+    """Runs a recipe on the tiny model and text, with counts that fit them."""
+
+    def run_recipe(command: str, name: str, *arguments: str) -> Path:
+        text = (ROOT / "recipes" / name).read_text()
+        for asked, small in SMALLER.items():
+            text = re.sub(asked, small, text)
+        (tmp_path / name).write_text(text)
+        for path in re.findall(r"runs/[\w-]*/importance.json", text):
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+            Importance("tiny", "angular", "block", {0: 1.0, 1: 2.0, 2: 3.0}, {}).write(
+                (tmp_path / path).parent
+            )
+        one_text = [f"--data.{use}=null" for use in ("calibration", "validation", "test")]
+        root: Path = run(command, f"--config={tmp_path / name}", *one_text, *arguments)
+        return root
+
+    return run_recipe
+
+
+@pytest.mark.parametrize("name", sorted({*RECIPES} - {*RECOVERY} - {*OTHER_COMMANDS}))
+def test_every_recipe_prunes(run_recipe: Any, name: str) -> None:
+    """The tiny model, with counts that are its own."""
+    assert Plan.load(run_recipe("prune", name) / "plan").removes_anything
+
+
+@pytest.mark.filterwarnings("ignore:Precision bf16-mixed is not supported by the model summary")
+@pytest.mark.parametrize("name", RECOVERY)
+def test_every_recipe_of_recovery_runs(run_recipe: Any, name: str) -> None:
+    """It prunes, trains two steps, and leaves one plain model with the plan's zeros."""
+    root = run_recipe("fit", name, "--trainer.max_steps=2")
+    plan = Plan.load(root / "plan")
+    weights = dict(lightning_prune.load(root / "recovered").named_parameters())
+    assert plan.removes_anything
+    for mask in plan.mask_names:
+        assert not weights[mask][~plan.mask(mask)].any()
+    assert "recovered" in json.loads((root / "report.json").read_text())["stages"]
+
+
+def test_training_ends_when_the_perplexity_no_longer_falls(run_recipe: Any) -> None:
+    """By configuration alone; the best weights are kept, and saved in the end."""
+    root = run_recipe(
+        "fit",
+        "quickstart-wanda-dense.yaml",
+        "--model.learning_rate=0.05",
+        "--trainer.val_check_interval=1",
+        "--trainer.max_steps=30",
+        "--trainer.precision=32",
+    )
+    with open(root / "logs" / "version_0" / "metrics.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["val_perplexity"]]
+    values = [float(row["val_perplexity"]) for row in rows]
+    best = values.index(min(values))
+    assert len(values) == best + 1 + 2 < 30
+    assert (root / "checkpoints" / "best.ckpt").exists()
+    saved = json.loads((root / "report.json").read_text())["stages"]["recovered"]["perplexity"]
+    assert saved == pytest.approx(min(values), rel=1e-4)
+
+
+def test_instructions_recover_a_model(run: Any, tmp_path: Path, text_file: Path) -> None:
+    """From Alpaca's file, calibrated on text; an empty answer everywhere is one clear error."""
+    rows = [{"instruction": f"say {i}", "input": "", "output": f"{i} " * 9} for i in range(60)]
+    (tmp_path / "alpaca.json").write_text(json.dumps(rows))
+    own = [f"--data.source={tmp_path / 'alpaca.json'}", f"--data.calibration={text_file}"]
+    own += ["--data.seqlen=256", "--trainer.max_steps=2"]
+    fit = partial(run, "fit", "--config=quickstart-llm-pruner-lora.yaml", model="quickstart")
+    root = fit(own=own)
+    assert (root / "recovered" / "model.safetensors").exists()
+    shutil.rmtree(root)
+    (tmp_path / "alpaca.json").write_text(json.dumps([row | {"output": " "} for row in rows]))
+    with pytest.raises(SystemExit):
+        fit(own=own)
+    assert not (root / "plan").exists()
 
 
 def test_the_quickstart_model_can_be_trained_again(run: Any) -> None:

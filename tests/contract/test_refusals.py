@@ -111,7 +111,9 @@ def test_wrong_amounts_of_weights_are_refused(
         ({"ratio": 0.3, "attention_ratio": 1.0}, r"attention_ratio=1.0 must be in \[0, 1\)"),
         ({"ratio": 0.1, "attention_ratio": 0.9}, "attention_ratio=0.9 takes .* parameters, of"),
         ({"ratio": 0.8, "attention_ratio": 0.1}, "and neurons can make up for 0 to"),
-        ({"ratio": 0.3, "least": 0}, "least=0, multiple=1: both must be 1 or more"),
+        ({"ratio": 0.3, "least": 0}, "least=0, multiple=1: both must be whole, 1 or more"),
+        ({"ratio": 0.3, "multiple": 1.5}, "both must be whole"),
+        ({"ratio": "0.3"}, "is not in"),
         (
             {"ratio": 0.3, "multiple": 64, "attention": False},
             "to spare: 1 must stay, neurons in multiples of 64",

@@ -70,6 +70,35 @@ def test_order_depends_on_seed_and_epoch_only() -> None:
     assert sorted(sum(first, [])) == list(range(10))
 
 
+def by_length(epoch: int, world: int, size: int) -> list[list[int]]:
+    """The windows of every step of all processes; window i has 1 + i % 40 tokens."""
+    data = Windows([torch.zeros(1 + i % 40) for i in range(403)])
+    shards = []
+    for rank in range(world):
+        sampler = ShardSampler(data, rank, world, True, 0, alike=world * size)
+        sampler.set_epoch(epoch)
+        shards.append(list(sampler))
+    steps = range(0, len(shards[0]), size)
+    return [sorted(i for shard in shards for i in shard[at : at + size]) for at in steps]
+
+
+def test_batches_of_like_lengths_are_the_same_on_any_number_of_processes() -> None:
+    """With as many windows in a step: only the remainder may differ."""
+    alone, together = by_length(1, 1, 8), by_length(1, 2, 4)
+    assert alone[:50] == together[:50]
+    assert sorted(sum(alone, [])) == list(range(403))
+    assert by_length(2, 1, 8) != alone
+
+
+def test_batches_of_like_lengths_hold_little_padding_and_come_in_no_order() -> None:
+    """Lengths of 1 to 40; a batch of 8 at random would span some 30 of them."""
+    batches = [[1 + i % 40 for i in batch] for batch in by_length(0, 1, 8)]
+    spans = [max(batch) - min(batch) for batch in batches[:-1]]
+    assert max(spans) <= 2
+    longest = [max(batch) for batch in batches]
+    assert longest not in (sorted(longest), sorted(longest, reverse=True))
+
+
 @pytest.mark.parametrize("epoch", [0, 3])
 @pytest.mark.parametrize("seen", [0, 1, 4])
 def test_a_loader_continues_where_another_stopped(epoch: int, seen: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -56,13 +57,23 @@ def book(tmp_path: Path) -> str:
 
 
 @pytest.fixture
+def short_chats(tmp_path: Path) -> str:
+    """A folder whose train split has 13 chats of 4 to 16 bytes."""
+    for split, count in (("train", 13), ("validation", 2)):
+        rows = [{"prompt": f"{split[0]}{i}", "response": "x" * (2 + i)} for i in range(count)]
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (tmp_path / f"{split}.jsonl").write_text(lines)
+    return str(tmp_path)
+
+
+@pytest.fixture
 def byte_tokenizer() -> PreTrainedTokenizerFast:
     """One token for each byte."""
     return train_tokenizer([], 257)
 
 
 def fit(book: str, module: Module, folder: Path, *callbacks: Callback, **config: Any) -> Trainer:
-    checkpoint = config.pop("ckpt_path", None)
+    checkpoint, by_length = config.pop("ckpt_path", None), config.pop("by_length", False)
     trainer = Trainer(
         default_root_dir=folder,
         callbacks=list(callbacks),
@@ -73,9 +84,25 @@ def fit(book: str, module: Module, folder: Path, *callbacks: Callback, **config:
         accelerator="cpu",
         **config,
     )
-    data = TextData(book, seqlen=16, batch_size=2, seed=5)
+    data = TextData(book, seqlen=16, batch_size=2, seed=5, group_by_length=by_length)
     trainer.fit(module, data, ckpt_path=checkpoint)
     return trainer
+
+
+def test_a_resumed_fit_of_chats_of_like_lengths_sees_the_same_batches(
+    short_chats: str, byte_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    """In the middle of an epoch; the longest chats are padded to no others."""
+    byte_tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    whole, resumed = Module(byte_tokenizer), Module(byte_tokenizer)
+    keep = ModelCheckpoint(tmp_path / "kept", "{step}", every_n_train_steps=1, save_top_k=-1)
+    length = {"max_epochs": 2, "by_length": True}
+    fit(short_chats, whole, tmp_path, keep, **length)
+    checkpoint = str(tmp_path / "kept" / "step=4.ckpt")
+    fit(short_chats, resumed, tmp_path, ckpt_path=checkpoint, **length)
+    assert len(whole.seen) == 2 * EPOCH
+    assert resumed.seen == whole.seen[4:]
+    assert len({len(ids[0]) for _, _, ids in whole.seen[:EPOCH]}) > 4
 
 
 LENGTHS = [{"max_epochs": 3}, {"max_steps": 3 * EPOCH, "max_epochs": -1}]

@@ -10,7 +10,8 @@ from typing import Any
 import datasets
 import pytest
 
-from lightning_prune.data.sources import Documents, read
+from lightning_prune.data.documents import Documents
+from lightning_prune.data.sources import read
 from tests.data.words import chat, lines, text
 
 SPLITS = ("train", "validation", "test")
@@ -95,7 +96,8 @@ def test_c4_streams_one_shard_and_keeps_documents_apart(monkeypatch: pytest.Monk
 
 def test_a_dataset_on_the_hub_is_read_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """owner/name goes to the hub, with the column that is asked for."""
-    hub(monkeypatch, datasets.Dataset.from_dict({"body": ["x", "y"]}))
+    rows = datasets.Dataset.from_dict({"body": ["x", "y"]})
+    hub(monkeypatch, datasets.DatasetDict(train=rows, validation=rows))
     assert read("owner/name", "train", "body").text() == "x\n\ny"
 
 
@@ -155,17 +157,45 @@ def test_rows_are_split_by_documents(name: str, tmp_path: Path) -> None:
 def test_messages_are_chats(name: str, tmp_path: Path) -> None:
     """A column of messages is found without being named."""
     write_rows(tmp_path / name, [chat(i) for i in range(20)])
-    documents = read(str(tmp_path / name), "train")
-    assert documents.chats
-    assert documents.items[3] == chat(3)["messages"]
+    parts = [read(str(tmp_path / name), split) for split in SPLITS]
+    assert all(part.chats for part in parts)
+    chats = sorted(str(chat) for part in parts for chat in part.items)
+    assert chats == sorted(str(chat(i)["messages"]) for i in range(20))
     assert not Documents(["a text"]).chats
+
+
+@pytest.mark.parametrize("name", ["rows.json", "rows.jsonl"])
+def test_instructions_are_chats(name: str, tmp_path: Path) -> None:
+    """Alpaca's rows, as its file is and line by line, also where the text stands beside them."""
+    rows = [
+        {"instruction": f"add {i}", "input": "1" * (i % 2), "output": f"{i + 1}", "text": "all"}
+        for i in range(40)
+    ]
+    if name.endswith(".json"):
+        (tmp_path / name).write_text(json.dumps(rows))
+    else:
+        write_rows(tmp_path / name, rows)
+    found = [chat for split in SPLITS for chat in read(str(tmp_path / name), split).items]
+    assert {chat[0]["content"]: chat[1]["content"] for chat in found} == {
+        f"add {i}": f"{i + 1}" for i in range(40)
+    }
+    assert sum("input" in chat[0] for chat in found) == 20
+
+
+def test_a_column_that_is_named_wins_over_a_chat(tmp_path: Path) -> None:
+    """The other way round the rows could not be read as texts."""
+    rows = [{"prompt": f"a {i}", "response": "b", "body": f"c {i}"} for i in range(20)]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    assert read(str(tmp_path / "rows.jsonl"), "test", "body").items == ["c 19"]
 
 
 def test_another_column_can_be_named(tmp_path: Path) -> None:
     """And an unknown one is answered with those there are."""
     write_rows(tmp_path / "rows.jsonl", [{"body": row} for row in lines(20)])
     assert read(str(tmp_path / "rows.jsonl"), "test", "body").items == lines(20)[19:]
-    with pytest.raises(ValueError, match="columns body, and neither 'text' nor.*text_column"):
+    with pytest.raises(
+        ValueError, match="columns body, and neither 'text' nor a chat.*text_column"
+    ):
         read(str(tmp_path / "rows.jsonl"), "test")
 
 
@@ -173,10 +203,15 @@ def test_another_column_can_be_named(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ('{"text": "a"}\n{"text": \n', "line 2, is not JSON"),
+        ('{"instruction": "a", "output": 1}\n', r"row 1 of .*rows.jsonl holds a int in 'output'"),
+        ('{"messages": ["a"]}\n', "holds a list in 'messages' that is no list of messages"),
         ('["a"]\n', r"row 1 of .*rows.jsonl has columns of no name"),
         ('{"text": "a"}\n{"text": null}\n', r"row 2 of .*rows.jsonl holds a NoneType in 'text'"),
         ('{"text": "a"}\n{"messages": []}\n', "texts and chats are mixed"),
-        ('{"messages": [{"role": "user", "content": "a"}]}\n', "1 chats, too few to split"),
+        (
+            '{"messages": [{"role": "user", "content": "a"}]}\n',
+            "1 chats of different prompts, too few",
+        ),
         ('{"text": " "}\n', "holds no text in its validation split"),
         ("", "holds no text in its validation split"),
     ],
@@ -221,8 +256,25 @@ def test_validation_files_go_by_several_names(name: str, tmp_path: Path) -> None
 def test_a_split_that_a_folder_lacks_is_named(tmp_path: Path) -> None:
     """With what there is, and what to do."""
     (tmp_path / "train.txt").write_text("x")
-    with pytest.raises(ValueError, match="no validation file; it has train.txt.*validation.txt"):
-        read(str(tmp_path), "validation")
+    (tmp_path / "dev.txt").write_text("x")
+    with pytest.raises(ValueError, match="no test file; it has dev.txt, train.txt.*test.txt"):
+        read(str(tmp_path), "test")
+
+
+@pytest.mark.parametrize("splits", [("train",), ("train", "test")])
+def test_without_validation_text_the_training_text_gives_some(
+    splits: tuple[str, ...], tmp_path: Path
+) -> None:
+    """In a folder of files and in a dataset; what is there is left as it is."""
+    for name in splits:
+        write_rows(tmp_path / f"{name}.jsonl", [{"text": f"{name} {row}"} for row in lines(40)])
+    rows = {name: datasets.Dataset.from_dict({"text": lines(40)}) for name in splits}
+    datasets.DatasetDict(**rows).save_to_disk(str(tmp_path / "saved"))
+    for source in (tmp_path, tmp_path / "saved"):
+        counts = [len(read(str(source), split).items) for split in SPLITS]
+        assert counts == ([36, 2, 2] if splits == ("train",) else [38, 2, 40])
+        train, validation, _ = (set(read(str(source), split).items) for split in SPLITS)
+        assert not train & validation
 
 
 def test_folders_saved_by_datasets_are_read(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from lightning_prune.data.sources import Documents
+from lightning_prune.data.documents import Documents
 from lightning_prune.data.tokenizer import train_tokenizer
 from lightning_prune.data.windows import Windows, blocks, collate, random_windows
 from tests.data.words import chat, lines, text
@@ -92,14 +92,19 @@ def test_calibration_chats_are_drawn_without_repetition(chat_tokenizer: Tokenize
     chats = Documents([chat(i)["messages"] for i in range(6)])
     windows = random_windows(chats, chat_tokenizer, 6, 99, seed=1)
     assert len({tuple(w.tolist()) for w in windows.windows}) == 6
-    with pytest.raises(ValueError, match="6 chats; 7 are asked for.*lower nsamples"):
+    with pytest.raises(ValueError, match="6 chats .*; 7 are asked for.*lower nsamples"):
         random_windows(chats, chat_tokenizer, 7, 99, seed=1)
 
 
-def test_chats_need_a_template(tokenizer: Tokenizer) -> None:
-    """A base model's tokenizer has none."""
-    with pytest.raises(ValueError, match="no chat template.*instruction-tuned"):
-        blocks(Documents([chat(0)["messages"]]), tokenizer, 9, "train")
+def test_without_an_answer_in_its_window_a_chat_is_left_out(chat_tokenizer: Tokenizer) -> None:
+    """With a warning; if none is left, with an error that says why."""
+    chats = Documents([chat(0)["messages"], chat(1)["messages"]])
+    chats.items[0][0]["content"] = "long " * 50
+    with pytest.warns(UserWarning, match="1 of 2 chats of the train text have no answer within"):
+        windows = blocks(chats, chat_tokenizer, 30, "train text")
+    assert len(windows) == 1
+    with pytest.raises(ValueError, match="has 2 chats, and none has an answer within its first 3"):
+        blocks(chats, chat_tokenizer, 3, "train text")
 
 
 def test_padding_is_masked_and_not_asked_for() -> None:

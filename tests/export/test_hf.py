@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import (
@@ -21,11 +22,12 @@ from transformers import (
 )
 
 from lightning_prune.anatomy import Anatomy
+from lightning_prune.evaluation import TextPerplexity
 from lightning_prune.export import load, save
 from lightning_prune.plan import Plan
 from lightning_prune.report import Report
 from lightning_prune.surgery import shrink
-from tests.report.example import example_report
+from tests.report.example import example_report, full_report
 from tests.tiny import MODEL_TYPES, tiny_batch, tiny_model, tiny_plan, uneven_plan
 
 
@@ -152,7 +154,7 @@ def test_plan_tokenizer_and_card_are_saved_with_the_model(tmp_path: Path) -> Non
     assert Plan.load(folder).kept("neuron", 0).tolist() == [1, 2]
     assert (folder / "tokenizer.json").is_file()
     card = (folder / "README.md").read_text(encoding="utf-8")
-    assert card.startswith("---\nlibrary_name: transformers\n")
+    assert ModelCard(card).data.library_name == "transformers"
     assert "base_model: some-org/some-model\n" in card
     assert "20 of 22 MLP neurons in 1 blocks are removed" in card
     assert "trust_remote_code=True" in card
@@ -186,6 +188,29 @@ def test_the_card_names_methods_and_figures(tmp_path: Path) -> None:
     assert "| dense | 36.21 | 912,345 | 912,345 |" in card
     assert "21.9% of the weights were removed or set to zero." in card
     assert Report.from_json((folder / "report.json").read_text(encoding="utf-8")).files == {}
+
+
+def test_the_card_s_metadata_is_what_the_hub_reads(tmp_path: Path) -> None:
+    """Figures of the last stage as results; a text on somebody's disk without its path."""
+    report = full_report()
+    report.evaluations["recovered"].perplexities.append(
+        TextPerplexity(str(tmp_path), "test", 64, 3, 9.5)
+    )
+    plan = Plan({"model": "some-org/some-model", "method": "A", "arguments": {}})
+    folder = save(even(), tmp_path / "model", plan=plan, report=report)
+    card = ModelCard((folder / "README.md").read_text(encoding="utf-8"))
+    assert card.data.base_model == "some-org/some-model"
+    assert card.data.tags == ["pruned", "lightning_prune"]
+    assert card.data.license is None
+    results = {(r.dataset_name, r.metric_type): r.metric_value for r in card.data.eval_results}
+    assert results == {
+        ("wikitext2", "perplexity"): 6.13,
+        ("a local text", "perplexity"): 9.5,
+        ("boolq", "acc"): 0.5,
+        ("rte", "acc"): 0.5,
+    }
+    assert "| boolq | acc | 100 | 0.5000 ± 0.0100 |" in card.text
+    assert str(tmp_path) not in str(card)
 
 
 def test_the_index_keeps_the_plan_apart_from_the_weights(tmp_path: Path) -> None:

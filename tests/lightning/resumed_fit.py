@@ -17,29 +17,40 @@ from lightning_prune import CausalLM, GQATaylor, SavePretrained, Wanda
 from lightning_prune.callbacks import WriteReport
 from tests.lightning.runs import Losses, make_data, make_trainer
 
-SETUPS: dict[str, tuple[str | None, Any]] = {
-    "ddp": ("lora", lambda: GQATaylor(ratio=0.25)),  # shapes that a checkpoint has to fit
-    "fsdp2": (None, lambda: Wanda(sparsity=0.5)),  # zeros in sharded weights
+SETUPS: dict[str, tuple[str, str | None, Any]] = {
+    # shapes that a checkpoint has to fit
+    "ddp lora": ("ddp", "lora", lambda: GQATaylor(ratio=0.25)),
+    # zeros in quantised weights, in updates of sharded weights, in sharded weights
+    "ddp qlora": ("ddp", "qlora", lambda: Wanda(sparsity=0.5)),
+    "fsdp2 lora": ("fsdp2", "lora", lambda: Wanda(sparsity=0.5)),
+    "fsdp2 dense": ("fsdp2", None, lambda: Wanda(sparsity=0.5)),
 }
 
 
 def zeros_hold(module: CausalLM) -> bool:
     """Whether the plan's zeros are the only ones in the weights, as they are trained."""
+    if module.adapter is not None:  # the weights are frozen; merging counts the zeros
+        return True
     weights, plan = dict(module.base.named_parameters()), module.plans[0]
     whole = {n: w.full_tensor() if isinstance(w, DTensor) else w for n, w in weights.items()}
     return all(torch.equal(whole[name] != 0, plan.mask(name)) for name in plan.mask_names)
 
 
-def main(root: Path, model: str, text: Path, strategy: str) -> None:
-    adapter, method = SETUPS[strategy]
+def main(root: Path, model: str, text: Path, setup: str) -> None:
+    strategy, adapter, method = SETUPS[setup]
 
     def fit(folder: Path, steps: int, **settings: Any) -> tuple[Trainer, CausalLM, Losses]:
         torch.manual_seed(0)
         module, losses = CausalLM(model, adapter=adapter, learning_rate=1e-2), Losses()
         keep = ModelCheckpoint(folder, "half", every_n_train_steps=2, save_on_train_epoch_end=False)
-        callbacks = [method(), losses, keep, WriteReport(speed=False), SavePretrained()]
+        # The worst is kept, so that it is not the last that is merged.
+        worst = ModelCheckpoint(
+            folder / "worst", monitor="val_loss", mode="max", save_on_train_epoch_end=False
+        )
+        callbacks = [method(), losses, keep, worst, WriteReport(speed=False), SavePretrained()]
+        settings_of_all = {"limit_val_batches": 1, "val_check_interval": 1}
         trainer = make_trainer(
-            folder, *callbacks, steps=steps, strategy=strategy, devices=2, limit_val_batches=1
+            folder, *callbacks, steps=steps, strategy=strategy, devices=2, **settings_of_all
         )
         trainer.fit(module, make_data(text), **settings)
         return trainer, module, losses
@@ -51,7 +62,11 @@ def main(root: Path, model: str, text: Path, strategy: str) -> None:
     try:
         again = Wanda(sparsity=0.25)
         other = make_trainer(root / "cut", again, steps=3, strategy=strategy, devices=2)
-        other.fit(CausalLM(model), make_data(text), ckpt_path=str(root / "cut" / "half.ckpt"))
+        other.fit(
+            CausalLM(model, adapter=adapter),
+            make_data(text),
+            ckpt_path=str(root / "cut" / "half.ckpt"),
+        )
         refused = ""
     except ValueError as error:
         refused = str(error)

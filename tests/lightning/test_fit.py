@@ -34,7 +34,7 @@ METHODS = {
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("adapter", [None, "lora"])
+@pytest.mark.parametrize("adapter", [None, "lora", "qlora"])
 def test_an_interrupted_fit_goes_on_as_if_nothing_had_happened(
     tmp_path: Path, model_folder: Path, text_file: Path, method: str, adapter: Any
 ) -> None:

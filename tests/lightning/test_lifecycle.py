@@ -98,16 +98,27 @@ class ZerosAtEveryStep(Callback):
         self.held += [torch.equal(weights[n] != 0, plan.mask(n)) for n in plan.mask_names]
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"precision": "bf16-mixed", "gradient_clip_val": 0.1},
+        {"accumulate_grad_batches": 2},
+        {"precision": "bf16-true"},
+    ],
+    ids=lambda settings: ", ".join(map(str, settings.values())) or "plain",
+)
 def test_training_all_weights_keeps_the_zeros_at_every_step(
-    tmp_path: Path, model_folder: Path, text_file: Path
+    tmp_path: Path, model_folder: Path, text_file: Path, settings: dict[str, Any]
 ) -> None:
     """Momentum and weight decay move the weights that stay, and only those."""
     module = CausalLM(str(model_folder), learning_rate=1e-2, weight_decay=0.1)
     module.load()
     name = "model.layers.1.mlp.up_proj.weight"
     before, watch = module.base.get_parameter(name).detach().clone(), ZerosAtEveryStep()
-    make_trainer(tmp_path, Wanda(sparsity=0.5), watch).fit(module, make_data(text_file))
-    assert len(watch.held) == 6 * 21
+    trainer = make_trainer(tmp_path, Wanda(sparsity=0.5), watch, **settings)
+    trainer.fit(module, make_data(text_file))
+    assert len(watch.held) == 6 * 21 * trainer.accumulate_grad_batches
     assert all(watch.held)
     keep_OI, after = module.plans[0].mask(name), module.base.get_parameter(name)
     assert (after != before)[keep_OI].all()
@@ -310,7 +321,8 @@ def test_the_report_lists_what_its_own_run_has_written(
     trainer = make_trainer(tmp_path, *callbacks, steps=1)
     trainer.fit(CausalLM(str(model_folder)), make_data(text_file))
     files = json.loads((tmp_path / "report.json").read_text())["files"]
-    assert set(files) == {"plan-1", "plan-2", "checkpoints", "structure.svg", "report.json"}
+    pages = {"structure.svg", "report.json", "report.html"}
+    assert set(files) == {"plan-1", "plan-2", "checkpoints"} | pages
     assert all(Path(path).exists() for path in files.values())
 
 

@@ -68,12 +68,15 @@ def test_two_processes_decide_train_and_save_as_one(tmp_path: Path, method: str)
         assert sum(p.numel() for p in recovered.parameters()) == stages["recovered"]["parameters"]
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
+@pytest.mark.parametrize("setup", ["ddp lora", "ddp qlora", "fsdp2 lora", "fsdp2 dense"])
 def test_two_processes_go_on_as_if_nothing_had_happened(
-    tmp_path: Path, model_folder: Path, text_file: Path, strategy: str
+    tmp_path: Path, model_folder: Path, text_file: Path, setup: str
 ) -> None:
-    """Same plan, same losses, same weights; zeros stay, and another plan is refused in both."""
-    arguments = [str(tmp_path), str(model_folder), str(text_file), strategy]
+    """Same plan, same losses, same weights; zeros stay, and another plan is refused in both.
+
+    What is merged are the weights that a checkpoint was asked to keep, which are not the last.
+    """
+    arguments = [str(tmp_path), str(model_folder), str(text_file), setup]
     done = subprocess.run(
         [sys.executable, "-m", "tests.lightning.resumed_fit", *arguments],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -90,5 +93,8 @@ def test_two_processes_go_on_as_if_nothing_had_happened(
     assert "the checkpoint was made with the pruning plan" in result["refused"]
     full, cut = (lightning_prune.load(tmp_path / name / "recovered") for name in ("full", "cut"))
     torch.testing.assert_close(cut.state_dict(), full.state_dict(), rtol=0, atol=0)
+    plan = Plan.load(tmp_path / "full" / "recovered")
+    assert all((full.get_parameter(n)[~plan.mask(n)] == 0).all() for n in plan.mask_names)
     stages = json.loads((tmp_path / "cut" / "report.json").read_text())["stages"]
     assert list(stages) == ["dense", "pruned", "recovered"]
+    assert "those of step 1, of 3 in all" in done.stdout + done.stderr

@@ -10,9 +10,11 @@ import torch
 from jsonargparse import ArgumentParser
 from peft.tuners.lora import LoraLayer
 
+from lightning_prune import Magnitude, prune
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.models import CausalLM, LoRA
 from lightning_prune.models.adapter import whole_ranks
+from lightning_prune.report.importance import Importance
 from lightning_prune.surgery import shrink
 from tests.tiny import MODEL_TYPES, tiny_batch, tiny_model, tiny_plan
 
@@ -70,6 +72,8 @@ def test_impossible_settings_are_refused_at_once(arguments):
         ("null", None),
         ("none", None),
         ("lora", 8),
+        ("qlora", 8),
+        ("{class_path: QLoRA, init_args: {r: 4}}", 4),
         ("{class_path: LoRA, init_args: {r: 16}}", 16),
         ("{class_path: lightning_prune.models.LoRA, init_args: {r: 3}}", 3),
     ],
@@ -94,6 +98,23 @@ def test_ranks_follow_the_importance_of_blocks(tmp_path: Path) -> None:
             ranks.setdefault(name.partition("layers.")[2][0], set()).add(module.r["default"])
             assert module.scaling["default"] == pytest.approx(2)
     assert ranks == {"0": {12}, "1": {2}, "2": {4}}
+
+
+def test_ranks_of_the_blocks_that_are_left_follow_the_dense_model_s_importance(
+    tmp_path: Path,
+) -> None:
+    """A file that was measured before a block was taken out; written as the command writes it."""
+    written = Importance("tiny", "angular", "block", {0: 0.3, 1: 9.0, 2: 0.1}).write(tmp_path)
+    model = tiny_model("llama")
+    plan = tiny_plan(model, block={1: []})
+    prune(model, Magnitude(sparsity=0.5, plan=plan))
+    adapted = LoRA(r=4, importance=written["importance.json"]).attach(model, plan)
+    ranks = {
+        name.partition("layers.")[2][0]: module.r["default"]
+        for name, module in adapted.named_modules()
+        if isinstance(module, LoraLayer)
+    }
+    assert ranks == {"0": 6, "1": 2}
 
 
 def test_importance_that_does_not_fit_is_refused(tmp_path: Path) -> None:

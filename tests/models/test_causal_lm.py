@@ -12,7 +12,6 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
 from lightning_prune.models import CausalLM, LoRA, merged_model
-from lightning_prune.plan import Plan
 from tests.tiny import tiny_batch
 
 CONFIG = {
@@ -119,6 +118,12 @@ def test_gradient_checkpointing_does_not_change_the_gradients(adapter):
         gradients.append({n: p.grad for n, p in made.named_parameters() if p.requires_grad})
     assert all(gradient.abs().sum() > 0 for gradient in gradients[0].values())
     torch.testing.assert_close(*gradients)
+
+
+def test_an_adapter_that_does_not_fit_is_refused_when_the_model_is_loaded():
+    """That is before it is pruned, and long before the adapter is attached."""
+    with pytest.raises(ValueError, match="'w_proj', which matches no Linear"):
+        module(adapter=LoRA(target_modules=["w_proj"]))
 
 
 # --- steps ---
@@ -247,13 +252,11 @@ def test_the_merged_copy_is_a_plain_model_of_the_same_function(adapter):
 
 @pytest.mark.parametrize("adapter", [None, "lora"])
 def test_the_merged_copy_shares_no_memory_with_the_module(adapter):
-    """Masks, or whatever is done to the copy, do not reach the module."""
-    made, plan = trained(adapter), Plan()
-    name = "model.embed_tokens.weight"  # that no adapter stands in front of
-    plan.set_mask(name, torch.zeros(64, 32, dtype=torch.bool))
+    """Whatever is done to the copy does not reach the module."""
+    made = trained(adapter)
     state = {key: tensor.clone() for key, tensor in made.state_dict().items()}
-    made.plans.append(plan)
-    assert not merged_model(made).get_parameter(name).any()
+    for parameter in merged_model(made).parameters():
+        parameter.data.zero_()
     torch.testing.assert_close(made.state_dict(), state, rtol=0, atol=0)
 
 
@@ -264,20 +267,6 @@ def test_merging_in_place_gives_the_same_model():
     made.merge_adapter()
     assert made.model is made.base
     torch.testing.assert_close(made.base(tokens).logits, expected)
-
-
-def test_merging_keeps_the_zeros_of_every_plan():
-    """A low-rank update is dense, and would fill them; in a copy, and in place."""
-    name = "model.layers.0.mlp.up_proj.weight"
-    made, generator = trained("lora"), torch.Generator().manual_seed(0)
-    masks = [torch.rand(48, 32, generator=generator) < 0.5 for _ in range(2)]
-    for keep_OI in masks:
-        plan = Plan()
-        plan.set_mask(name, keep_OI)
-        made.plans.append(plan)
-    torch.testing.assert_close(merged_model(made).get_parameter(name) != 0, masks[0] & masks[1])
-    made.merge_adapter()
-    torch.testing.assert_close(made.base.get_parameter(name) != 0, masks[0] & masks[1])
 
 
 def test_a_merged_model_is_saved_and_loaded_again(tmp_path):

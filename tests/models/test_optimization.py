@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from lightning_prune.models.optimization import adamw, scheduler
+from lightning_prune.models.optimization import adamw, by_step
 from tests.tiny import tiny_model
 
 
@@ -42,7 +42,8 @@ def test_frozen_parameters_are_left_out():
 def test_the_learning_rate_rises_in_the_warmup_and_then_follows_its_schedule(schedule, expected):
     """Two warm-up steps of six; the last value is that after the last step."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    rates = scheduler(optimizer, schedule, warmup_steps=2, total_steps=6)
+    made = by_step(optimizer, schedule, warmup_steps=2, total_steps=6)
+    rates = made["lr_scheduler"]["scheduler"]
     seen = []
     for _ in expected:
         seen.append(rates.get_last_lr()[0])
@@ -55,4 +56,4 @@ def test_a_falling_schedule_without_an_end_is_an_error():
     """Endless training has no point at which the learning rate could be 0."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     with pytest.raises(ValueError, match="set the trainer's max_steps"):
-        scheduler(optimizer, "cosine", 0, math.inf)
+        by_step(optimizer, "cosine", 0, math.inf)

@@ -12,7 +12,19 @@ import torch.distributed as dist
 import torch.multiprocessing
 from torch import nn
 
-from lightning_prune import FLAP, Bias, PerBlock, Plan, Taylor, Wanda, prune, prune_in_rounds
+from lightning_prune import (
+    FLAP,
+    Bias,
+    Inverse,
+    PerBlock,
+    Plan,
+    Taylor,
+    Wanda,
+    WandaSP,
+    prune,
+    prune_in_rounds,
+)
+from lightning_prune.anatomy import Anatomy
 from lightning_prune.pipeline import Gate, Recovery
 from lightning_prune.pipeline.rounds import Round
 from tests.contract.cases import assert_same_state, batches, even_model, state
@@ -51,6 +63,41 @@ def test_the_last_round_meets_the_budget(method: Any) -> None:
     )
     assert all(one.parameters < dense and one.perplexity for one in told)
     assert [one["ratio"] for one in plan.provenance["rounds"]] == [one.ratio for one in told]
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 4])
+@pytest.mark.parametrize(
+    ("allocation", "lowest", "highest"),
+    [
+        (Inverse("norm", lowest=0.2, highest=0.55), 0.2, 0.55),
+        (PerBlock([0.6, 0.2, 0.4]), 0.2, 0.6),
+    ],
+    ids=["Inverse", "PerBlock"],
+)
+def test_shares_of_blocks_are_of_the_whole_budget(
+    allocation: Any, lowest: float, highest: float, rounds: int
+) -> None:
+    """Their limits hold for what is gone in the end, in however many rounds it went."""
+    method = WandaSP(ratio=0.4, attention=False, allocation=allocation)
+    model, _, _ = run(method, rounds)
+    blocks = Anatomy(model).blocks
+    dense = Anatomy(even_model("llama")).blocks
+    gone = [1 - block.width / old.width for block, old in zip(blocks, dense, strict=True)]
+    one = 1 / min(block.width for block in dense)
+    assert min(gone) >= lowest - one
+    assert max(gone) <= highest + one
+    if isinstance(allocation, PerBlock):
+        assert gone == pytest.approx(allocation.fractions, abs=one)
+
+
+def test_shares_that_cannot_be_are_refused_before_anything_is_measured() -> None:
+    """By `check`, with the importance of blocks still unknown."""
+    for method in (
+        WandaSP(ratio=0.5, allocation=Inverse("removal", highest=0.4)),
+        WandaSP(ratio=0.5, allocation=PerBlock([0.2] * 3)),
+    ):
+        with pytest.raises(ValueError, match="asked for"):
+            method.check(Anatomy(even_model("llama")))
 
 
 def test_one_round_is_the_method_itself() -> None:
@@ -151,7 +198,6 @@ def test_recovery_lowers_the_loss_and_is_reproducible() -> None:
     ("settings", "match"),
     [
         ({"method": Wanda(sparsity=0.5)}, "cuts units"),
-        ({"method": FLAP(ratio=0.5, allocation=PerBlock([0.5] * 3))}, "PerBlock"),
         ({"rounds": 1000}, "too many"),
         ({"rounds": 0}, "rounds=0"),
         ({"gate": Gate(2.0), "validation": None}, "validation"),

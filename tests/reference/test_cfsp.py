@@ -15,7 +15,6 @@ import torch
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.callbacks import CFSP
 from lightning_prune.callbacks.magnitude_sp import unit_norm
-from lightning_prune.callbacks.wanda_sp import reader
 from lightning_prune.evidence import InputNorm
 from lightning_prune.sweep import HiddenStates, forward_sweep
 from tests.reference.stories import golden, stories, windows
@@ -56,7 +55,7 @@ def test_cfsps_code_knows_activations_alone(metric: str) -> None:
         for block, score_U in zip(
             Anatomy(stories()).blocks, scores(metric, formula=formula), strict=True
         ):
-            norm_U = norms()[block.index][reader(block, "neuron").site.table.reads]
+            norm_U = norms()[block.index][block.reader("neuron").site.table.reads]
             steps_U = score_U[norm_U.argsort()].diff()
             in_order &= bool(steps_U.min() > -1e-5 * score_U.max())
         assert in_order == (formula == "code")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lightning_prune.report import BlockShape, Report, StageMetrics
+from lightning_prune.evaluation import Answer, Evaluation, Speed, TaskScore, TextPerplexity
+from lightning_prune.report import Asked, BlockShape, Report, StageMetrics
 
 
 def example_report(blocks: int = 4, sparsity: float = 0.0, model: str = "tiny") -> Report:
@@ -41,3 +42,24 @@ def example_report(blocks: int = 4, sparsity: float = 0.0, model: str = "tiny") 
         versions={"torch": "2.0"},
         files={"plan": "runs/example/plan"},
     )
+
+
+def full_report(blocks: int = 4, model: str = "tiny", prompt: str = "Why?") -> Report:
+    """With everything that a report can have."""
+    report = example_report(blocks, sparsity=0.5, model=model)
+    report.asked = [Asked("Wanda", "sparsity 0.5", "50.00% of 64 weights are zero")]
+    report.importance = {"Importance of blocks for FLAP": {i: 0.5 - i for i in range(blocks)}}
+    report.curves = {
+        "train_loss": [(i, 5 / (i + 1)) for i in range(40)],
+        "val_perplexity": [(20, 41.0), (40, 40.0)],
+    }
+    for stage in report.stages:
+        report.evaluations[stage] = Evaluation(
+            [TextPerplexity("wikitext2", "test", 2048, 166, 6.13)],
+            [TaskScore(name, "acc", 0.5, 0.01, 100, 0) for name in ("boolq", "rte")],
+            [Answer(prompt, f"{stage}: because", 0.75)],
+            [Speed(1, 128, 0.02, 0.01, 2**30)],
+        )
+    report.configuration = {"model": {"path": model}}
+    report.provenance = {"plan (sha256)": "abc", "calibration": {"seed": 0}}
+    return report

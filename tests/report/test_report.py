@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from lightning_prune.report import Report, StageMetrics
-from tests.report.example import example_report
+from tests.report.example import example_report, full_report
 
 
 def test_a_report_survives_json() -> None:
     """Reading what was written gives an equal report, with its stages in order."""
-    report = example_report(sparsity=0.5)
+    report = full_report()
     again = Report.from_json(report.to_json())
     assert again == report
     assert list(again.stages) == ["dense", "pruned", "recovered"]
@@ -45,21 +45,26 @@ def test_other_json_is_refused(text: str) -> None:
 
 
 def test_writing_leaves_report_and_picture_and_names_them(tmp_path: Path) -> None:
-    """The folder is made, holds two files and no temporary ones, and the report names both."""
+    """The folder is made, holds three files and no temporary ones, and the report names them."""
     report = example_report()
     report.write(tmp_path / "run")
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        "report.html",
         "report.json",
         "structure.svg",
     ]
     again = Report.from_json((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
     assert again == report
-    assert {Path(path).name for path in again.files.values()} >= {"report.json", "structure.svg"}
+    assert {Path(path).name for path in again.files.values()} >= {
+        "report.html",
+        "report.json",
+        "structure.svg",
+    }
 
 
 def test_a_model_without_blocks_is_reported_without_a_picture(tmp_path: Path) -> None:
     """There is nothing to draw, and the figures are still written."""
     report = example_report(blocks=0)
     report.write(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.json"]
     assert "structure.svg" not in report.files

@@ -1,0 +1,244 @@
+"""Judge a model by texts, tasks and what it says: in `fit`, `validate`, `test`, or by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from inspect import signature
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from lightning_prune import distributed
+from lightning_prune.callbacks.base import PruneObserver, methods_of
+from lightning_prune.data import TextData
+from lightning_prune.evaluation import (
+    Evaluation,
+    TextPerplexity,
+    check_tasks,
+    continuation,
+    perplexity,
+    zero_shot,
+)
+from lightning_prune.models import CausalLM, merged_model
+from lightning_prune.plan import Plan
+from lightning_prune.report.evaluation import print_evaluations, write_evaluations
+
+__all__ = ["Evaluate"]
+
+
+class Evaluate(PruneObserver):
+    """Perplexity on several texts and window lengths, tasks of lm-eval, and sample generations.
+
+    In `fit` the dense, the pruned and the recovered model are judged, and the run's report shows
+    them side by side. In `validate` and `test` the model is judged once, a table is printed, and
+    `evaluation.json` and `evaluation.md` are left in the run's folder. Without a Trainer:
+
+    ```python
+    found = Evaluate(texts=["wikitext2"], lengths=[2048], tasks=["boolq"]).of(model, tokenizer)
+    ```
+
+    Process 0 judges, while the others wait.
+
+    Attributes:
+        results: what was found, by stage: "dense", "pruned", "recovered", or "model".
+
+    Args:
+        texts: as `TextData` takes its source: "wikitext2", "wikitext103", "ptb", "c4", "builtin",
+            a file, a folder.
+        lengths: tokens in a window; perplexity is measured for each. None: what the model can take,
+            2048 at most.
+        split: of the texts, "test" or "validation".
+        windows: at most so many windows of each text; None: all.
+        tasks: names of tasks of lm-eval; `lightning_prune.evaluation.SEVEN` are those of papers.
+        few_shot: solved examples in front of each question; None: as each task says.
+        limit: at most so many questions of each task.
+        task_folder: a folder with task files of your own; Python code that they name is run.
+        prompts: texts that the model goes on from, the likeliest token each time.
+        new_tokens: how many tokens it generates.
+        batch_size: windows, or questions, at once.
+        text_column: the column or key that holds the text.
+
+    Raises:
+        ValueError: nothing is asked for, or an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        texts: Sequence[str] = (),
+        lengths: Sequence[int] | None = None,
+        split: Literal["test", "validation"] = "test",
+        windows: int | None = None,
+        tasks: Sequence[str] = (),
+        few_shot: int | None = 0,
+        limit: int | None = None,
+        task_folder: str | None = None,
+        prompts: Sequence[str] = (),
+        new_tokens: int = 32,
+        batch_size: int = 8,
+        text_column: str = "text",
+    ) -> None:
+        self.texts, self.lengths, self.split, self.windows = texts, lengths, split, windows
+        self.tasks, self.few_shot, self.limit = tasks, few_shot, limit
+        self.task_folder = task_folder
+        self.prompts, self.new_tokens = prompts, new_tokens
+        self.batch_size, self.text_column = batch_size, text_column
+        self.results: dict[str, Evaluation] = {}
+        if not (texts or tasks or prompts):
+            raise ValueError("nothing to evaluate: give texts, tasks or prompts")
+        if isinstance(texts, str) or isinstance(tasks, str) or isinstance(prompts, str):
+            raise ValueError("texts, tasks and prompts are lists of names, not one name")
+        for name in ("windows", "limit", "new_tokens", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value}; 1 at least")
+
+    def check(self) -> None:
+        """Refuse unknown tasks before anything is measured.
+
+        Raises:
+            ValueError: a task is unknown, or lm-eval is not installed.
+        """
+        if self.tasks:
+            check_tasks(self.tasks, self.task_folder)
+
+    def of(
+        self,
+        model: Any,
+        tokenizer: PreTrainedTokenizerBase | None,
+        device: torch.device | str | None = None,
+    ) -> Evaluation:
+        """Judge one model.
+
+        Args:
+            model: a Hugging Face causal LM.
+            tokenizer: its tokenizer.
+            device: where to run; default: where the model is.
+
+        Raises:
+            ValueError: there is no tokenizer, a text is too short, a window is longer than the
+                model can take, or a task cannot be run.
+        """
+        if tokenizer is None:
+            raise ValueError(
+                "the model has no tokenizer, and texts, tasks and prompts need one; put its "
+                "tokenizer.json beside its weights"
+            )
+        device = next(model.parameters()).device if device is None else torch.device(device)
+        found = Evaluation(perplexities=self._perplexities(model, tokenizer, device))
+        for prompt in self.prompts:
+            said = continuation(model, tokenizer, prompt, device, self.new_tokens)
+            found.answers += [said] if said is not None else []
+        if self.tasks:
+            found.tasks = zero_shot(
+                model,
+                tokenizer,
+                self.tasks,
+                device=device,
+                batch_size=self.batch_size,
+                few_shot=self.few_shot,
+                limit=self.limit,
+                task_folder=self.task_folder,
+            )
+        return found
+
+    def _perplexities(
+        self, model: Any, tokenizer: PreTrainedTokenizerBase, device: torch.device
+    ) -> list[TextPerplexity]:
+        data = [
+            TextData(
+                text, seqlen=length, batch_size=self.batch_size, text_column=self.text_column
+            ).attach(tokenizer, model.config.max_position_embeddings)
+            for text in self.texts
+            for length in self.lengths or (None,)
+        ]
+        found = []
+        for one in data:
+            loader = one.test_dataloader() if self.split == "test" else one.val_dataloader()
+            batches = _first(loader, self.windows)
+            found.append(
+                TextPerplexity(
+                    text=one.source,
+                    split=self.split,
+                    window=one.length,
+                    windows=sum(len(batch["input_ids"]) for batch in batches),
+                    perplexity=perplexity(model, batches, device),
+                )
+            )
+        return found
+
+    # --- in a Trainer ---
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse what cannot be evaluated before the model is pruned or tested."""
+        if not isinstance(pl_module, CausalLM):
+            raise TypeError(f"Evaluate judges a CausalLM; got {type(pl_module).__name__}")
+        distributed.once(self.check)
+
+    def on_prune_start(self, trainer: Trainer, pl_module: CausalLM) -> None:
+        """Judge the dense model; with several methods, before the first one."""
+        if not pl_module.plans:
+            self._judge("dense", trainer, pl_module, pl_module.base)
+
+    def on_prune_end(self, trainer: Trainer, pl_module: CausalLM, plan: Plan) -> None:
+        """Judge the pruned model, when the last method is done."""
+        if all(method.has_pruned(pl_module) for method in methods_of(trainer)):
+            self._judge("pruned", trainer, pl_module, pl_module.base)
+
+    def on_recovery_end(
+        self, trainer: Trainer, pl_module: CausalLM, model: PreTrainedModel | None
+    ) -> None:
+        """Judge the recovered model."""
+        self._judge("recovered", trainer, pl_module, model)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Judge a model that is validated, not trained."""
+        if trainer.state.fn == "validate":
+            self._judge_once(trainer, pl_module)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Judge the model."""
+        self._judge_once(trainer, pl_module)
+
+    def _judge(self, stage: str, trainer: Trainer, pl_module: CausalLM, model: Any) -> None:
+        def judge() -> None:
+            device = trainer.strategy.root_device
+            self.results[stage] = self.of(model, pl_module.tokenizer, device)
+
+        distributed.once(judge)
+
+    def _judge_once(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, CausalLM)
+        whole = not (pl_module.sharded or isinstance(pl_module.model, PeftModel))
+        model = pl_module.base if whole else merged_model(pl_module)
+        self._judge("model", trainer, pl_module, model)
+
+        def write() -> None:
+            found = {Path(pl_module.path or "model").name: self.results["model"]}
+            print_evaluations(found)
+            folder = Path(trainer.default_root_dir)
+            write_evaluations(found, folder, self.settings, "evaluation")
+
+        distributed.once(write)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What was asked for, as JSON can say it."""
+        return {name: getattr(self, name) for name in signature(type(self)).parameters}
+
+
+def _first(loader: Any, windows: int | None) -> list[dict[str, torch.Tensor]]:
+    """The batches of a loader, cut off after so many windows."""
+    if windows is None:
+        return list(loader)
+    batches, left = [], windows
+    for batch in islice(loader, windows):
+        batches.append({name: tensor[:left] for name, tensor in batch.items()})
+        left -= len(batches[-1]["input_ids"])
+        if left == 0:
+            break
+    return batches

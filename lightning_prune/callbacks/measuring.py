@@ -1,0 +1,85 @@
+"""What `WriteReport` measures: on which windows, of which stage, of which blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities.combined_loader import CombinedLoader
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import nn
+from torch.utils.data import DataLoader
+from torch.utils.data.distributed import DistributedSampler
+
+from lightning_prune.anatomy import Anatomy
+from lightning_prune.data.loaders import ShardSampler
+from lightning_prune.evaluation import Speed, generation_speed
+from lightning_prune.report import BlockShape
+
+__all__ = ["Batch", "block_shapes", "decoding", "validation_batches"]
+
+Batch = Mapping[str, torch.Tensor]
+
+NEW_TOKENS, RUNS = 16, 3
+
+
+def decoding(model: Any, window: int, device: torch.device) -> list[Speed]:
+    """The speed of generation after a prompt as long as a window; nothing if it does not fit."""
+    room = model.config.max_position_embeddings - NEW_TOKENS
+    try:
+        prompt = max(1, min(window, room))
+        return [generation_speed(model, device, prompt=prompt, new_tokens=NEW_TOKENS, runs=RUNS)]
+    except torch.cuda.OutOfMemoryError:
+        return []
+
+
+def validation_batches(trainer: Trainer) -> list[Batch]:
+    """The validation windows, whatever share of them this process validates on."""
+    # Where a datamodule, the module itself, or loaders that were given to `fit` are all the same.
+    source = trainer.fit_loop.epoch_loop.val_loop._data_source
+    if not source.is_defined():
+        return []
+    with isolate_rng():  # measuring does not change what is drawn in training
+        loaders = CombinedLoader(source.dataloader(), "sequential").flattened
+        return [batch for loader in loaders for batch in _batches(loader, trainer)]
+
+
+def _batches(loader: Iterable[Any], trainer: Trainer) -> list[Batch]:
+    """As many batches as the Trainer validates on: a number in each process, or a share of all."""
+    if isinstance(getattr(loader, "sampler", None), (DistributedSampler, ShardSampler)):
+        assert isinstance(loader, DataLoader)
+        loader = DataLoader(
+            loader.dataset, batch_size=loader.batch_size, collate_fn=loader.collate_fn
+        )
+    found = (batch for batch in loader if isinstance(batch, Mapping) and "input_ids" in batch)
+    limit = trainer.limit_val_batches
+    if limit and isinstance(limit, int):
+        return list(islice(found, limit * trainer.world_size))
+    batches = list(found)
+    return batches[: int(len(batches) * (limit or 1))]
+
+
+def block_shapes(model: nn.Module, before: list[BlockShape], gone: set[int]) -> list[BlockShape]:
+    """What the blocks are now, beside what they were in the first place, as `before` knows it.
+
+    Blocks that were taken out since, of those in `gone`, have nothing any more.
+    """
+    blocks = Anatomy(model).blocks
+    dense = [(b.index, (b.dense_heads, b.dense_kv_heads, b.dense_width)) for b in before]
+    if not before:
+        indices = (i for i in range(len(blocks) + len(gone)) if i not in gone)
+        dense = [(i, (b.heads, b.kv_heads, b.width)) for i, b in zip(indices, blocks, strict=True)]
+    left, shapes = iter(blocks), []
+    for index, counts in dense:
+        block = None if index in gone else next(left)
+        now = (block.heads, block.kv_heads, block.width) if block else (0, 0, 0)
+        sparsity = {
+            site.table.path: float((site.module.weight == 0).float().mean())
+            for site in (block.sites if block else ())
+            if site.module.weight.numel()
+        }
+        shapes.append(BlockShape(index, *now, *counts, sparsity=sparsity))
+    return shapes

@@ -1,0 +1,185 @@
+"""What `WriteReport` says of a run besides figures: what was asked, with what, and its files."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from lightning_prune.callbacks.base import PruningCallback
+from lightning_prune.callbacks.save_pretrained import SavePretrained
+from lightning_prune.models import CausalLM
+from lightning_prune.plan import Plan
+from lightning_prune.report import Asked, Report
+from lightning_prune.version import __version__
+
+__all__ = [
+    "asked_and_done",
+    "configuration",
+    "files",
+    "importance_of_blocks",
+    "new_report",
+    "provenance",
+]
+
+LIBRARIES = ("torch", "transformers", "lightning", "peft")
+BUDGETS = ("ratio", "parameters", "sparsity", "pattern", "attention_ratio", "count", "indices")
+UNITS = {"group": "GQA groups", "neuron": "MLP neurons", "block": "blocks"}
+
+
+def new_report(pl_module: CausalLM) -> Report:
+    """A report in which nothing is measured yet."""
+    return Report(
+        model=str(pl_module.path or pl_module.base.config.model_type),
+        method="",
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        stages={},
+        blocks=[],
+        versions={
+            "lightning_prune": __version__,
+            **{name: version(name) for name in LIBRARIES},
+            "python": platform.python_version(),
+        },
+    )
+
+
+def asked_and_done(method: PruningCallback, plan: Plan, before: int, after: int) -> Asked:
+    """One method's budget, and what it came to.
+
+    Args:
+        method: that has pruned.
+        plan: its decisions.
+        before: parameters of the model before it.
+        after: parameters of the model after it.
+    """
+    inner = getattr(method, "method", method)  # Progressive has one inside
+    given = {name: getattr(inner, name, None) for name in BUDGETS}
+    asked = ", ".join(f"{name} {value}" for name, value in given.items() if value is not None)
+    done = []
+    if plan.mask_names:
+        total = sum(plan.mask_shape(name).numel() for name in plan.mask_names)
+        done.append(f"{plan.sparsity():.2%} of {total:,} weights are zero")
+    for kind in plan.kinds:
+        kept = plan.blocks(kind).values()
+        gone, total = sum(one.removed for one in kept), sum(one.total for one in kept)
+        done.append(f"{gone:,} of {total:,} {UNITS.get(kind, kind)} are gone ({gone / total:.1%})")
+    if after < before:
+        share = (before - after) / before
+        done.append(f"{before - after:,} parameters of the model are gone ({share:.1%})")
+    asked = "what a saved plan says" if method.plan is not None else asked
+    return Asked(type(method).__name__, asked or "-", "; ".join(done) or "nothing")
+
+
+def importance_of_blocks(plans: list[Plan]) -> dict[str, dict[int, float]]:
+    """Importance as the plans have it, by how it was measured; blocks numbered as when dense."""
+    found: dict[str, dict[int, float]] = {}
+    gone: set[int] = set()
+    for plan in plans:
+        values = {int(i): float(v) for i, v in plan.provenance.get("importance", {}).items()}
+        left = [i for i in range(len(gone) + max(values, default=-1) + 1) if i not in gone]
+        if values:
+            arguments = plan.provenance.get("arguments", {})
+            by = arguments.get("allocation") or plan.provenance.get("method", "pruning")
+            name = f"Importance of blocks, {str(by).partition('(')[0]}"
+            found[name] = {left[index]: value for index, value in values.items()}
+        gone |= {left[i] if i < len(left) else i for i in plan.dropped}
+    return found
+
+
+def configuration(trainer: Trainer, pl_module: CausalLM) -> dict[str, dict[str, Any]]:
+    """The arguments of the model and the data, and how long the training was to be."""
+    data = getattr(trainer, "datamodule", None)
+    found = {"model": _arguments(pl_module), "data": _arguments(data) if data is not None else {}}
+    names = ("max_epochs", "max_steps", "precision", "world_size", "accumulate_grad_batches")
+    found["trainer"] = {
+        name: str(value)
+        for name in names
+        if (value := getattr(trainer, name, None)) not in (None, -1)
+    }
+    return {name: values for name, values in found.items() if values}
+
+
+def provenance(pl_module: CausalLM) -> dict[str, Any]:
+    """Hashes, seeds and sources."""
+    plan = pl_module.plan
+    steps = plan.steps if plan is not None else []
+    identities = [step.get("identity") or {} for step in steps]
+    found = {
+        "plan (sha256)": plan.fingerprint() if plan is not None else None,
+        "dense model (sha256)": _first(identities[:1], "model"),
+        "model revision": _first(steps[:1], "revision"),
+        "calibration tokens (sha256)": _first(identities, "calibration"),
+        "calibration": _first(steps, "calibration"),
+        "global seed": os.environ.get("PL_GLOBAL_SEED"),
+        "lightning_prune (git)": _commit(),
+        "platform": platform.platform(),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _first(tables: Iterable[Mapping[str, Any]], name: str) -> Any:
+    """What the first of the tables that has it says."""
+    return next((table[name] for table in tables if table.get(name)), None)
+
+
+def _arguments(made: Any) -> dict[str, Any]:
+    """Constructor arguments as texts, as far as they are kept under their own names."""
+    names = inspect.signature(type(made).__init__).parameters
+    values = {name: vars(made).get(name) for name in names if name in vars(made)}
+    return {name: _said(value) for name, value in values.items() if value is not None}
+
+
+def _said(value: Any) -> str:
+    """A value as text; an object that does not say what it is, by its own arguments."""
+    if type(value).__repr__ is not object.__repr__:
+        return str(value)
+    inside = ", ".join(f"{name}={text}" for name, text in _arguments(value).items())
+    return f"{type(value).__name__}({inside})"
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that the package runs from; None if it is installed."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        said = subprocess.run(
+            ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return said.stdout.strip() or None
+
+
+def files(trainer: Trainer) -> dict[str, str]:
+    """What this run has written so far; what an earlier one left there is not of this run."""
+    written: dict[str, str | Path | None] = {
+        "config.yaml": Path(trainer.default_root_dir) / "config.yaml"
+    }
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, PruningCallback):
+            written[callback.folder(trainer).name] = callback.folder(trainer)
+        elif isinstance(callback, SavePretrained):
+            written |= callback.saved
+        elif isinstance(callback, ModelCheckpoint) and trainer.global_step > 0:
+            written["checkpoints"] = _as_asked(callback.dirpath, trainer)
+    for logger in trainer.loggers:
+        written.setdefault("logs", logger.log_dir)
+    return {name: str(path) for name, path in written.items() if path and Path(path).exists()}
+
+
+def _as_asked(path: str | Path | None, trainer: Trainer) -> Path | None:
+    """A path that Lightning made absolute, as the run's folder was given."""
+    root = Path(trainer.default_root_dir)
+    if path is None or not Path(path).is_relative_to(root.resolve()):
+        return Path(path) if path else None
+    return root / Path(path).relative_to(root.resolve())

@@ -1,0 +1,162 @@
+"""Tasks of the Language Model Evaluation Harness (lm-eval), run on a model that is in memory.
+
+Source: https://github.com/EleutherAI/lm-evaluation-harness, as it is installed; nothing of it is
+changed. The seven tasks are those of Wanda, SparseGPT and LLM-Pruner; their tables give `acc`, not
+`acc_norm`, and other versions of lm-eval word some prompts differently.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from lightning_prune.evaluation.results import TaskScore
+from lightning_prune.sweep import evaluating, on_device
+
+__all__ = ["SEVEN", "check_tasks", "zero_shot"]
+
+SEVEN = (
+    "boolq",
+    "rte",
+    "hellaswag",
+    "winogrande",
+    "arc_easy",
+    "arc_challenge",
+    "openbookqa",
+)
+"""The tasks that pruning papers report."""
+
+RESAMPLES = 1000
+"""For the standard error of metrics that are not means."""
+
+
+def zero_shot(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    tasks: Sequence[str] = SEVEN,
+    *,
+    device: torch.device | str | None = None,
+    batch_size: int = 8,
+    few_shot: int | None = 0,
+    limit: int | None = None,
+    task_folder: str | Path | None = None,
+) -> list[TaskScore]:
+    """Score a model on tasks of lm-eval, every metric with its standard error.
+
+    The whole model is on the device meanwhile.
+
+    Args:
+        model: a Hugging Face causal LM.
+        tokenizer: its tokenizer.
+        tasks: names of tasks or groups.
+        device: where to run; default: where the model is.
+        batch_size: questions at once.
+        few_shot: solved examples in front of each question; None: as each task says.
+        limit: at most so many questions of each task; the figure is a sample's then.
+        task_folder: a folder with task files (YAML) of your own, as `lm-eval --include_path` takes
+            it. Task files may name Python code beside them, which is run.
+
+    Raises:
+        ValueError: lm-eval is not installed, a task is unknown, or its data cannot be had.
+    """
+    manager = check_tasks(tasks, task_folder)
+    from lm_eval import simple_evaluate
+    from lm_eval.models.huggingface import HFLM
+
+    device = next(model.parameters()).device if device is None else torch.device(device)
+    with evaluating(model), on_device([model], device), _quiet():
+        found = _said_plainly(
+            tasks,
+            lambda: simple_evaluate(
+                HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size),
+                tasks=list(tasks),
+                num_fewshot=few_shot,
+                limit=limit,
+                task_manager=manager,
+                log_samples=False,
+                bootstrap_iters=RESAMPLES,
+            ),
+        )
+    return list(_scores(found))
+
+
+def check_tasks(tasks: Sequence[str], task_folder: str | Path | None = None) -> Any:
+    """The task manager of lm-eval that knows these tasks; nothing is loaded yet.
+
+    Raises:
+        ValueError: lm-eval is not installed, a task is unknown, or there is no such folder.
+    """
+    try:
+        from lm_eval.tasks import TaskManager
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"the tasks {', '.join(tasks)} need lm-eval ({error}). Install it: "
+            "pip install 'lightning-prune[evaluation]'"
+        ) from error
+    if task_folder is not None and not Path(task_folder).is_dir():
+        raise ValueError(f"task_folder={str(task_folder)!r} is no folder")
+    with _quiet():
+        if task_folder is not None:  # reading the thousands of lm-eval's own takes a while
+            manager = TaskManager(include_path=str(task_folder), include_defaults=False)
+            if set(tasks) <= set(manager.all_tasks):
+                return manager
+        manager = TaskManager(include_path=None if task_folder is None else str(task_folder))
+    unknown = [task for task in tasks if task not in manager.all_tasks]
+    if unknown or not tasks:
+        where = f" and {task_folder}" if task_folder is not None else ""
+        raise ValueError(
+            f"tasks {', '.join(map(repr, unknown)) or '(none)'} are not known to lm-eval{where}. "
+            f"Allowed: names that `lm-eval ls tasks` lists, such as {', '.join(SEVEN)}"
+        )
+    return manager
+
+
+def _said_plainly(tasks: Sequence[str], work: Callable[[], Any]) -> Mapping[str, Any]:
+    try:
+        return work()
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except (OSError, ValueError, RuntimeError) as error:  # of the hub's client, mostly
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"the tasks {', '.join(tasks)} cannot be run ({type(error).__name__}: {reason}). Their "
+            "questions come from the Hugging Face hub; without a network give task_folder=, with "
+            "task files that name local data"
+        ) from error
+
+
+def _scores(found: Mapping[str, Any]) -> Iterator[TaskScore]:
+    """Every metric; those of lm-eval are named "acc,none", with the filter behind the comma."""
+    for task, metrics in found["results"].items():
+        for name, value in metrics.items():
+            metric, comma, kind = name.partition(",")
+            if not comma or metric.endswith("_stderr") or not isinstance(value, (int, float)):
+                continue
+            stderr = metrics.get(f"{metric}_stderr,{kind}")
+            yield TaskScore(
+                task=task,
+                metric=metric if kind == "none" else f"{metric} ({kind})",
+                value=float(value),
+                stderr=float(stderr) if isinstance(stderr, (int, float)) else None,
+                examples=int(found["n-samples"].get(task, {}).get("effective", 0)),
+                few_shot=int(found["n-shot"].get(task) or 0),
+                higher_is_better=found["higher_is_better"].get(task, {}).get(metric) is not False,
+            )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Warnings of lm-eval that say what we know: that the model is given, and tasks overwritten."""
+    logger = logging.getLogger("lm_eval")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

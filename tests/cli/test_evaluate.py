@@ -1,0 +1,121 @@
+"""`lightning-prune evaluate` and `measure`: what they print, write and refuse."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lightning_prune import Wanda, load, save
+from lightning_prune.cli import main
+from lightning_prune.evaluation import Evaluation, Speed
+from lightning_prune.models.loading import Source
+from lightning_prune.pipeline import prune
+from tests.tiny import tiny_batch
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+
+
+@pytest.fixture
+def masked(model_folder: Path, tmp_path: Path) -> Path:
+    """The session's model with half of its weights set to zero, in a folder `masked`."""
+    model = load(model_folder)
+    plan = prune(model, Wanda(sparsity=0.5), [{"input_ids": tiny_batch()}])
+    return save(model, tmp_path / "masked", plan, Source(str(model_folder)).tokenizer())
+
+
+def test_two_models_are_judged_side_by_side(
+    model_folder: Path, masked: Path, text_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Several texts and lengths in one run; in the files the same figures."""
+    asked = ["--texts", str(text_file), "builtin", "--lengths", "16", "32", "--windows", "4"]
+    say = ["--prompts", "The assert", "--new_tokens", "5", "--device", "cpu", "--out", "out"]
+    main(["evaluate", str(model_folder), "masked", *asked, *say])
+    said = capsys.readouterr().out
+    found = json.loads(Path("out/evaluation.json").read_text())
+    assert list(found["models"]) == [model_folder.name, "masked"]
+    for value in found["models"].values():
+        evaluation = Evaluation.from_dict(value)
+        assert [(p.window, p.windows) for p in evaluation.perplexities] == [(16, 4), (32, 4)] * 2
+        assert evaluation.answers[0].prompt == "The assert"
+    assert "out/evaluation.md" in said
+    assert "builtin (test)" in said
+    assert found["settings"]["lengths"] == [16, 32]
+
+
+def test_validate_and_test_take_the_same_callback(
+    run: Any, text_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In LightningCLI, beside what Lightning logs."""
+    callback = ["--trainer.callbacks=Evaluate", f"--trainer.callbacks.texts=[{text_file}]"]
+    folder = run("test", *callback, "--trainer.callbacks.lengths=[16]")
+    found = json.loads((folder / "evaluation.json").read_text())
+    [value] = found["models"].values()
+    assert value["perplexities"][0]["window"] == 16
+    assert "test_perplexity" in capsys.readouterr().out
+
+
+def test_size_and_speed_are_measured_and_zeros_are_said_to_bring_none(
+    model_folder: Path, masked: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Parameters, bytes of the files, and each batch size and length."""
+    numbers = ["--batch_sizes", "1", "2", "--lengths", "8", "--new_tokens", "2", "--runs", "1"]
+    main(["measure", str(model_folder), "masked", *numbers, "--device", "cpu", "--out", "out"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Zeros bring no speed and no smaller file by themselves" in said
+    assert "decode, tokens/s" in said
+    found = json.loads(Path("out/measurement.json").read_text())
+    evaluation = Evaluation.from_dict(found["models"]["masked"])
+    assert evaluation.size is not None
+    assert evaluation.size.disk == (masked / "model.safetensors").stat().st_size
+    assert evaluation.size.parameters == sum(p.numel() for p in load(masked).parameters())
+    assert [speed.batch_size for speed in evaluation.speeds] == [1, 2]
+    assert found["settings"]["threads"] == torch.get_num_threads()
+    assert all(isinstance(speed, Speed) and speed.prompt == 8 for speed in evaluation.speeds)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["evaluate", "model"], "nothing to evaluate: give --texts"),
+        (["evaluate", "model", "nothing", "--texts", "builtin"], "no model 'nothing'"),
+        (["evaluate", "model", "--texts", "nothing.txt"], "there is no text file or folder"),
+        (["evaluate", "model", "--texts", "builtin", "--lengths", "65"], "more than the 64 tokens"),
+        (["evaluate", "model", "--texts", "builtin", "--limit", "0"], "limit=0; 1 at least"),
+        (["measure", "model", "--lengths", "64"], "the model can take 64"),
+        (["measure", "model", "--batch_sizes", "0"], "batch_size=0"),
+        (["measure"], "the following arguments are required: MODEL"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    arguments: list[str], message: str, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in all commands."""
+    Path("model").symlink_to(model_folder)
+    with pytest.raises(SystemExit) as exit:
+        main(arguments)
+    assert exit.value.code == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("lightning-prune: error: ")
+    assert message in said
+
+
+def test_tasks_without_lm_eval_are_one_line(
+    model_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what to install; bare `--tasks` are the seven of papers."""
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
+    monkeypatch.setitem(sys.modules, "lm_eval.tasks", None)
+    with pytest.raises(SystemExit):
+        main(["evaluate", str(model_folder), "--tasks"])
+    said = capsys.readouterr().err
+    assert "boolq, rte, hellaswag, winogrande, arc_easy, arc_challenge, openbookqa need" in said
+    assert "pip install 'lightning-prune[evaluation]'" in said

@@ -1,0 +1,89 @@
+"""Tables of evaluations: on the terminal, as Markdown, in files."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+from rich.console import Console
+
+from lightning_prune.evaluation import Answer, Evaluation, Size, Speed, TaskScore, TextPerplexity
+from lightning_prune.report.evaluation import (
+    evaluation_sheets,
+    perplexity_sheet,
+    print_evaluations,
+    size_sheet,
+    speed_sheet,
+    task_sheet,
+    write_evaluations,
+)
+from lightning_prune.report.sheet import Sheet
+
+DENSE = Evaluation(
+    [TextPerplexity("ptb", "test", 128, 9, 20.0)],
+    [TaskScore("boolq", "acc", 0.75, 0.01, 100, 0)],
+    [Answer("Why?", "Because.", 1.0)],
+    [Speed(1, 8, 0.5, 0.1, None)],
+    Size(100, 100, 400, 500),
+)
+PRUNED = Evaluation(
+    [TextPerplexity("ptb", "test", 128, 9, 30.0), TextPerplexity("c4", "test", 64, 9, 5.0)],
+    [TaskScore("boolq", "acc", 0.5, None, 100, 0)],
+    [Answer("Why?", "So.", 0.5)],
+    [Speed(1, 8, 0.25, 0.1, None)],
+    Size(100, 60, 400, None),
+)
+BOTH = {"dense": DENSE, "pruned": PRUNED}
+
+
+def rows(sheet: Sheet | None) -> list[tuple[str, ...]]:
+    assert sheet is not None
+    return sheet.rows
+
+
+def test_each_is_compared_with_the_first() -> None:
+    """A figure, and its relation to the first one's; a dash where one was not measured."""
+    assert rows(perplexity_sheet(BOTH)) == [
+        ("ptb (test)", "128", "9", "20.00", "30.00 (1.50x)"),
+        ("c4 (test)", "64", "9", "-", "5.000"),
+    ]
+    assert rows(task_sheet(BOTH)) == [("boolq", "acc", "100", "0.7500 ± 0.0100", "0.5000")]
+    assert rows(speed_sheet(BOTH))[0] == ("prefill, tokens/s", "1", "8", "16", "32 (2.00x)")
+    assert rows(size_sheet(BOTH))[1] == ("zeros", "0.0%", "40.0%")
+
+
+def test_zeros_are_said_to_bring_nothing_by_themselves() -> None:
+    """With the model's name and how many."""
+    sheet = size_sheet(BOTH)
+    assert sheet is not None
+    assert sheet.note.startswith("40.0% of the weights of pruned are zero. Zeros bring no speed")
+    dense = size_sheet({"dense": DENSE})
+    assert dense is not None
+    assert dense.note == ""
+
+
+def test_what_was_not_measured_has_no_table() -> None:
+    """Also where nothing was."""
+    assert evaluation_sheets({"a": Evaluation()}) == []
+    assert evaluation_sheets({}) == []
+
+
+def test_files_and_terminal_have_the_same_figures(tmp_path: Path) -> None:
+    """JSON reads back as evaluations; Markdown keeps its columns whatever a model says."""
+    files = write_evaluations(
+        {"dense": DENSE, "a|b": Evaluation(answers=[Answer("x|y\nz", "|", 1.0)])},
+        tmp_path,
+        {"split": "test"},
+        "evaluation",
+    )
+    found = json.loads(Path(files["evaluation.json"]).read_text())
+    assert Evaluation.from_dict(found["models"]["dense"]) == DENSE
+    assert found["settings"] == {"split": "test"}
+    text = Path(files["evaluation.md"]).read_text()
+    assert "| ptb (test) | 128 | 9 | 20.00 | - |" in text
+    assert "| a\\|b | x\\|y z | \\| | 1.00 |" in text
+    out = io.StringIO()
+    print_evaluations(BOTH, Console(file=out, width=120))
+    for expected in ("30.00 (1.50x)", "0.7500 ± 0.0100", "Because.", "50% unique"):
+        assert expected in out.getvalue()

@@ -1,0 +1,159 @@
+"""The page of a run: what it shows, that nothing in it runs, and that it needs no network."""
+
+from __future__ import annotations
+
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from lightning_prune.report import Report
+from lightning_prune.report.page import report_page
+from tests.report.example import example_report, full_report
+
+VOID = {"meta", "line", "rect", "circle", "polyline", "br"}
+NASTY = "</title></div><script>alert('x')</script><img src=x onerror=alert(1)>\"'&"
+
+
+class Reader(HTMLParser):
+    """Tags that are not closed, all tags and attributes, and the text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def read(report: Report) -> Reader:
+    reader = Reader(report_page(report, "runs/example"))
+    assert reader.open == []
+    return reader
+
+
+def test_everything_that_was_measured_is_on_the_page() -> None:
+    """Figures, what was asked, tasks with their errors, what was said, hashes."""
+    text = read(full_report()).text
+    for expected in (
+        "GQATaylor(ratio=0.25)",
+        "−21.9%",
+        "Perplexity is of 64 validation windows of 128 tokens.",
+        "50.00% of 64 weights are zero",
+        "wikitext2 (test)",
+        "2,048",
+        "0.5000 ± 0.0100",
+        "mean of 2",
+        "self_attn.q_proj",
+        "Importance of blocks for FLAP",
+        "Training loss",
+        "pruned 88",
+        "recovered: because",
+        "75% unique tokens",
+        "time to first token",
+        "plan (sha256)",
+        "calibration.seed",
+    ):
+        assert expected in text, expected
+
+
+@pytest.mark.parametrize(
+    "where", ["model", "method", "prompt", "answer", "setting", "stage", "file"]
+)
+def test_text_of_others_stays_text(where: str) -> None:
+    """Names, prompts and what a model says cannot become markup, wherever they stand."""
+    report = full_report(
+        model=NASTY if where == "model" else "tiny", prompt=NASTY if where == "prompt" else "Why?"
+    )
+    if where == "method":
+        report.method = NASTY
+        report.importance = {NASTY: {0: 1.0}}
+    elif where == "answer":
+        answers = report.evaluations["dense"].answers
+        answers[0] = type(answers[0])("Why?", NASTY, 1.0)
+    elif where == "setting":
+        report.settings[NASTY] = NASTY
+        report.configuration = {NASTY: {NASTY: NASTY}}
+    elif where == "stage":
+        report.stages = {f"{i}{NASTY}": s for i, s in enumerate(report.stages.values())}
+    elif where == "file":
+        report.files = {NASTY: f"javascript:{NASTY}"}
+    reader = read(report)
+    assert not {"script", "img", "iframe", "object", "link"} & set(reader.tags)
+    assert not [name for name, _ in reader.attributes if name.startswith("on")]
+    links = [value for name, value in reader.attributes if name == "href"]
+    assert not [link for link in links if ":" in link]
+
+
+def test_nothing_is_fetched() -> None:
+    """One file: no address, no script, and a policy that forbids both."""
+    page = report_page(full_report(), "runs/example")
+    assert not re.search(r"https?:|url\(|@import|src=", page)
+    assert "default-src 'none'" in page
+    assert "prefers-color-scheme: dark" in page
+    assert 'name="viewport"' in page
+
+
+def test_files_are_linked_from_where_the_page_lies() -> None:
+    """Relative, so that the folder can be moved."""
+    page = report_page(example_report(), "runs/example")
+    assert 'href="plan"' in page
+
+
+@pytest.mark.parametrize(
+    "report",
+    [example_report(blocks=0), Report("m", "", "now", {}, []), example_report(blocks=1)],
+    ids=["no blocks", "nothing", "one block"],
+)
+def test_what_was_not_measured_is_left_out(report: Report) -> None:
+    """No empty sections, and no failure."""
+    text = read(report).text
+    assert "Recovery" not in text
+    assert "What the models say" not in text
+    assert ("Blocks" in text) == bool(report.blocks)
+
+
+def test_a_ruined_model_has_a_page() -> None:
+    """Infinite perplexities are shown, and left out of the curves."""
+    report = full_report()
+    report.stages["pruned"] = type(report.stages["pruned"])(math.inf, 1, 1, 4, None)
+    report.curves["val_perplexity"] = [(1, math.inf), (2, math.nan), (3, 40.0)]
+    page = report_page(report, ".")
+    assert "inf" in page
+    assert "nan," not in page
+
+
+def test_masks_alone_are_said_to_bring_no_speed() -> None:
+    """Where there are zeros and not fewer parameters, in plain words."""
+    report = example_report(sparsity=0.5)
+    dense = report.stages["dense"]
+    masked = type(dense)(50.0, dense.parameters, dense.parameters // 2, dense.bytes, 5000.0)
+    report.stages = {"dense": dense, "pruned": masked}
+    assert "Zeros bring no speed and no smaller file by themselves" in read(report).text
+    assert "Zeros bring no speed" not in read(example_report()).text
+
+
+def test_a_model_of_many_blocks_keeps_every_bar() -> None:
+    """Eighty blocks; the page does not become wider, the picture scrolls in its box."""
+    page = report_page(full_report(blocks=80), Path("x"))
+    assert page.count('<rect class="heads"') == 80
+    assert page.count('<rect class="zero"') == 160
