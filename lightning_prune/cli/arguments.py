@@ -11,7 +11,7 @@ import torch
 from lightning_prune.cli.errors import fail
 from lightning_prune.models.loading import QUICKSTART, DType, Source
 
-__all__ = ["Parser", "add_models", "device", "folder", "model_folder"]
+__all__ = ["Parser", "add_models", "device", "folder", "known_model", "model_folder"]
 
 
 class Parser(argparse.ArgumentParser):
@@ -58,6 +58,18 @@ def folder(name: str) -> Path:
     if path.exists() and not path.is_dir():
         raise argparse.ArgumentTypeError(f"{name} is a file; give the name of a folder")
     return path
+
+
+def known_model(path: str) -> str:
+    """Where a model of a family that we know lies; never asks the hub.
+
+    Raises:
+        FileNotFoundError: no such folder, or no model in it.
+        ValueError: the model is of no family that we know.
+    """
+    location = model_folder(path)
+    Source(location).config()
+    return location
 
 
 def model_folder(path: str) -> str:

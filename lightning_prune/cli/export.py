@@ -11,7 +11,7 @@ from rich.text import Text
 
 from lightning_prune import export
 from lightning_prune.analysis.checkpoint import weight_files
-from lightning_prune.cli.arguments import Parser, model_folder
+from lightning_prune.cli.arguments import Parser, known_model
 from lightning_prune.cli.errors import fail
 
 __all__ = ["NAME", "run"]
@@ -24,7 +24,7 @@ _DTYPES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "q8_0": "q8_0
 def run(arguments: Sequence[str]) -> None:
     """Run the command."""
     given = _parser().parse_args(arguments)
-    folder = Path(model_folder(given.path))
+    folder = Path(known_model(given.path))
     if given.push:
         export.check_repo(given.push)
     if given.to == "vllm-check":

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoTokenizer, GenerationConfig
 
 from lightning_prune import export
-from lightning_prune.cli.arguments import Parser, device, model_folder
+from lightning_prune.cli.arguments import Parser, device, known_model
 
 __all__ = ["NAME", "run"]
 
@@ -25,7 +25,7 @@ def run(arguments: Sequence[str]) -> None:
         raise ValueError(f"--max-new-tokens {given.max_new_tokens}: give 1 or more")
     if given.temperature < 0:
         raise ValueError(f"--temperature {given.temperature}: give 0 (greedy) or more")
-    folder = model_folder(given.path)
+    folder = known_model(given.path)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     inputs = _inputs(tokenizer, given).to(given.device)
     model: Any = export.load(folder, given.dtype, given.device, verify=not given.no_verify)

@@ -79,7 +79,7 @@ def save(
         if uneven:
             _add_code(model, new)
         if tokenizer is not None:
-            tokenizer.save_pretrained(new)
+            _add_tokenizer(tokenizer, new)
         if plan is not None:
             plan.save(new)
             _add_index(new)
@@ -152,6 +152,18 @@ def _add_code(model: nn.Module, folder: Path) -> None:
     config["auto_map"] = {auto: f"{CODE}.{name}" for auto, name in zip(autos, names, strict=True)}
     text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False)
     (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
+
+
+def _add_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Write the tokenizer, under names that transformers 4.57 knows as well as 5.x."""
+    tokenizer.save_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if config.get("tokenizer_class") == "TokenizersBackend":
+        config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    if isinstance(config.get("extra_special_tokens"), list):  # a mapping in 4.57
+        config["additional_special_tokens"] = config.pop("extra_special_tokens")
+    path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _add_index(folder: Path) -> None:

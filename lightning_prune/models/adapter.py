@@ -157,6 +157,11 @@ class LoRA(Adapter):
         sites = [site.path for site in Anatomy(model).family.sites]
         if self.target_modules is None:
             return sites
+        if not self.target_modules:
+            raise ValueError(
+                f"{type(self).__name__}'s target_modules is empty, so nothing would be trained. "
+                f"Leave it out for all Linears; each block has: {', '.join(sites)}."
+            )
         for target in self.target_modules:
             found = [n for n in linears if n == target or n.endswith(f".{target}")]
             if not found:

@@ -1,4 +1,4 @@
-"""Dropout that depends on the run's seed and the step alone, so that a resumed run draws the same."""
+"""Dropout depends on the run's seed and the step alone: a resumed run draws the same."""
 
 from __future__ import annotations
 

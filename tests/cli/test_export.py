@@ -236,3 +236,14 @@ def test_wrong_settings_are_one_line(
 ) -> None:
     """Before the model is loaded."""
     assert why in refused("generate", "uneven", "--prompt", "a", *arguments, capsys=capsys)
+
+
+@pytest.mark.parametrize("command", [["export", "--to", "gguf"], ["generate", "--prompt", "a"]])
+def test_a_model_of_an_unknown_family_is_one_line(
+    command: list[str], uneven: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not transformers' advice to upgrade."""
+    text = (uneven / "config.json").read_text().replace('"pruned_llama"', '"nope"')
+    (uneven / "config.json").write_text(text)
+    said = refused(command[0], "uneven", *command[1:], capsys=capsys)
+    assert "nope" in said

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel, AutoModelForCausalLM
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
 for folder in sorted(path for path in Path().iterdir() if path.is_dir()):
     model = AutoModelForCausalLM.from_pretrained(folder.resolve(), trust_remote_code=True).eval()
@@ -22,6 +22,9 @@ for folder in sorted(path for path in Path().iterdir() if path.is_dir()):
             "cached": model.generate(ids[:, :5], use_cache=True, **greedy),
             "uncached": model.generate(ids[:, :5], use_cache=False, **greedy),
         }
+    if (folder / "tokenizer.json").is_file():
+        tokenizer = AutoTokenizer.from_pretrained(folder.resolve(), trust_remote_code=True)
+        seen["tokens"] = torch.tensor(tokenizer("w3<|x|>w1").input_ids)
     save_file(seen, f"{folder.name}.seen.safetensors")
 
 assert not any(name.startswith("lightning") for name in sys.modules)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import namedtuple
 from dataclasses import replace
@@ -231,6 +232,16 @@ def test_biases_that_a_checkpoint_has_and_the_config_not_are_written(tmp_path: P
     path = to_gguf(save(model, tmp_path / "model"), tmp_path / "model.gguf").path
     bias = model.get_parameter("model.layers.1.mlp.down_proj.bias")
     torch.testing.assert_close(File(path).tensors["blk.1.ffn_down.bias"], bias.detach())
+
+
+def test_packed_weights_are_refused(tmp_path: Path) -> None:
+    """Their numbers are not the model's."""
+    folder = save(tiny_model("llama"), tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="are packed by a quantisation"):
+        to_gguf(folder, tmp_path / "model.gguf", verify=False)
 
 
 def test_a_folder_in_the_files_place_and_a_wrong_multiple_are_refused(tmp_path: Path) -> None:

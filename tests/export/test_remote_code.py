@@ -16,11 +16,12 @@ from safetensors.torch import load_file, save_file
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.export import save
 from lightning_prune.surgery import add_biases, shrink
+from tests.export.test_hf import tokenizer
 from tests.tiny import MODEL_TYPES, tiny_batch, tiny_model, tiny_plan, uneven_plan
 
 STRANGER = Path(__file__).with_name("stranger.py")
 PARTS = ("llama", "gemma3_text", "phi3", "opt")
-NAMES = (*MODEL_TYPES, *(f"{name}-parts" for name in PARTS))
+NAMES = ("llama-even", *MODEL_TYPES, *(f"{name}-parts" for name in PARTS))
 OTHER_PYTHON = os.environ.get("LIGHTNING_PRUNE_PYTHON_457")
 
 
@@ -30,6 +31,7 @@ def models() -> dict[str, Any]:
     pruned = {name: tiny_model(name) for name in MODEL_TYPES}
     for model in pruned.values():
         shrink(Anatomy(model), uneven_plan(model))
+    pruned["llama-even"] = tiny_model("llama")
     for name in PARTS:
         model = pruned[f"{name}-parts"] = tiny_model(name)
         add_biases(Anatomy(model), ["mlp.down_proj"])
@@ -47,8 +49,11 @@ def look(
     """Saves every model, and tells what an interpreter sees in the folders."""
     root = tmp_path_factory.mktemp("uneven")
     save_file({"ids": tiny_batch()}, root / "ids.safetensors")
+    words = tokenizer()
+    words.add_special_tokens({"additional_special_tokens": ["<|x|>"]})
     for name, model in models.items():
-        save(model, root / name, plan=uneven_plan(tiny_model(name.partition("-")[0])))
+        plan = uneven_plan(tiny_model(name.partition("-")[0]))
+        save(model, root / name, plan, words if name.startswith("llama") else None)
 
     def run(python: str) -> dict[str, dict[str, torch.Tensor]]:
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
@@ -98,6 +103,14 @@ def test_a_stranger_generates_the_same_tokens_with_and_without_cache(
     assert torch.equal(seen[model_type]["uncached"], here)
 
 
+@pytest.mark.parametrize("model_type", ["llama", "llama-even", "llama-parts"])
+def test_a_stranger_gets_the_tokenizer_too(
+    model_type: str, seen: dict[str, dict[str, torch.Tensor]]
+) -> None:
+    """Special tokens that were added are one token each."""
+    assert seen[model_type]["tokens"].tolist() == [3, 64, 1]
+
+
 @pytest.mark.skipif(
     OTHER_PYTHON is None,
     reason="set LIGHTNING_PRUNE_PYTHON_457 to an interpreter with transformers 4.57.6",
@@ -116,3 +129,7 @@ def test_transformers_4_57_sees_the_same(
                 seen[name]["logits"], model(tiny_batch()).logits, **tolerance
             )
         assert torch.equal(seen[name]["cached"], seen[name]["uncached"])
+        if name != "gemma2":
+            greedy = {"max_new_tokens": 8, "min_new_tokens": 8, "do_sample": False}
+            assert torch.equal(seen[name]["cached"], model.generate(tiny_batch()[:, :5], **greedy))
+    assert seen["llama"]["tokens"].tolist() == [3, 64, 1]
