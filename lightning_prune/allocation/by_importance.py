@@ -33,8 +33,8 @@ def read_importance(path: str | Path, blocks: Sequence[int], total: int) -> list
         found = {int(index): float(value) for index, value in values.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"importance={str(path)!r} is no file of `lightning-prune importance` ({error!r}); it "
-            f"is the path of one, or one of {', '.join(MEASURES)}"
+            f"importance={str(path)!r} is no file of `lightning-prune importance` ({error!r}). "
+            "Make one with that command, and give the path of its importance.json."
         ) from error
     if sorted(found) != list(range(total)) or not all(map(math.isfinite, found.values())):
         raise ValueError(

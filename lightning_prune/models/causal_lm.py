@@ -239,6 +239,11 @@ class CausalLM(LightningModule):
     def forward(self, batch: Batch) -> torch.Tensor:
         """Logits (B, T, V); position t predicts the token at t + 1."""
         assert self.model is not None, "call load() first"
+        if not isinstance(batch, Mapping) or "input_ids" not in batch:
+            raise ValueError(
+                "CausalLM takes batches that are dicts with input_ids (B, T), and attention_mask "
+                f"and labels if there are any; the data loader gives {type(batch).__name__}."
+            )
         mask = batch.get("attention_mask")
         return self.model(input_ids=batch["input_ids"], attention_mask=mask, use_cache=False).logits
 

@@ -25,7 +25,9 @@ def book(tmp_path: Path) -> str:
     return str(tmp_path / "book.txt")
 
 
-def in_trainer(data: TextData, module: Any, rank: int = 0, world: int = 1) -> TextData:
+def in_trainer(
+    data: TextData, module: Any, rank: int = 0, world: int = 1, accumulated: int = 1
+) -> TextData:
     progress = SimpleNamespace(current=SimpleNamespace(processed=0))
     fit_loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress))
     data.trainer = SimpleNamespace(
@@ -33,6 +35,7 @@ def in_trainer(data: TextData, module: Any, rank: int = 0, world: int = 1) -> Te
         lightning_module=module,
         global_rank=rank,
         world_size=world,
+        accumulate_grad_batches=accumulated,
         fit_loop=fit_loop,
     )
     return data
@@ -302,3 +305,26 @@ def test_fewer_windows_than_processes_cannot_be_trained_on(
         ValueError, match=r"train text of .* windows of 16 tokens, for 50 processes"
     ):
         data.train_dataloader()
+
+
+def test_accumulated_batches_and_processes_take_the_same_steps(
+    tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    """Of like lengths: four batches of one process are two batches of two."""
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    write_rows(tmp_path / "train.jsonl", [chat(i, 1 + i % 9) for i in range(40)])
+    write_rows(tmp_path / "validation.jsonl", [chat(100 + i, 1) for i in range(2)])
+
+    def steps(world: int, accumulated: int) -> list[list[list[int]]]:
+        found: list[list[list[int]]] = []
+        for rank in range(world):
+            data = TextData(str(tmp_path), seqlen=64, batch_size=2, group_by_length=True)
+            in_trainer(data, module_of(tokenizer), rank, world, accumulated).setup("fit")
+            for i, batch in enumerate(data.train_dataloader()):
+                if rank == 0 and i % accumulated == 0:
+                    found.append([])
+                rows = zip(batch["input_ids"], batch["attention_mask"], strict=True)
+                found[i // accumulated] += [ids[mask.bool()].tolist() for ids, mask in rows]
+        return [sorted(step) for step in found]
+
+    assert steps(1, 4) == steps(2, 2) == steps(4, 1)

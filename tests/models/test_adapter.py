@@ -135,3 +135,9 @@ def test_importance_that_does_not_fit_is_refused(tmp_path: Path) -> None:
 def test_ranks_are_whole_and_at_least_one(wishes: list[float], ranks: list[int]) -> None:
     """With the sum of the wishes where that is possible."""
     assert whole_ranks(wishes) == ranks
+
+
+def test_no_targets_at_all_are_refused() -> None:
+    """With the names that there are."""
+    with pytest.raises(ValueError, match="target_modules is empty.*self_attn.q_proj"):
+        LoRA(target_modules=[]).attach(tiny_model("llama"))

@@ -276,3 +276,11 @@ def test_a_merged_model_is_saved_and_loaded_again(tmp_path):
     again = CausalLM(path=str(tmp_path))
     again.load()
     torch.testing.assert_close(again.base(tokens).logits, made({"input_ids": tokens}))
+
+
+def test_batches_that_are_no_dicts_are_refused() -> None:
+    """In words, not as a missing attribute of a tensor."""
+    made = module()
+    made.load()
+    with pytest.raises(ValueError, match="dicts with input_ids.*gives Tensor"):
+        made(torch.zeros(1, 4, dtype=torch.long))
