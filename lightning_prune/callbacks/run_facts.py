@@ -71,7 +71,9 @@ def asked_and_done(method: PruningCallback, plan: Plan, before: int, after: int)
     for kind in plan.kinds:
         kept = plan.blocks(kind).values()
         gone, total = sum(one.removed for one in kept), sum(one.total for one in kept)
-        done.append(f"{gone:,} of {total:,} {UNITS.get(kind, kind)} are gone ({gone / total:.1%})")
+        done.append(
+            f"{gone:,} of {total:,} {UNITS.get(kind, kind)} are gone ({gone / max(total, 1):.1%})"
+        )
     if after < before:
         share = (before - after) / before
         done.append(f"{before - after:,} parameters of the model are gone ({share:.1%})")

@@ -234,7 +234,7 @@ class TextData(LightningDataModule):
                 f"the train text of {self.source!r} has {len(windows)} windows of {self.length} "
                 f"tokens, for {world} processes. Give more text, or a smaller seqlen."
             )
-        alike = self.batch_size * world if self.group_by_length else None
+        alike = self._windows_in_a_step(world) if self.group_by_length else None
         loader = (ResumableLoader if training else DataLoader)(
             windows,
             batch_size=self.batch_size,
@@ -249,6 +249,10 @@ class TextData(LightningDataModule):
                 progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress
                 loader.finished = lambda: progress.current.processed
         return loader
+
+    def _windows_in_a_step(self, world: int) -> int:
+        accumulated = self.trainer.accumulate_grad_batches if self.trainer is not None else 1
+        return self.batch_size * world * accumulated
 
     def _collate(self) -> partial[dict[str, torch.Tensor]]:
         assert self.tokenizer is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -128,8 +128,9 @@ class LoRA(Adapter):
             rank_pattern=ranks,
             alpha_pattern={name: self.alpha * rank / self.r for name, rank in ranks.items()},
         )
-        config._register_custom_module({nn.Linear: lora_layer(plan)})  # type: ignore[dict-item]
         self._prepare(model, device)
+        layer: Any = lora_layer(model, plan)
+        config._register_custom_module({nn.Linear: layer})
         return get_peft_model(model, config)
 
     def check(
@@ -156,6 +157,11 @@ class LoRA(Adapter):
         sites = [site.path for site in Anatomy(model).family.sites]
         if self.target_modules is None:
             return sites
+        if not self.target_modules:
+            raise ValueError(
+                f"{type(self).__name__}'s target_modules is empty, so nothing would be trained. "
+                f"Leave it out for all Linears; each block has: {', '.join(sites)}."
+            )
         for target in self.target_modules:
             found = [n for n in linears if n == target or n.endswith(f".{target}")]
             if not found:

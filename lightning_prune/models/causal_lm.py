@@ -24,6 +24,7 @@ from lightning_prune.models.distiller import Distiller
 from lightning_prune.models.loading import DType, Source, checkpoint_activations, from_config
 from lightning_prune.models.merge import Rebuild, merge, plain, rebuilder
 from lightning_prune.models.optimization import Schedule, adamw, by_step
+from lightning_prune.models.seeding import common_seed, seed_step
 from lightning_prune.models.sharding import data_mesh, shard
 from lightning_prune.models.zeros import KeepMasks
 from lightning_prune.plan import Plan
@@ -51,6 +52,7 @@ class CausalLM(LightningModule):
         plans: what pruning has decided on this model, in the order in which it was applied; first
             the plan that lies beside it in its folder.
         report: what was measured of it, in process 0, if a callback reports.
+        seed: of the training, the same in all processes and when a run is resumed; None before it.
 
     Args:
         path: the model: a Hugging Face folder, a name on the hub, or "quickstart" for the small
@@ -118,6 +120,7 @@ class CausalLM(LightningModule):
         self.report: Report | None = None
         self.perplexity = Perplexity()
         self.rebuild: Rebuild | None = None
+        self.seed: int | None = None
         self._zeros: KeepMasks | None = None
         self._distiller: Distiller | None = None
 
@@ -296,9 +299,15 @@ class CausalLM(LightningModule):
         self._distiller = None
 
     def on_train_start(self) -> None:
-        """Keep the zeros of masked weights."""
+        """Keep the zeros of masked weights, and the seed of the run."""
+        self.seed = common_seed() if self.seed is None else self.seed
         if self.plan is not None:
             self._zeros = KeepMasks(self.base, self.plan, self.trainer.optimizers)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Make what is random in a step, dropout, depend on the seed and the step."""
+        assert self.seed is not None
+        seed_step(self.seed, self.current_epoch, batch_idx)
 
     def on_train_end(self) -> None:
         """Let the masks go."""

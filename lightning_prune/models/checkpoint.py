@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 __all__ = ["complete", "reduce"]
 
-PLAN = "pruning_plan"
+PLAN, SEED = "pruning_plan", "training_seed"
 
 
 def reduce(module: CausalLM, checkpoint: dict[str, Any]) -> None:
-    """Note the plan and, with an adapter, leave the frozen weights out.
+    """Note the plan and the seed and, with an adapter, leave the frozen weights out.
 
     A sharded model is saved whole.
     """
-    checkpoint[PLAN] = _plan_of(module)
+    checkpoint[PLAN], checkpoint[SEED] = _plan_of(module), module.seed
     if isinstance(module.model, PeftModel) and not module.sharded:
         for name in _frozen(module):
             checkpoint["state_dict"].pop(name)
@@ -34,6 +34,7 @@ def complete(module: CausalLM, checkpoint: dict[str, Any]) -> None:
     """
     if module._trainer is not None and module.trainer.state.fn == TrainerFn.FITTING:
         _check_plan(_plan_of(module), checkpoint)
+        module.seed = checkpoint.get(SEED)
     if module.sharded:
         return
     own, saved = module.state_dict(), checkpoint["state_dict"]

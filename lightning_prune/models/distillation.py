@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from lightning_prune.models.distiller import Distiller, blocks_of
 from lightning_prune.models.loading import DType, Source
 from lightning_prune.models.sharding import data_mesh, shard
@@ -100,10 +102,13 @@ class Distillation:
 
         Raises:
             FileNotFoundError: there is no model of that name.
-            ValueError: it is the pruned model itself, or has another vocabulary or, where hidden
-                states are compared, another hidden size or number of blocks.
+            ValueError: its device is not there, it is the pruned model itself, or it has another
+                vocabulary or, where hidden states are compared, another hidden size or number of
+                blocks.
         """
         source = self.source(module)
+        if self.device is not None:
+            _check_device(self.device)
         if self.teacher is None:
             if module.plans:
                 raise ValueError(
@@ -164,3 +169,13 @@ class Distillation:
             teacher.to(module.device)
         gone = module.plan.dropped if module.plan is not None else set()
         return Distiller(self, module, teacher, gone)
+
+
+def _check_device(name: str) -> None:
+    try:
+        torch.empty(0, device=name)
+    except (AssertionError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise ValueError(
+            f"Distillation: device={name!r} cannot be used for the teacher: {reason}"
+        ) from error

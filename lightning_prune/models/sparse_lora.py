@@ -29,12 +29,13 @@ from lightning_prune.plan_file import pack, unpack
 __all__ = ["SparseLinear", "lora_layer"]
 
 
-def lora_layer(plan: Plan | None) -> Callable[..., Linear]:
-    """What makes peft's layer around a Linear: a masked one where the plan masks its weight."""
+def lora_layer(model: nn.Module, plan: Plan | None) -> Callable[..., Linear]:
+    """What makes the layer around a Linear of `model`: a masked one where the plan has a mask."""
+    names = {id(module): f"{name}.weight" for name, module in model.named_modules()}
     masked = set(plan.mask_names if plan is not None else ())
 
     def make(target: nn.Module, adapter_name: str, **settings: Any) -> Linear:
-        name = f"{settings['target_name']}.weight"
+        name = names[id(target)]
         if plan is None or name not in masked:
             return Linear(target, adapter_name, **settings)
         return SparseLinear(target, adapter_name, keep_OI=plan.mask(name), **settings)

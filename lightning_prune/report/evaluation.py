@@ -102,10 +102,9 @@ def speed_sheet(found: Evaluations) -> Sheet | None:
             values = [None if s is None else get(s) for s in here]
             if any(value is not None for value in values):
                 rows.append((name, f"{batch}", f"{prompt:,}", *_compared(values, show)))
-    note = (
-        "With a KV cache; medians. The models ran one after the other, so that other work on the "
-        "machine shows. Memory on a CPU is that of the whole process."
-    )
+    note = "With a KV cache; medians. The models ran one after the other, so that other work shows."
+    if any(row[0] == "peak memory" for row in rows):
+        note += " Memory on a CPU is that of the whole process."
     return Sheet("Speed and memory", ("", "batch", "prompt", *found), rows, note)
 
 
@@ -143,7 +142,7 @@ def print_evaluations(found: Evaluations, console: Console | None = None) -> Non
     """Print the tables and, side by side, what each model says after each prompt."""
     console = console or Console()
     for sheet in evaluation_sheets(found):
-        console.print(sheet.rich())
+        sheet.print(console)
     answers = Table.grid(padding=(0, 2))
     for i, answer in enumerate(next(iter(found.values())).answers if found else ()):
         answers.add_row(Text("prompt", "bold"), "", Text(" ".join(answer.prompt.split()), "dim"))

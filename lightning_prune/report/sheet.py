@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from html import escape
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -30,22 +31,22 @@ class Sheet:
     note: str = ""
     left: int = 1
 
-    def rich(self) -> Table:
-        """For the terminal."""
+    def print(self, console: Console) -> None:
+        """On the terminal, the note below the table, as wide as there is room."""
         table = Table(
             box=box.SIMPLE_HEAD,
             title=Text(self.title),
             title_style="bold",
             title_justify="left",
-            caption=Text(self.note) if self.note else None,
-            caption_justify="left",
             pad_edge=False,
         )
         for i, name in enumerate(self.header):
             table.add_column(Text(name), justify="left" if i < self.left else "right")
         for row in self.rows:
             table.add_row(*map(Text, row))
-        return table
+        console.print(table)
+        if self.note:
+            console.print(Text(self.note, "dim"), end="\n\n")
 
     def markdown(self) -> str:
         """A pipe table with the note below it; without the title."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_prune import Wanda, load, save
+from lightning_prune import Evaluate, Wanda, load, save
 from lightning_prune.cli import main
 from lightning_prune.evaluation import Evaluation, Speed
 from lightning_prune.models.loading import Source
@@ -119,3 +121,34 @@ def test_tasks_without_lm_eval_are_one_line(
     said = capsys.readouterr().err
     assert "boolq, rte, hellaswag, winogrande, arc_easy, arc_challenge, openbookqa need" in said
     assert "pip install 'lightning-prune[evaluation]'" in said
+
+
+@pytest.mark.slow
+def test_two_processes_find_what_one_finds(
+    model_folder: Path, text_file: Path, tmp_path: Path
+) -> None:
+    """Together what Lightning measures, and the first process alone of the whole model."""
+    command = [sys.executable, "-m", "lightning_prune.cli", "test", f"--model.path={model_folder}"]
+    command += [f"--data.source={text_file}", "--data.seqlen=32", "--data.batch_size=2"]
+    command += ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=fsdp2"]
+    command += ["--trainer.callbacks=Evaluate", f"--trainer.callbacks.texts=[{text_file}]"]
+    command += ["--trainer.callbacks.lengths=[32]", "--trainer.default_root_dir=run"]
+    done = subprocess.run(
+        command,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    [model] = json.loads((tmp_path / "run/evaluation.json").read_text())["models"].values()
+    [logged] = (tmp_path / "run").rglob("metrics.csv")
+    row = dict(zip(*(line.split(",") for line in logged.read_text().split()), strict=True))
+    source = Source(str(model_folder))
+    [alone] = (
+        Evaluate(texts=[str(text_file)], lengths=[32])
+        .of(source.model("auto", None), source.tokenizer())
+        .perplexities
+    )
+    assert model["perplexities"][0]["perplexity"] == pytest.approx(alone.perplexity, rel=1e-6)
+    assert float(row["test_perplexity"]) == pytest.approx(alone.perplexity, rel=1e-5)

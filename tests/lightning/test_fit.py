@@ -18,6 +18,7 @@ from lightning_prune import (
     LoRA,
     Magnitude,
     Plan,
+    QLoRA,
     SavePretrained,
     TextData,
     Wanda,
@@ -34,15 +35,17 @@ METHODS = {
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("adapter", [None, "lora", "qlora"])
+@pytest.mark.parametrize(
+    "adapter", [None, LoRA(dropout=0.2), QLoRA(dropout=0.2)], ids=lambda a: type(a).__name__
+)
 def test_an_interrupted_fit_goes_on_as_if_nothing_had_happened(
     tmp_path: Path, model_folder: Path, text_file: Path, method: str, adapter: Any
 ) -> None:
-    """Same plan, same losses, same final weights, bit for bit."""
+    """Same plan, same losses, same final weights, bit for bit, whatever dropout draws."""
     full, first, second = Losses(), Losses(stop_after=3), Losses()
 
     def fit(root: Path, losses: Losses, **settings: Any) -> CausalLM:
-        torch.manual_seed(0)
+        torch.manual_seed(len(settings))  # the checkpoint brings the run's own seed
         module = CausalLM(str(model_folder), adapter=adapter, learning_rate=1e-2)
         trainer = make_trainer(root, METHODS[method](), losses, checkpoints(root))
         trainer.fit(module, make_data(text_file), **settings)
@@ -121,9 +124,12 @@ def test_the_recovered_folder_holds_what_was_measured(
     module = CausalLM(str(model_folder), adapter=LoRA(r=2), learning_rate=1e-2)
     callbacks = [Wanda(sparsity=0.5), WriteReport(speed=False), SavePretrained()]
     make_trainer(tmp_path, *callbacks).fit(module, make_data(text_file))
-    stage = json.loads((tmp_path / "report.json").read_text())["stages"]["recovered"]
+    report = json.loads((tmp_path / "report.json").read_text())
+    stage, settings = report["stages"]["recovered"], report["settings"]
     model = lightning_prune.load(tmp_path / "recovered")
     plan = Plan.load(tmp_path / "recovered")
+    zeros = sum(int((~plan.mask(name)).sum()) for name in plan.mask_names)
+    assert (settings["planned_zeros"], settings["revived_zeros"]) == (zeros, 0)
     for name, weight in model.named_parameters():
         if name in plan.mask_names:
             assert (weight[~plan.mask(name)] == 0).all()

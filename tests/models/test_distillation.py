@@ -338,6 +338,16 @@ def test_a_pruned_folder_is_not_its_own_teacher(tmp_path: Path, model_folder: Pa
     assert at_work.teaching == [layers[0], layers[2]]
 
 
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused_before_pruning(
+    model_folder: Path, device: str
+) -> None:
+    """Both a name that torch does not know, and a device that the machine does not have."""
+    module = CausalLM(str(model_folder), distillation=Distillation(device=device))
+    with pytest.raises(ValueError, match=f"device='{device}' cannot be used for the teacher"):
+        module.load()
+
+
 def test_a_model_from_a_config_needs_a_named_teacher() -> None:
     """There is no dense one to load."""
     config = tiny_model("llama").config.to_dict()

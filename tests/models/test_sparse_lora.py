@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, inject_adapter_in_model
 from torch import nn
 
 from lightning_prune.anatomy import Anatomy
@@ -51,9 +52,8 @@ def linear(keep_OI: torch.Tensor, dtype: torch.dtype = torch.float32, **settings
     holder = nn.Sequential(nn.Linear(*reversed(keep_OI.shape), dtype=dtype))
     holder[0].weight.data.mul_(keep_OI)
     config = LoraConfig(r=3, lora_alpha=6, target_modules=["0"], **settings)
-    layer = SparseLinear(
-        holder[0], "default", keep_OI, config=config, r=3, lora_alpha=6, target_name="0"
-    )
+    config._register_custom_module({nn.Linear: partial(SparseLinear, keep_OI=keep_OI)})
+    layer = inject_adapter_in_model(config, holder)[0]
     for factor in (layer.lora_A, layer.lora_B):
         nn.init.normal_(factor["default"].weight)
     return layer

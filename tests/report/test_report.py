@@ -19,6 +19,14 @@ def test_a_report_survives_json() -> None:
     assert list(again.stages) == ["dense", "pruned", "recovered"]
 
 
+def test_a_report_of_before_it_had_more_to_say_is_read() -> None:
+    """What is not there is empty."""
+    value = json.loads(example_report().to_json())
+    for name in ("asked", "evaluations", "importance", "curves", "configuration", "provenance"):
+        del value[name]
+    assert Report.from_json(json.dumps(value)) == example_report()
+
+
 @pytest.mark.parametrize("perplexity", [math.inf, math.nan])
 def test_a_ruined_model_still_gives_valid_json(perplexity: float) -> None:
     """JSON has no infinity; the figure is written as a string and read as a number."""
