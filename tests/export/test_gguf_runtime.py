@@ -21,7 +21,7 @@ pytest.importorskip("gguf")
 
 from transformers import AutoTokenizer
 
-from lightning_prune import FLAP, GlobalStandardised, prune
+from lightning_prune import FLAP, Bias, GlobalStandardised, prune
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.export import load, save
 from lightning_prune.export.gguf import to_gguf
@@ -118,26 +118,29 @@ def test_llama_cpp_computes_what_the_model_does(name: str, cases: Any) -> None:
 
 @pytest.fixture(scope="module")
 def quickstart(tmp_path_factory: pytest.TempPathFactory) -> tuple[Runtime, Any, torch.Tensor]:
-    """Pruned so that all blocks differ, with the biases of FLAP's repair."""
+    """Pruned so that blocks differ, with biases from the repair; and text that it wrote itself."""
     folder = tmp_path_factory.mktemp("quickstart")
     source = Source("quickstart").location
     model, tokenizer = load(source), AutoTokenizer.from_pretrained(source)
-    text = Path(__file__).parents[2].joinpath("docs", "usage.md").read_text(encoding="utf-8")
-    ids = torch.tensor(tokenizer(text).input_ids)
-    batches = [{"input_ids": ids[:1024].view(8, 128)}]
-    plan = prune(model, FLAP(0.3, allocation=GlobalStandardised()), batches)
+    begin = torch.arange(100, 109)[:, None]
+    settings = {"do_sample": True, "max_new_tokens": 199, "min_new_tokens": 199}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        written: torch.Tensor = model.generate(begin, **settings)  # type: ignore[operator]
+    batches, ids = [{"input_ids": written[:8, :128]}], written[8]
+    plan = prune(model, FLAP(0.3, allocation=GlobalStandardised(), repair=Bias()), batches)
     counts = {(block.heads, block.width) for block in Anatomy(model).blocks}
     assert len(counts) > 1, "the blocks differ"
     saved = save(model, folder / "hf", plan, tokenizer)
     runtime = Runtime(folder)
     for dtype in QUICKSTART:
-        runtime.add(dtype, saved, ids[1024:1224], dtype=dtype)
+        runtime.add(dtype, saved, ids, dtype=dtype)
     runtime.run()
-    return runtime, load(saved), ids[1024:1224]
+    return runtime, load(saved), ids
 
 
 @pytest.mark.parametrize(
-    ("dtype", "least"), [("f32", 0.99), ("f16", 0.99), ("bf16", 0.95), ("q8_0", 0.95)]
+    ("dtype", "least"), [("f32", 0.99), ("f16", 0.99), ("bf16", 0.95), ("q8_0", 0.9)]
 )
 def test_the_likeliest_token_is_the_same_almost_everywhere(
     dtype: str, least: float, quickstart: Any
