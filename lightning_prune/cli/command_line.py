@@ -125,6 +125,8 @@ class PruneCLI(LightningCLI):
                 if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                     callback.dirpath = str((root / "checkpoints").resolve())
                     callback.save_last = True
+                    # Of a second run in this folder too, last.ckpt is the last.
+                    callback._enable_version_counter = False
             present.append(SayHowToGoOn(str(self.subcommand)))
         elif self.subcommand == "predict":
             present.append(WritePredictions())

@@ -7,7 +7,6 @@ Axes: T tokens of a window.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -74,13 +73,17 @@ def chat_of(row: Mapping[str, Any]) -> list[dict[str, Any]] | None:
 
 
 def prompt_of(chat: Chat) -> str:
-    """What stands before the first answer: chats with one prompt belong to one split."""
-    prompt: list[list[Any]] = []
+    """What stands before the first answer: chats with one prompt belong to one split.
+
+    Prompts that differ in case, spaces or empty messages alone are one prompt; so are an
+    instruction with its input, and one message that says both.
+    """
+    said: list[str] = []
     for message in chat:
         if message["role"] == "assistant":
             break
-        prompt.append([message["role"], message.get("content"), message.get("input")])
-    return json.dumps(prompt, sort_keys=True, default=str)
+        said += [str(message.get(part) or "") for part in ("content", "input")]
+    return " ".join(" ".join(said).casefold().split())
 
 
 def encoded(

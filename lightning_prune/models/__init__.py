@@ -4,5 +4,6 @@ from lightning_prune.models.adapter import Adapter, LoRA, QLoRA
 from lightning_prune.models.causal_lm import CausalLM
 from lightning_prune.models.distillation import Distillation
 from lightning_prune.models.merge import merged_model
+from lightning_prune.models.zeros import KeepMasks
 
-__all__ = ["Adapter", "CausalLM", "Distillation", "LoRA", "QLoRA", "merged_model"]
+__all__ = ["Adapter", "CausalLM", "Distillation", "KeepMasks", "LoRA", "QLoRA", "merged_model"]

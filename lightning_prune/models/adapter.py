@@ -19,7 +19,7 @@ from lightning_prune.models.sparse_lora import lora_layer
 from lightning_prune.plan import Plan
 from lightning_prune.surgery import check_masks
 
-__all__ = ["Adapter", "AdapterName", "LoRA", "QLoRA", "named_adapter"]
+__all__ = ["Adapter", "AdapterName", "LoRA", "QLoRA", "named_adapter", "trained_in_float32"]
 
 AdapterName = Literal["lora", "qlora", "none"]
 
@@ -218,6 +218,16 @@ class QLoRA(LoRA):
                 if site.module.weight.numel():
                     parent, _, own = site.name.rpartition(".")
                     setattr(model.get_submodule(parent), own, NF4Linear(site.module, device))
+
+
+def trained_in_float32(model: PeftModel) -> None:
+    """Make the trainable weights float32; peft computes with them beside weights of any type.
+
+    A step of training changes a weight by less than bfloat16 can tell apart.
+    """
+    for parameter in model.parameters():
+        if parameter.requires_grad and parameter.dtype in (torch.bfloat16, torch.float16):
+            parameter.data = parameter.data.float()
 
 
 def named_adapter(name: AdapterName) -> Adapter | None:

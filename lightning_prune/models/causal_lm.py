@@ -5,6 +5,7 @@ Axes: B windows of a batch, T tokens of a window, V vocabulary.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import cached_property, reduce
 from typing import Any
@@ -17,12 +18,13 @@ from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 from lightning_prune.anatomy import family_of
 from lightning_prune.evaluation.metrics import Perplexity, next_token_nll
 from lightning_prune.models import checkpoint as checkpoints
-from lightning_prune.models.adapter import Adapter, AdapterName, named_adapter
+from lightning_prune.models.adapter import Adapter, AdapterName, named_adapter, trained_in_float32
 from lightning_prune.models.averages import copy_again, refuse_averages
 from lightning_prune.models.distillation import Distillation
 from lightning_prune.models.distiller import Distiller
 from lightning_prune.models.loading import DType, Source, checkpoint_activations, from_config
 from lightning_prune.models.merge import Rebuild, merge, plain, rebuilder
+from lightning_prune.models.monitors import check_monitors
 from lightning_prune.models.optimization import Schedule, adamw, by_step
 from lightning_prune.models.seeding import common_seed, seed_step
 from lightning_prune.models.sharding import data_mesh, shard
@@ -75,7 +77,8 @@ class CausalLM(LightningModule):
         revision: branch, tag or commit of a hub model.
 
     Raises:
-        ValueError: neither path nor config is given, or both; or config's model_type is unknown.
+        ValueError: neither path nor config is given, or both; config's model_type is unknown; or
+            a number is negative.
     """
 
     def __init__(
@@ -99,6 +102,11 @@ class CausalLM(LightningModule):
             raise ValueError(
                 "CausalLM takes path, a model to load, or config, one to train from random "
                 f"weights: one of the two. Got path={path!r}, config={config!r}."
+            )
+        if not 0 <= learning_rate < math.inf or warmup_steps < 0 or weight_decay < 0:
+            raise ValueError(
+                f"learning_rate={learning_rate}, warmup_steps={warmup_steps}, weight_decay="
+                f"{weight_decay}: none of them may be negative."
             )
         if config is not None:
             family_of(str(config.get("model_type")))
@@ -139,10 +147,12 @@ class CausalLM(LightningModule):
         Raises:
             FileNotFoundError: there is no model of this path.
             ValueError: its type is unknown, its weights are incomplete, the plan beside it, the
-                adapter or the teacher does not fit, or the strategy asks for tensor parallelism.
+                adapter or the teacher does not fit, the strategy asks for tensor parallelism, or a
+                callback monitors what is not logged.
         """
         if self.model is not None:
             return
+        check_monitors(self)
         if self.device_mesh is not None:
             data_mesh(self.device_mesh)
         if self.source is not None:
@@ -222,6 +232,16 @@ class CausalLM(LightningModule):
             )
         device = self._trainer.strategy.root_device if self._trainer is not None else None
         self.model = self.adapter.attach(self.base, self.plan, device)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> CausalLM:
+        """With precision bf16-true and the like, adapters stay in float32: bfloat16 loses updates.
+
+        Shards are of one type.
+        """
+        super()._apply(fn, recurse)
+        if isinstance(self.model, PeftModel) and self.device_mesh is None:
+            trained_in_float32(self.model)
+        return self
 
     def merge_adapter(self) -> None:
         """Merge the adapter into the weights, in place, where `merged_model` would make a copy.

@@ -45,6 +45,12 @@ def complete(module: CausalLM, checkpoint: dict[str, Any]) -> None:
         for name in sorted(own.keys() | saved.keys())
         if name not in own or name not in saved or own[name].shape != saved[name].shape
     ]
+    if wrong and module._trainer is not None and module.trainer.state.fn != TrainerFn.FITTING:
+        raise ValueError(
+            f"the checkpoint does not fit the model of path={module.path!r}: it has what a run has "
+            "trained, and the model here is neither pruned nor adapted. Give the run's folder with "
+            "the finished model as path, such as runs/mine/recovered, and no checkpoint."
+        )
     if wrong:
         raise ValueError(
             f"the checkpoint does not fit the model: {len(wrong)} weights are missing, unknown "

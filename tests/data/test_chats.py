@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from lightning_prune.data.chats import ALPACA, IGNORED, chat_of, encoded
+from lightning_prune.data.chats import ALPACA, IGNORED, chat_of, encoded, prompt_of
 from lightning_prune.data.documents import Documents, share
 from tests.data.words import chat
 
@@ -148,3 +148,24 @@ def test_chats_with_one_prompt_are_in_one_split() -> None:
     prompts = [{chat[0]["content"] for chat in part} for part in parts]
     assert [len(part) for part in parts] == [3 * 54, 3 * 3, 3 * 3]
     assert sum(map(len, prompts)) == len(set.union(*prompts)) == 60
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"prompt": " Count to  two\nfrom one ", "response": "2"},
+        {"messages": [{"role": "user", "content": "count to two\n\nfrom one"}]},
+        {"messages": [
+            {"role": "system", "content": ""},
+            {"role": "user", "content": "COUNT to two from one"},
+            {"role": "assistant", "content": "1 2"},
+        ]},
+    ],
+    ids=["spaces", "one message", "an empty message"],
+)  # fmt: skip
+def test_a_prompt_is_the_same_however_it_is_written(other: dict[str, Any]) -> None:
+    """So that none is trained on that is measured; another one is another."""
+    assert prompt_of(chat_of(other) or []) == prompt_of(chat_of(ROW) or [])
+    assert prompt_of(chat_of({"prompt": "count", "response": "2"}) or []) != prompt_of(
+        chat_of(ROW) or []
+    )

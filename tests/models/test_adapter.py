@@ -141,3 +141,13 @@ def test_no_targets_at_all_are_refused() -> None:
     """With the names that there are."""
     with pytest.raises(ValueError, match="target_modules is empty.*self_attn.q_proj"):
         LoRA(target_modules=[]).attach(tiny_model("llama"))
+
+
+def test_adapters_stay_in_float32_beside_bfloat16_weights() -> None:
+    """What `precision: bf16-true` does to a module leaves them out."""
+    module = CausalLM("quickstart", adapter=LoRA(r=2))
+    module.setup("fit")
+    module.to(torch.bfloat16)
+    types = {(p.requires_grad, p.dtype) for p in module.parameters()}
+    assert types == {(True, torch.float32), (False, torch.bfloat16)}
+    assert torch.isfinite(module({"input_ids": torch.arange(8)[None]})).all()

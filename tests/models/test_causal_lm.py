@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch.utils.data import DataLoader
 
 from lightning_prune.models import CausalLM, LoRA, merged_model
@@ -284,3 +284,13 @@ def test_batches_that_are_no_dicts_are_refused() -> None:
     made.load()
     with pytest.raises(ValueError, match="dicts with input_ids.*gives Tensor"):
         made(torch.zeros(1, 4, dtype=torch.long))
+
+
+def test_a_monitor_that_nothing_logs_is_refused_before_the_model_is_loaded(tmp_path: Path) -> None:
+    """With what is logged."""
+    stop = EarlyStopping(monitor="val_perplexty")
+    trainer = Trainer(
+        default_root_dir=tmp_path, accelerator="cpu", callbacks=[stop], max_steps=1, logger=False
+    )
+    with pytest.raises(ValueError, match="monitors 'val_perplexty'.*Logged are val_perplexity"):
+        trainer.fit(CausalLM(config=CONFIG), DataLoader([tiny_batch()]))
