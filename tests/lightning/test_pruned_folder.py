@@ -77,5 +77,8 @@ def test_a_folder_whose_weights_are_not_those_of_its_plan_is_refused(
     weights = load_file(source / "model.safetensors")
     weights["model.layers.1.mlp.up_proj.weight"][0] = 1.0
     save_file(weights, source / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match=r"model.safetensors is not the file that was saved"):
+        CausalLM(str(source)).load()
+    (source / "checksums.json").unlink()
     with pytest.raises(ValueError, match=r"in the folder .*not zero: 16 in .*1.mlp.up_proj"):
         CausalLM(str(source)).load()
