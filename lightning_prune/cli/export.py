@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ __all__ = ["NAME", "run"]
 
 NAME = "export"
 
+OPTIONS = (("hf", "shard_size", "50GB"), ("gguf", "pad", 1), ("vllm-check", "tp", 1))
 _DTYPES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "q8_0": "q8_0"}
 
 
@@ -25,6 +27,9 @@ def run(arguments: Sequence[str]) -> None:
     """Run the command."""
     given = _parser().parse_args(arguments)
     folder = Path(known_model(given.path))
+    _refuse_other_options(given)
+    if given.to == "hf" and given.out is not None and given.out.resolve() == folder.resolve():
+        fail(f"--out {given.out} is the folder to export; give another place")
     if given.push:
         export.check_repo(given.push)
     if given.to == "vllm-check":
@@ -76,6 +81,14 @@ def _parser() -> argparse.ArgumentParser:
         "--no-verify", action="store_true", help="do not compare the folder with its checksums"
     )
     return parser
+
+
+def _refuse_other_options(given: argparse.Namespace) -> None:
+    for to, option, default in OPTIONS:
+        if given.to != to and getattr(given, option) != default:
+            fail(f"--{option.replace('_', '-')} is for --to {to}, and this is --to {given.to}")
+    if not re.fullmatch(r"[1-9]\d*\s*([KMGT]i?)?B?", given.shard_size, re.IGNORECASE):
+        fail(f"--shard-size {given.shard_size}: give a size such as 5GB or 500MB")
 
 
 def _to_hf(folder: Path, given: argparse.Namespace) -> Path:

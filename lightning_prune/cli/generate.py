@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, GenerationConfig
+from transformers import GenerationConfig
 
 from lightning_prune import export
 from lightning_prune.cli.arguments import Parser, device, known_model
+from lightning_prune.models.loading import Source
 
 __all__ = ["NAME", "run"]
 
@@ -26,7 +27,9 @@ def run(arguments: Sequence[str]) -> None:
     if given.temperature < 0:
         raise ValueError(f"--temperature {given.temperature}: give 0 (greedy) or more")
     folder = known_model(given.path)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = Source(folder).tokenizer()
+    if tokenizer is None:
+        raise ValueError(f"{given.path} has no tokenizer, and a prompt needs one; add its files")
     inputs = _inputs(tokenizer, given).to(given.device)
     model: Any = export.load(folder, given.dtype, given.device, verify=not given.no_verify)
     torch.manual_seed(given.seed)

@@ -17,6 +17,8 @@ from lightning_prune.files import sha256, write_json
 __all__ = ["CHECKSUMS", "StoredTensors", "check_checksums", "write_checksums"]
 
 CHECKSUMS = "checksums.json"
+FREE = (CHECKSUMS, "README.md", "report.json")
+"""Not part of the model: people write on in them."""
 
 
 class StoredTensors(Mapping[str, torch.Tensor]):
@@ -57,15 +59,17 @@ class StoredTensors(Mapping[str, torch.Tensor]):
 
 
 def write_checksums(folder: Path) -> None:
-    """Write the SHA-256 of the config and of every file of weights."""
-    write_json(folder / CHECKSUMS, _digests([folder / CONFIG, *weight_files(folder)]))
+    """Write the SHA-256 of every file in the folder that a model is made of."""
+    files = [path for path in sorted(folder.iterdir()) if path.is_file()]
+    write_json(folder / CHECKSUMS, _digests([path for path in files if path.name not in FREE]))
 
 
 def check_checksums(folder: Path) -> None:
-    """Compare the config and the weights with `checksums.json`, if the folder has one.
+    """Compare the folder's files with `checksums.json`, if it has one; others may have been added.
 
     Raises:
-        ValueError: a file is not as it was saved, or `checksums.json` is damaged.
+        ValueError: a file is not as it was saved or is gone, a file of weights was not saved with
+            the others, or `checksums.json` is damaged.
     """
     if not (folder / CHECKSUMS).is_file():
         return
@@ -75,7 +79,14 @@ def check_checksums(folder: Path) -> None:
         raise ValueError(f"{folder / CHECKSUMS} is damaged ({error}). Save the model again.") from (
             error
         )
-    found = _digests([folder / CONFIG, *weight_files(folder)])
+    if gone := [name for name in saved if not (folder / name).is_file()]:
+        raise ValueError(
+            f"{folder / gone[0]} is gone, which was saved with the others. Save or download the "
+            f"folder again; if it was taken out on purpose, delete {CHECKSUMS}, or pass "
+            "verify=False (--no-verify)."
+        )
+    names = dict.fromkeys([*saved, CONFIG, *(path.name for path in weight_files(folder))])
+    found = _digests([folder / name for name in names])
     for name, digest in found.items():
         if saved.get(name) != digest:
             raise ValueError(

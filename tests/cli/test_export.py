@@ -136,6 +136,10 @@ def test_nothing_is_sent_unless_asked(uneven: Path, sent: list[Any]) -> None:
         (["uneven", "--to", "hf", "--out", "."], "is not a plain model folder"),
         (["uneven", "--to", "gguf", "--out", "uneven"], "is a folder; give the name of a file"),
         (["uneven", "--to", "gguf", "--push", "model"], "'user/name'"),
+        (["uneven", "--to", "hf", "--out", "uneven"], "is the folder to export"),
+        (["uneven", "--to", "hf", "--out", "x", "--pad", "32"], "--pad is for --to gguf"),
+        (["uneven", "--to", "gguf", "--tp", "2"], "--tp is for --to vllm-check"),
+        (["uneven", "--to", "hf", "--out", "x", "--shard-size", "abc"], "give a size such as 5GB"),
         (["uneven", "--to", "onnx"], "invalid choice: 'onnx'"),
         (["uneven"], "required: --to"),
     ],
@@ -216,6 +220,8 @@ def test_a_chat_uses_the_template_and_gives_the_answer_alone(
     tokenizer = AutoTokenizer.from_pretrained(uneven)
     tokenizer.chat_template = "{% for m in messages %}Q {{ m['content'] }} A{% endfor %}"
     tokenizer.save_pretrained(uneven)
+    assert "is not the file that was saved" in refused(*arguments, capsys=capsys)
+    (uneven / "checksums.json").unlink()
     main([*arguments, "--device", "cpu"])
     ids = tokenizer("Q a A", return_tensors="pt", add_special_tokens=False)
     expected = load(uneven).generate(**ids, max_new_tokens=4, do_sample=False)
@@ -247,3 +253,12 @@ def test_a_model_of_an_unknown_family_is_one_line(
     (uneven / "config.json").write_text(text)
     said = refused(command[0], "uneven", *command[1:], capsys=capsys)
     assert "nope" in said
+
+
+def test_a_folder_without_a_tokenizer_is_one_line(
+    uneven: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With what it is needed for."""
+    for path in uneven.glob("*token*"):
+        path.unlink()
+    assert "has no tokenizer" in refused("generate", "uneven", "--prompt", "a", capsys=capsys)

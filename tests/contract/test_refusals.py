@@ -109,7 +109,7 @@ def test_wrong_amounts_of_weights_are_refused(
         ({"ratio": 0.3, "parameters": 9}, "ratio=0.3 or parameters=…, one of the two"),
         ({"parameters": 10**9}, "would remove -.*can go"),
         ({"ratio": 0.3, "attention_ratio": 1.0}, r"attention_ratio=1.0 must be in \[0, 1\)"),
-        ({"ratio": 0.1, "attention_ratio": 0.9}, "attention_ratio=0.9 takes .* in whole groups, of"),
+        ({"ratio": 0.1, "attention_ratio": 0.9}, "attention_ratio=0.9 takes .* in whole groups"),
         ({"ratio": 0.8, "attention_ratio": 0.1}, "and neurons can make up for 0 to"),
         ({"ratio": 0.3, "least": 0}, "least=0, multiple=1: both must be whole, 1 or more"),
         ({"ratio": 0.3, "multiple": 1.5}, "both must be whole"),

@@ -24,10 +24,11 @@ def folder(tmp_path: Path) -> Path:
     return save(model, tmp_path / "model", plan=uneven_plan(tiny_model("llama")), shard_size="20KB")
 
 
-def test_every_file_of_weights_and_the_config_have_a_checksum(folder: Path) -> None:
-    """As a program that knows nothing of us would compute it."""
-    names = {path.name for path in folder.glob("model-*.safetensors")} | {"config.json"}
-    assert len(names) > 2
+def test_every_file_of_the_model_has_a_checksum(folder: Path) -> None:
+    """As a program that knows nothing of us would compute it; the card is free to be written on."""
+    names = {path.name for path in folder.iterdir()} - {"checksums.json", "README.md"}
+    assert names >= {"config.json", "modeling_pruned.py", "plan.json", "plan.safetensors"}
+    assert len(names) > 6
     found = json.loads((folder / "checksums.json").read_text(encoding="utf-8"))
     assert found == {n: hashlib.sha256((folder / n).read_bytes()).hexdigest() for n in names}
 
@@ -52,6 +53,24 @@ def test_a_changed_config_is_refused(folder: Path) -> None:
         load(folder)
     (folder / "checksums.json").unlink()
     assert load(folder).config.rms_norm_eps == 0.5
+
+
+@pytest.mark.parametrize("name", ["modeling_pruned.py", "plan.json", "plan.safetensors"])
+def test_what_lies_beside_the_weights_is_looked_at_too(folder: Path, name: str) -> None:
+    """Cut short, or gone."""
+    (folder / name).write_bytes((folder / name).read_bytes()[:-9])
+    with pytest.raises(ValueError, match=rf"{name} is not the file that was saved"):
+        load(folder)
+    (folder / name).unlink()
+    with pytest.raises(ValueError, match=rf"{name} is gone"):
+        load(folder)
+
+
+def test_what_was_added_is_no_matter(folder: Path) -> None:
+    """Files of the hub, notes; another file of weights is refused."""
+    (folder / ".gitattributes").write_text("")
+    (folder / "README.md").write_text("")
+    load(folder)
 
 
 def test_weights_of_the_same_shapes_from_elsewhere_are_refused(folder: Path) -> None:
