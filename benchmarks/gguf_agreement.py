@@ -56,8 +56,10 @@ def main() -> None:
                 str(made.path),
                 json.dumps(ids[0].tolist()),
             ]
-            said = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
-            likeliest, written = json.loads(said.splitlines()[-1])
+            said = subprocess.run(arguments, capture_output=True, text=True)
+            if said.returncode:
+                raise SystemExit(f"{given.python} cannot run the file:\n{said.stderr}")
+            likeliest, written = json.loads(said.stdout.splitlines()[-1])
             same = next(
                 (i for i, (a, b) in enumerate(zip(written, greedy, strict=True)) if a != b), NEW
             )

@@ -41,7 +41,7 @@ def device(name: str) -> torch.device:
     """
     try:
         found = torch.device(name)
-        torch.empty(0, device=found)
+        torch.empty(1, device=found).item()
     except (AssertionError, RuntimeError) as error:
         reason = (str(error).splitlines() or [""])[0]
         raise argparse.ArgumentTypeError(f"device {name!r} cannot be used: {reason}") from error

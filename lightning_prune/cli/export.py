@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,12 +13,19 @@ from lightning_prune import export
 from lightning_prune.analysis.checkpoint import weight_files
 from lightning_prune.cli.arguments import Parser, known_model
 from lightning_prune.cli.errors import fail
+from lightning_prune.models.loading import QUICKSTART
 
 __all__ = ["NAME", "run"]
 
 NAME = "export"
 
-OPTIONS = (("hf", "shard_size", "50GB"), ("gguf", "pad", 1), ("vllm-check", "tp", 1))
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "shard_size": ("hf",),
+    "pad": ("gguf",),
+    "tp": ("vllm-check",),
+    **dict.fromkeys(("out", "dtype", "push", "public"), ("hf", "gguf")),
+}
+"""Which targets an option is for; the others are for all."""
 _DTYPES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "q8_0": "q8_0"}
 
 
@@ -32,6 +38,9 @@ def run(arguments: Sequence[str]) -> None:
         fail(f"--out {given.out} is the folder to export; give another place")
     if given.push:
         export.check_repo(given.push)
+        export.check_login()
+    elif given.public:
+        fail("--public is for --push, and nothing is pushed")
     if given.to == "vllm-check":
         _check_vllm(folder, given)
         return
@@ -62,16 +71,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--dtype", choices=(*_DTYPES, "f32", "f16", "bf16"), help="default: as the weights are"
     )
-    parser.add_argument("--shard-size", default="50GB", help="hf: the largest file, such as 5GB")
+    parser.add_argument("--shard-size", help="hf: the largest file, such as 5GB; default: 50GB")
     parser.add_argument(
         "--pad",
         type=int,
-        default=1,
         metavar="N",
         help="gguf: widen each MLP with zeros to a multiple of N: 32 for q8_0, 256 for k-quants",
     )
     parser.add_argument(
-        "--tp", type=int, default=1, metavar="N", help="vllm-check: GPUs that share each matrix"
+        "--tp", type=int, metavar="N", help="vllm-check: GPUs that share each matrix"
     )
     parser.add_argument(
         "--push", metavar="USER/NAME", help="also upload it to the Hugging Face hub, privately"
@@ -84,17 +92,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _refuse_other_options(given: argparse.Namespace) -> None:
-    for to, option, default in OPTIONS:
-        if given.to != to and getattr(given, option) != default:
-            fail(f"--{option.replace('_', '-')} is for --to {to}, and this is --to {given.to}")
-    if not re.fullmatch(r"[1-9]\d*\s*([KMGT]i?)?B?", given.shard_size, re.IGNORECASE):
-        fail(f"--shard-size {given.shard_size}: give a size such as 5GB or 500MB")
+    for option, targets in OPTIONS.items():
+        if given.to not in targets and getattr(given, option) not in (None, False):
+            known = " and ".join(f"--to {target}" for target in targets)
+            fail(f"--{option.replace('_', '-')} is for {known}, and this is --to {given.to}")
 
 
 def _to_hf(folder: Path, given: argparse.Namespace) -> Path:
     if given.dtype == "q8_0":
         fail("--dtype q8_0 is of GGUF files; Hugging Face folders have float32, float16, bfloat16")
-    changes = given.dtype is not None or given.shard_size != "50GB"
+    changes = given.dtype or given.shard_size
     if given.out is None:
         if not given.push or changes:
             fail("--to hf writes a folder: give --out FOLDER")
@@ -102,7 +109,9 @@ def _to_hf(folder: Path, given: argparse.Namespace) -> Path:
         return folder
     names = {short: long for long, short in _DTYPES.items()}
     dtype = names.get(given.dtype, given.dtype) or "auto"
-    out = export.to_hf(folder, given.out, dtype, given.shard_size, verify=not given.no_verify)
+    out = export.to_hf(
+        folder, given.out, dtype, given.shard_size or "50GB", verify=not given.no_verify
+    )
     size = sum(path.stat().st_size for path in weight_files(out))
     _say(f"{out}  ({size / 1e6:,.1f} MB of weights)")
     return out
@@ -113,9 +122,12 @@ def _to_gguf(folder: Path, given: argparse.Namespace) -> Path:
         from lightning_prune.export.gguf import to_gguf
     except ImportError as error:
         fail(str(error))
-    out = given.out or folder.parent / f"{folder.resolve().name}.gguf"
+    beside = Path() if given.path == QUICKSTART else folder.parent  # which lies in the package
+    out = given.out or beside / f"{folder.resolve().name}.gguf"
     dtype = _DTYPES.get(given.dtype, given.dtype)
-    file = to_gguf(folder, out, dtype, given.pad, verify=not given.no_verify)
+    file = to_gguf(
+        folder, out, dtype, 1 if given.pad is None else given.pad, verify=not given.no_verify
+    )
     for note in file.notes:
         _say(f"note: {note}")
     _say(
@@ -126,14 +138,16 @@ def _to_gguf(folder: Path, given: argparse.Namespace) -> Path:
 
 
 def _check_vllm(folder: Path, given: argparse.Namespace) -> None:
-    check = export.check_vllm(folder, given.tp, verify=not given.no_verify)
-    by = "its own class" if check.native else "its Transformers modelling backend"
-    _say(f"vLLM serves this folder with {by}")
+    tp = 1 if given.tp is None else given.tp
+    check = export.check_vllm(folder, tp, verify=not given.no_verify)
+    if not check.problems:
+        by = "its own class" if check.native else "its Transformers modelling backend"
+        _say(f"vLLM serves this folder with {by}")
     for caution in check.cautions:
         _say(f"note: {caution}")
     _say(f"tensor-parallel sizes that fit: {', '.join(map(str, check.fits)) or 'none'}")
     if check.problems:
-        fail(f"vLLM cannot serve {folder} on {given.tp} GPU(s): {'; '.join(check.problems)}")
+        fail(f"vLLM cannot serve {folder} on {tp} GPU(s): {'; '.join(check.problems)}")
     _say(str(check.command))
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,14 +26,16 @@ def run(arguments: Sequence[str]) -> None:
     given = _parser().parse_args(arguments)
     if given.max_new_tokens < 1:
         raise ValueError(f"--max-new-tokens {given.max_new_tokens}: give 1 or more")
-    if given.temperature < 0:
+    if not 0 <= given.temperature < math.inf:
         raise ValueError(f"--temperature {given.temperature}: give 0 (greedy) or more")
     folder = known_model(given.path)
+    export.check_stored(Path(folder), verify=not given.no_verify)
     tokenizer = Source(folder).tokenizer()
     if tokenizer is None:
         raise ValueError(f"{given.path} has no tokenizer, and a prompt needs one; add its files")
     inputs = _inputs(tokenizer, given).to(given.device)
-    model: Any = export.load(folder, given.dtype, given.device, verify=not given.no_verify)
+    _check_room(inputs["input_ids"].shape[1], Source(folder).config(), given)
+    model: Any = export.load(folder, given.dtype, given.device, verify=False)
     torch.manual_seed(given.seed)
     with torch.inference_mode():
         output = model.generate(**inputs, generation_config=_settings(model, tokenizer, given))
@@ -76,6 +80,16 @@ def _inputs(tokenizer: Any, given: argparse.Namespace) -> Any:
         return_dict=True,
         return_tensors="pt",
     )
+
+
+def _check_room(prompt: int, config: Any, given: argparse.Namespace) -> None:
+    """Refuse more tokens than the model has positions for."""
+    longest = config.max_position_embeddings
+    if prompt + given.max_new_tokens > longest:
+        raise ValueError(
+            f"the prompt's {prompt} tokens and --max-new-tokens {given.max_new_tokens} are more "
+            f"than the {longest} that the model can take; ask for fewer"
+        )
 
 
 def _settings(model: Any, tokenizer: Any, given: argparse.Namespace) -> GenerationConfig:

@@ -58,7 +58,7 @@ def model_card(
     if plan is not None:
         parts += ["## What was pruned", _decisions(plan)]
     if report is not None and report.stages:
-        parts += ["## What was measured", _measured(report)]
+        parts += ["## What was measured", _measured(report, model)]
         sheets = (perplexity_sheet(found), task_sheet(found))
         parts += [f"### {sheet.title}\n\n{sheet.markdown()}" for sheet in sheets if sheet]
     parts += ["## Blocks", _blocks(model)] if uneven else []
@@ -79,15 +79,17 @@ def _public(name: str) -> str | None:
     return name if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) and not is_path else None
 
 
+def _text_name(name: str) -> str:
+    return "a local text" if Path(name).suffix else _public(name) or "a local text"
+
+
 def _evaluations(report: Report | None) -> dict[str, Evaluation]:
     """What was found, by stage; texts that lie on a disk without their path."""
     evaluations = report.evaluations if report is not None else {}
     return {
         stage: replace(
             found,
-            perplexities=[
-                replace(one, text=_public(one.text) or "a local text") for one in found.perplexities
-            ],
+            perplexities=[replace(one, text=_text_name(one.text)) for one in found.perplexities],
         )
         for stage, found in evaluations.items()
     }
@@ -142,7 +144,7 @@ def _call(step: dict[str, Any]) -> str:
     return f"`{step['method']}({', '.join(f'{k}={v!r}' for k, v in said.items())})`"
 
 
-def _measured(report: Report) -> str:
+def _measured(report: Report, model: nn.Module) -> str:
     """Every stage of the run that led here, and the share that went since the first."""
     rows = ["| | perplexity | parameters | of which not zero |", "|---|---|---|---|"]
     for name, stage in report.stages.items():
@@ -154,6 +156,9 @@ def _measured(report: Report) -> str:
     window, count = (report.settings.get(key) for key in ("window", "validation_windows"))
     if window:
         lines.append(f"Perplexity is over {count} validation windows of {window} tokens.")
+    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+    if (measured := report.settings.get("dtype", dtype)) != dtype:
+        lines.append(f"It was measured in {measured}, and these weights are {dtype}.")
     if last.parameters >= first.parameters:
         note = zeros_note({"this model": 1 - last.nonzero / max(last.parameters, 1)})
         lines += [note] if note else []

@@ -10,26 +10,31 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+from lightning_prune.analysis.checkpoint import CONFIG
+from lightning_prune.export.reading import raw_config
+
 __all__ = ["check_replaceable", "check_room", "replaced_folder"]
 
+SUFFIXES = (".jinja", ".json", ".md", ".model", ".py", ".safetensors", ".tiktoken", ".txt")
+"""Of the files that a model folder has."""
 SLACK = 16 << 20  # bytes for the small files beside the weights
 
 
 @contextmanager
-def replaced_folder(folder: Path, marker: str, size: int) -> Iterator[Path]:
+def replaced_folder(folder: Path, size: int) -> Iterator[Path]:
     """A new folder beside `folder`; it takes its place, synced, when the block succeeds.
 
     Args:
-        folder: the final folder. One that is there already must have no folders in it and hold a
-            file `marker`, and is replaced with all it holds; an empty one is replaced too.
-        marker: name of the file by which a folder is known to be one of ours.
+        folder: the final folder. One that is there already must hold a model and nothing else, and
+            is replaced with all it holds; an empty one is replaced too.
         size: bytes that are about to be written.
 
     Raises:
         ValueError: there is something else at `folder`, which is left alone.
         OSError: too little room on the disk, or the folder cannot be written.
     """
-    check_replaceable(folder, marker)
+    check_replaceable(folder)
+    folder = folder.resolve()  # what a link points to is replaced, and not the link
     folder.parent.mkdir(parents=True, exist_ok=True)
     check_room(folder, size)
     unique = uuid4().hex  # process ids repeat on the nodes that share a disk
@@ -75,24 +80,36 @@ def check_room(path: Path, size: int) -> None:
         )
 
 
-def check_replaceable(folder: Path, marker: str) -> None:
+def check_replaceable(folder: Path) -> None:
     """Refuse a folder that `replaced_folder` would refuse.
 
     Raises:
-        ValueError: there is something else at `folder`.
+        ValueError: there is something else at `folder` than a model.
     """
     if not folder.exists():
         return
     if not folder.is_dir():
         raise ValueError(f"{folder} is a file; give the name of a folder")
-    entries = list(folder.iterdir())
-    folders = [path.name for path in entries if path.is_dir()]
-    if entries and (folders or not (folder / marker).is_file()):
-        found = f"folders in it ({folders[0]})" if folders else f"no {marker}"
+    if found := _no_part_of_a_model(folder):
         raise ValueError(
             f"{folder} is not a plain model folder: it has {found}. Saving replaces a folder as a "
-            "whole, so give one that is new, empty or holds a model."
+            "whole, so give one that is new, empty or holds a model and nothing else."
         )
+
+
+def _no_part_of_a_model(folder: Path) -> str | None:
+    """What would be lost if the folder were replaced, or what it lacks of a model."""
+    entries = sorted(folder.iterdir())
+    for path in entries:
+        if path.is_dir():
+            return f"folders in it ({path.name})"
+        if path.suffix not in SUFFIXES and not path.name.startswith((".", "LICENSE", "NOTICE")):
+            return path.name
+    try:
+        is_model = not entries or "model_type" in raw_config(folder)
+    except (FileNotFoundError, ValueError):
+        is_model = False
+    return None if is_model else f"no {CONFIG} of a model"
 
 
 def _sync(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from pprint import pformat
@@ -13,14 +14,14 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from torch import nn
-from transformers import AutoTokenizer
 
 from lightning_prune.analysis.checkpoint import CONFIG, INDEX, WEIGHTS
 from lightning_prune.anatomy import PRUNED_PREFIX, family_of
 from lightning_prune.export import pruned_model
 from lightning_prune.export.card import model_card
 from lightning_prune.export.folder import check_replaceable, replaced_folder
-from lightning_prune.export.load import load
+from lightning_prune.export.load import check_dtype, check_stored, load
+from lightning_prune.export.reading import read_tokenizer, reason_of
 from lightning_prune.export.registry import layout_of, pruned_classes
 from lightning_prune.export.stored import write_checksums
 from lightning_prune.plan import Plan
@@ -37,7 +38,7 @@ def check_folder(folder: str | Path) -> None:
     Raises:
         ValueError: it holds something else than a model.
     """
-    check_replaceable(Path(folder), CONFIG)
+    check_replaceable(Path(folder))
 
 
 def save(
@@ -66,15 +67,16 @@ def save(
         The folder.
 
     Raises:
-        ValueError: the model has adapters attached, or the folder holds something else.
+        ValueError: the model has adapters attached, the folder holds something else, or no size.
         OSError: too little room on the disk; an older folder is left as it was.
     """
     folder = Path(folder)
+    _check_shard_size(shard_size)
     _refuse_adapters(model)
     tensors = model.state_dict().values()
     size = sum({tensor.data_ptr(): tensor.nbytes for tensor in tensors}.values())
     uneven = model.config.model_type.startswith(PRUNED_PREFIX)  # type: ignore[union-attr, operator]
-    with replaced_folder(folder, CONFIG, size) as new:
+    with replaced_folder(folder, size) as new:
         model.save_pretrained(new, max_shard_size=shard_size)  # type: ignore[operator]
         if uneven:
             _add_code(model, new)
@@ -117,16 +119,33 @@ def to_hf(
     """
     folder = Path(folder)
     check_folder(out)
-    model = load(folder, dtype, verify=verify)
+    check_dtype(dtype)
+    _check_shard_size(shard_size)
+    check_stored(folder, verify)
     plan = Plan.load(folder) if (folder / "plan.json").is_file() else None
-    has_tokenizer = any((*folder.glob("tokenizer*"), *folder.glob("vocab*")))
-    tokenizer = AutoTokenizer.from_pretrained(folder) if has_tokenizer else None
-    report = folder / "report.json"
-    measured = Report.from_json(report.read_text(encoding="utf-8")) if report.is_file() else None
-    return save(model, out, plan, tokenizer, measured, shard_size)
+    tokenizer, report = read_tokenizer(folder), _read_report(folder / "report.json")
+    model = load(folder, dtype, verify=False)
+    return save(model, out, plan, tokenizer, report, shard_size)
+
+
+def _read_report(path: Path) -> Report | None:
+    if not path.is_file():
+        return None
+    try:
+        return Report.from_json(path.read_text(encoding="utf-8"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} cannot be read ({reason_of(error)}). Take it away, or put it back as it was."
+        ) from error
 
 
 # --- what save adds ---
+
+
+def _check_shard_size(size: int | str) -> None:
+    number = r"[1-9]\d*[KMGT]B"
+    if not (re.fullmatch(number, size, re.IGNORECASE) if isinstance(size, str) else size > 0):
+        raise ValueError(f"shard_size={size!r} is not allowed: give a size such as 5GB or 500MB")
 
 
 def _refuse_adapters(model: nn.Module) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HFValidationError, HTTPError
 from huggingface_hub.utils import validate_repo_id
 
-__all__ = ["check_repo", "push"]
+__all__ = ["check_login", "check_repo", "push"]
+
+LOGIN = "Log in by `hf auth login`, or set HF_TOKEN, with a token that may write"
 
 
 def check_repo(repo: str) -> None:
@@ -23,6 +25,18 @@ def check_repo(repo: str) -> None:
         raise ValueError(f"{repo!r} cannot be the name of a repository: {error}") from error
     if "/" not in repo:
         raise ValueError(f"push to {repo!r}: give user or organisation too, as in 'user/name'")
+
+
+def check_login() -> None:
+    """Refuse, early, to push without a token.
+
+    Raises:
+        ValueError: there is none on this machine.
+    """
+    if get_token() is None:
+        raise ValueError(
+            f"pushing to the Hugging Face hub needs a token, and none is here. {LOGIN}."
+        )
 
 
 def push(path: str | Path, repo: str, private: bool = True) -> str:
@@ -55,5 +69,7 @@ def push(path: str | Path, repo: str, private: bool = True) -> str:
             api.upload_file(repo_id=repo, path_or_fileobj=path, path_in_repo=path.name)
     except (HTTPError, OSError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise OSError(f"pushing {path} to {repo!r} failed: {reason}") from error
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        what = f" {LOGIN}." if status in (401, 403) else ""
+        raise OSError(f"pushing {path} to {repo!r} failed: {reason}{what}") from error
     return str(address)

@@ -8,12 +8,18 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
 from lightning_prune.analysis.checkpoint import CONFIG
+from lightning_prune.export.reading import raw_config, read_config, reason_of
 from lightning_prune.export.stored import StoredTensors, check_checksums
 
-__all__ = ["check_stored", "load"]
+__all__ = ["check_dtype", "check_stored", "load"]
+
+ADAPTER = "adapter_config.json"
+FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+FLOATS_STORED = ("F32", "BF16", "F16", "F64")
+"""The same, as safetensors calls them."""
 
 
 def load(
@@ -34,22 +40,34 @@ def load(
 
     Raises:
         FileNotFoundError: no such folder, or a file is missing in it.
-        ValueError: pickled weights only, a file that is damaged or not as it was saved, or tensors
-            that do not fit the config, are missing, or are left over.
+        ValueError: pickled weights only, a file that is damaged or not as it was saved, an adapter
+            beside the model, or tensors that do not fit the config, are missing, or are left over.
     """
     folder = Path(folder)
+    check_dtype(dtype)
     kwargs = {"trust_remote_code": False, **kwargs}
     check_stored(folder, verify, kwargs.get("config"), kwargs["trust_remote_code"])
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype, output_loading_info=True, **kwargs
-    )
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, output_loading_info=True, **kwargs
+        )
+    except (
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+    ) as error:  # such as of generation_config
+        raise ValueError(
+            f"the model in {folder} cannot be loaded ({reason_of(error)}). Correct its files, or "
+            "save or download it again."
+        ) from error
     model, found = loaded
     if found["missing_keys"]:
         raise ValueError(
             f"the weights in {folder} lack {_some(found['missing_keys'])}, which {CONFIG} asks "
             "for. The folder is incomplete; save or download it again."
         )
-    if found["unexpected_keys"] and not hasattr(model.config, "quantization_config"):
+    if found["unexpected_keys"] and not getattr(model.config, "quantization_config", None):
         raise ValueError(
             f"the weights in {folder} have {_some(found['unexpected_keys'])}, which no module of "
             f"{type(model).__name__} takes: without them it would compute something else. Load it "
@@ -63,33 +81,66 @@ def check_stored(
 ) -> StoredTensors:
     """The tensors of a folder, if they fit its config; no weight is read but for the checksums.
 
+    Neither the config nor any code of a folder that was changed is used; weights, which take
+    longest, are compared with their checksums when the rest is right.
+
     Raises:
         FileNotFoundError: no such folder, or a file is missing in it.
-        ValueError: pickled weights only, a file that is damaged or not as it was saved, or a tensor
-            of another shape than the config asks for.
+        ValueError: pickled weights only, a file that is damaged or not as it was saved, an adapter
+            beside the model, or a tensor of another shape or kind than the config asks for.
     """
-    if not (folder / CONFIG).is_file():
-        raise FileNotFoundError(
-            f"no model at {str(folder)!r}: {folder / CONFIG} does not exist. Give the folder that "
-            f"{CONFIG} lies in."
-        )
+    raw_config(folder)
     stored = StoredTensors(folder)
-    config = deepcopy(config) or AutoConfig.from_pretrained(
-        folder, trust_remote_code=trust_remote_code
-    )
-    if not hasattr(config, "quantization_config"):  # packed weights have shapes of their own
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
-        for name, tensor in model.state_dict().items():
-            shape, asked = stored.shapes.get(name, tensor.shape), tuple(tensor.shape)
-            if tuple(shape) != asked:
-                raise ValueError(
-                    f"{name} in {stored.paths[name]} has shape {tuple(shape)}, and {CONFIG} asks "
-                    f"for {asked}. The two are not of the same model; save it again."
-                )
+    if verify:
+        check_checksums(folder, weights=False)
+    if (folder / ADAPTER).is_file():
+        raise ValueError(
+            f"{folder} has an adapter beside the model ({ADAPTER}), which transformers would add "
+            "to it. Merge it into the model, or move its files to another folder."
+        )
+    config = deepcopy(config) or read_config(folder, trust_remote_code=trust_remote_code)
+    if not getattr(config, "quantization_config", None):  # packed weights have shapes of their own
+        _check_fit(stored, config, folder, trust_remote_code)
     if verify:
         check_checksums(folder)
     return stored
+
+
+def check_dtype(dtype: str | torch.dtype) -> None:
+    """Refuse what no weights can be loaded as.
+
+    Raises:
+        ValueError: it is neither "auto" nor one of torch's floating-point types.
+    """
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if dtype != "auto" and found not in FLOATS:
+        names = ", ".join(str(one).removeprefix("torch.") for one in FLOATS)
+        raise ValueError(f"dtype={dtype!r} is not allowed: give auto, {names}")
+
+
+def _check_fit(stored: StoredTensors, config: Any, folder: Path, trust_remote_code: bool) -> None:
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+    except Exception as error:  # what transformers raises depends on the key
+        raise ValueError(
+            f"no model can be made from {folder / CONFIG} ({reason_of(error)}). Correct it, or "
+            "save or download it again."
+        ) from error
+    for name, tensor in model.state_dict().items():
+        if name not in stored:
+            continue
+        shape, asked = stored.shapes[name], tuple(tensor.shape)
+        if shape != asked:
+            raise ValueError(
+                f"{name} in {stored.paths[name]} has shape {shape}, and {CONFIG} asks for {asked}. "
+                "The two are not of the same model; save it again."
+            )
+        if tensor.is_floating_point() and stored.dtypes[name] not in FLOATS_STORED:
+            raise ValueError(
+                f"{name} in {stored.paths[name]} is stored as {stored.dtypes[name]}, and the model "
+                f"computes with {', '.join(FLOATS_STORED)}. Save it again."
+            )
 
 
 def _some(names: Any) -> str:

@@ -36,6 +36,7 @@ class StoredTensors(Mapping[str, torch.Tensor]):
         self._files: dict[Path, Any] = {}
         self.paths: dict[str, Path] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
+        self.dtypes: dict[str, str] = {}
         for path in weight_files(folder):
             try:
                 file = self._files[path] = safe_open(path, "pt")
@@ -45,7 +46,8 @@ class StoredTensors(Mapping[str, torch.Tensor]):
                 ) from error
             for name in file.keys():  # noqa: SIM118
                 self.paths[name] = path
-                self.shapes[name] = tuple(file.get_slice(name).get_shape())
+                piece = file.get_slice(name)
+                self.shapes[name], self.dtypes[name] = tuple(piece.get_shape()), piece.get_dtype()
 
     def __getitem__(self, name: str) -> torch.Tensor:
         tensor: torch.Tensor = self._files[self.paths[name]].get_tensor(name)
@@ -64,12 +66,16 @@ def write_checksums(folder: Path) -> None:
     write_json(folder / CHECKSUMS, _digests([path for path in files if path.name not in FREE]))
 
 
-def check_checksums(folder: Path) -> None:
+def check_checksums(folder: Path, weights: bool = True) -> None:
     """Compare the folder's files with `checksums.json`, if it has one; others may have been added.
 
+    Args:
+        folder: a Hugging Face folder.
+        weights: compare the safetensors too, which takes a while.
+
     Raises:
-        ValueError: a file is not as it was saved or is gone, a file of weights was not saved with
-            the others, or `checksums.json` is damaged.
+        ValueError: a file is not as it was saved or is gone, a file of weights or of code was not
+            saved with the others, or `checksums.json` is damaged.
     """
     if not (folder / CHECKSUMS).is_file():
         return
@@ -82,18 +88,20 @@ def check_checksums(folder: Path) -> None:
     if gone := [name for name in saved if not (folder / name).is_file()]:
         raise ValueError(
             f"{folder / gone[0]} is gone, which was saved with the others. Save or download the "
-            f"folder again; if it was taken out on purpose, delete {CHECKSUMS}, or pass "
-            "verify=False (--no-verify)."
+            f"folder again; if it was taken out on purpose, delete {CHECKSUMS}, or do "
+            "not compare (verify=False; --no-verify of export and generate)."
         )
-    names = dict.fromkeys([*saved, CONFIG, *(path.name for path in weight_files(folder))])
-    found = _digests([folder / name for name in names])
+    code = (path.name for path in folder.glob("*.py"))
+    names = dict.fromkeys([*saved, CONFIG, *code, *(path.name for path in weight_files(folder))])
+    looked_at = [name for name in names if weights or not name.endswith(".safetensors")]
+    found = _digests([folder / name for name in looked_at])
     for name, digest in found.items():
         if saved.get(name) != digest:
             raise ValueError(
                 f"{folder / name} is not the file that was saved: its SHA-256 is {digest[:12]}…, "
                 f"and {CHECKSUMS} has {str(saved.get(name))[:12]}…. Save or download it again; if "
-                f"it was changed on purpose, delete {CHECKSUMS}, or pass verify=False "
-                "(--no-verify)."
+                f"it was changed on purpose, delete {CHECKSUMS}, or do not compare "
+                "(verify=False; --no-verify of export and generate)."
             )
 
 

@@ -16,11 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
 from lightning_prune.analysis.checkpoint import CONFIG
 from lightning_prune.anatomy import PRUNED_PREFIX, Anatomy, Block
 from lightning_prune.export.load import check_stored
+from lightning_prune.export.reading import read_config, read_tokenizer
+from lightning_prune.export.stored import StoredTensors
+from lightning_prune.plan import Plan
 
 __all__ = ["VLLMCheck", "check_vllm"]
 
@@ -62,19 +65,23 @@ def check_vllm(folder: str | Path, tp: int = 1, verify: bool = True) -> VLLMChec
     if tp < 1:
         raise ValueError(f"tp={tp} is not allowed: give a number of GPUs, 1 or more")
     folder = Path(folder)
-    check_stored(folder, verify)
-    config: Any = AutoConfig.from_pretrained(folder)
+    stored = check_stored(folder, verify)
+    config: Any = read_config(folder)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     blocks = Anatomy(model).blocks
     remote = config.model_type.startswith(PRUNED_PREFIX)
     native = not remote and not _has_another_head_size(config, blocks)
-    always = [*_empty(blocks), *(_code(folder) if remote else ())]
+    always = [*_empty(blocks), *_other_names(model, stored), *(_code(folder) if remote else ())]
     problems = [*always, *_with_tp(config, blocks, tp, native)]
     sizes = range(1, LARGEST_TP + 1)
     fits = [n for n in sizes if not (always or [*_with_tp(config, blocks, n, native)])]
     command = None if problems else _command(folder, tp, native, remote)
-    cautions = _cautions(config, blocks, native, remote)
+    cautions = [*_cautions(config, blocks, native, remote)]
+    if read_tokenizer(folder) is None:
+        cautions.append("the folder has no tokenizer: give vLLM one (--tokenizer)")
+    if (folder / "plan.json").is_file() and Plan.load(folder).mask_names:
+        cautions.append("weights that are zero bring neither speed nor a smaller model in vLLM")
     return VLLMCheck(native, tuple(problems), tuple(cautions), tuple(fits), command)
 
 
@@ -95,6 +102,15 @@ def _empty(blocks: list[Block]) -> Iterator[str]:
                 f"blocks {_some(empty)} have no {what}: vLLM makes {what} layers for every block, "
                 "and fails at empty ones. GGUF (--to gguf) or transformers can run this model"
             )
+
+
+def _other_names(model: Any, stored: StoredTensors) -> Iterator[str]:
+    """Tensors that the model asks for and the folder lacks, or has and the model does not take."""
+    if missing := [name for name, _ in model.named_parameters() if name not in stored]:
+        yield f"the weights lack {missing[0]}"
+    known = model.state_dict()
+    if over := [n for n in stored if n not in known and not n.endswith("rotary_emb.inv_freq")]:
+        yield f"the weights have {over[0]}, which no module takes"
 
 
 def _code(folder: Path) -> Iterator[str]:

@@ -157,7 +157,7 @@ class CausalLM(LightningModule):
             data_mesh(self.device_mesh)
         if self.source is not None:
             self.model = self.source.model(self.dtype_name, self.attn_implementation)
-            self.model.config._name_or_path = self.path  # not where the package is installed
+            self.model.config._name_or_path = self.source.name  # not where the package is installed
             self.plans += [plan] if (plan := self.source.plan(self.model)) is not None else []
         else:
             assert self.random_config is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,12 +55,24 @@ class Source:
             "trust_remote_code": trust_remote_code,
         }
 
+    @property
+    def name(self) -> str:
+        """What plans and cards call the model: that of a folder cannot be taken for a hub name."""
+        is_relative = self.is_folder and self.path != QUICKSTART and re.match(r"\w", self.path)
+        return f"./{self.path}" if is_relative else self.path
+
     def config(self) -> PreTrainedConfig:
         """The model's configuration.
 
         Raises:
-            ValueError: the model type is unknown.
+            ValueError: the model type is unknown, or the file is damaged.
         """
+        if self.is_folder:
+            folder = Path(self.location)
+            if self._arguments["trust_remote_code"]:  # nothing is run that was not saved there
+                export.check_checksums(folder, weights=False)
+            family_of(str(export.raw_config(folder).get("model_type")))
+            return export.read_config(folder, **self._arguments)
         raw, _ = PreTrainedConfig.get_config_dict(self.location, **self._arguments)
         family_of(str(raw.get("model_type")))
         return AutoConfig.from_pretrained(self.location, **self._arguments)
@@ -106,10 +119,13 @@ class Source:
         return plan
 
     def tokenizer(self) -> PreTrainedTokenizerBase | None:
-        """The model's tokenizer; None for a folder that holds none."""
-        folder = Path(self.location)
-        if self.is_folder and not any((*folder.glob("*token*"), *folder.glob("vocab*"))):
-            return None
+        """The model's tokenizer; None for a folder that holds none.
+
+        Raises:
+            ValueError: the folder's is damaged.
+        """
+        if self.is_folder:
+            return export.read_tokenizer(Path(self.location), **self._arguments)
         return AutoTokenizer.from_pretrained(self.location, **self._arguments)
 
 

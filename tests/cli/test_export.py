@@ -50,6 +50,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             said.append(path_in_repo)
 
     monkeypatch.setattr(hub, "HfApi", Api)
+    monkeypatch.setattr(hub, "get_token", lambda: "token")
     return said
 
 
@@ -134,12 +135,17 @@ def test_nothing_is_sent_unless_asked(uneven: Path, sent: list[Any]) -> None:
         (["uneven", "--to", "hf", "--push", "me/x", "--dtype", "f16"], "give --out FOLDER"),
         (["uneven", "--to", "hf", "--out", "x", "--dtype", "q8_0"], "q8_0 is of GGUF files"),
         (["uneven", "--to", "hf", "--out", "."], "is not a plain model folder"),
-        (["uneven", "--to", "gguf", "--out", "uneven"], "is a folder; give the name of a file"),
+        (["uneven", "--to", "gguf", "--out", "uneven"], "give one that ends in .gguf"),
         (["uneven", "--to", "gguf", "--push", "model"], "'user/name'"),
         (["uneven", "--to", "hf", "--out", "uneven"], "is the folder to export"),
         (["uneven", "--to", "hf", "--out", "x", "--pad", "32"], "--pad is for --to gguf"),
         (["uneven", "--to", "gguf", "--tp", "2"], "--tp is for --to vllm-check"),
         (["uneven", "--to", "hf", "--out", "x", "--shard-size", "abc"], "give a size such as 5GB"),
+        (["uneven", "--to", "hf", "--out", "x", "--shard-size", "5"], "give a size such as 5GB"),
+        (["uneven", "--to", "gguf", "--out", "uneven/model.safetensors"], "ends in .gguf"),
+        (["uneven", "--to", "vllm-check", "--out", "x"], "--out is for --to hf and --to gguf"),
+        (["uneven", "--to", "vllm-check", "--push", "me/x"], "--push is for --to hf"),
+        (["uneven", "--to", "gguf", "--public"], "--public is for --push"),
         (["uneven", "--to", "onnx"], "invalid choice: 'onnx'"),
         (["uneven"], "required: --to"),
     ],
@@ -159,6 +165,7 @@ def test_what_cannot_be_done_is_one_line(
     assert sent == []
 
 
+@pytest.mark.usefixtures("sent")
 def test_a_tampered_folder_is_refused_unless_nobody_looks(
     uneven: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -234,6 +241,9 @@ def test_a_chat_uses_the_template_and_gives_the_answer_alone(
     [
         (["--max-new-tokens", "0"], "--max-new-tokens 0: give 1 or more"),
         (["--temperature", "-1"], "--temperature -1.0: give 0 (greedy) or more"),
+        (["--temperature", "nan"], "--temperature nan: give 0 (greedy) or more"),
+        (["--max-new-tokens", "2000"], "that the model can take; ask for fewer"),
+        (["--device", "meta"], "device 'meta' cannot be used"),
         (["--device", "cuda:99"], "device 'cuda:99' cannot be used"),
     ],
 )
@@ -259,6 +269,6 @@ def test_a_folder_without_a_tokenizer_is_one_line(
     uneven: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With what it is needed for."""
-    for path in uneven.glob("*token*"):
+    for path in (*uneven.glob("*token*"), uneven / "checksums.json"):
         path.unlink()
     assert "has no tokenizer" in refused("generate", "uneven", "--prompt", "a", capsys=capsys)

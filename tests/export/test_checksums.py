@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.export import load, save
+from lightning_prune.models.loading import Source
 from lightning_prune.surgery import shrink
 from tests.tiny import tiny_batch, tiny_model, uneven_plan
 
@@ -64,6 +65,20 @@ def test_what_lies_beside_the_weights_is_looked_at_too(folder: Path, name: str) 
     (folder / name).unlink()
     with pytest.raises(ValueError, match=rf"{name} is gone"):
         load(folder)
+
+
+def test_code_that_was_added_is_refused_and_not_run(folder: Path) -> None:
+    """Also if the caller trusts the folder's code: not this code."""
+    run = folder.parent / "run"
+    evil = f"open({str(run)!r}, 'w')\n" + (folder / "modeling_pruned.py").read_text("utf-8")
+    (folder / "modeling_evil.py").write_text(evil, encoding="utf-8")
+    text = (folder / "config.json").read_text("utf-8")
+    text = text.replace("modeling_pruned.", "modeling_evil.").replace("pruned_llama", "llama")
+    (folder / "config.json").write_text(text, encoding="utf-8")
+    for read in (load, lambda path, **kwargs: Source(str(path), **kwargs).config()):
+        with pytest.raises(ValueError, match="is not the file that was saved"):
+            read(folder, trust_remote_code=True)
+    assert not run.exists()
 
 
 def test_what_was_added_is_no_matter(folder: Path) -> None:

@@ -99,7 +99,7 @@ def test_rows_that_no_block_of_32_divides_stay_float16(tmp_path: Path) -> None:
         "attn_output.weight",
         "ffn_down.weight",
     ]
-    assert any(note.startswith(f"{len(halves)} matrices, such as {halves[0]}") for note in notes)
+    assert any(f"no multiple of 32: {len(halves)}, such as {halves[0]}" in n for n in notes)
     _, path, _ = written(UNEVEN, tmp_path, dtype="q8_0", pad=32)
     halves = [name for name, type_ in File(path).types.items() if type_ == "F16"]
     assert {name.split(".", 2)[2] for name in halves} == {"attn_output.weight"}
@@ -246,7 +246,7 @@ def test_packed_weights_are_refused(tmp_path: Path) -> None:
 
 def test_a_folder_in_the_files_place_and_a_wrong_multiple_are_refused(tmp_path: Path) -> None:
     """Before anything is read."""
-    with pytest.raises(ValueError, match="is a folder; give the name of a file"):
+    with pytest.raises(ValueError, match="ends in .gguf"):
         to_gguf(tmp_path, tmp_path)
     with pytest.raises(ValueError, match="pad=0 is not allowed"):
         to_gguf(tmp_path, tmp_path / "x.gguf", pad=0)
@@ -262,3 +262,37 @@ def test_too_little_room_is_told_before_weights_are_read(
     with pytest.raises(OSError, match=r"the disk has 0\.00 GB free"):
         to_gguf(folder, tmp_path / "model.gguf")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_names_dtypes_and_numbers_that_no_file_can_have_are_refused(tmp_path: Path) -> None:
+    """Above all a file of the folder itself is not written over."""
+    folder = save(tiny_model("llama"), tmp_path / "model")
+    with pytest.raises(ValueError, match="ends in .gguf"):
+        to_gguf(folder, folder / "model.safetensors")
+    with pytest.raises(ValueError, match="dtype='q4_k' is not allowed"):
+        to_gguf(folder, tmp_path / "x.gguf", "q4_k")  # type: ignore[arg-type]
+    model = tiny_model("llama")
+    model.model.norm.weight.data[0] = float("nan")
+    broken = save(model, tmp_path / "broken")
+    with pytest.raises(ValueError, match="numbers that are not finite"):
+        to_gguf(broken, tmp_path / "x.gguf")
+    assert not (tmp_path / "x.gguf").exists()
+
+
+def test_zeros_are_said_to_bring_nothing(tmp_path: Path) -> None:
+    """With how many there are."""
+    model = tiny_model("llama")
+    for block in model.model.layers:
+        block.mlp.up_proj.weight.data.zero_()
+    made = to_gguf(save(model, tmp_path / "model"), tmp_path / "model.gguf")
+    assert [note for note in made.notes if "are zero, which makes it neither smaller" in note]
+
+
+def test_attention_in_both_directions_is_refused(tmp_path: Path) -> None:
+    """Gemma 3's embedding models have it."""
+    folder = save(tiny_model("gemma3_text"), tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    text = json.dumps(config | {"use_bidirectional_attention": True})
+    (folder / "config.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match="in both directions"):
+        to_gguf(folder, tmp_path / "x.gguf", verify=False)

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("gguf")
 
-from tokenizers import Tokenizer, models
+from tokenizers import AddedToken, Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 from lightning_prune.export import save
@@ -197,3 +197,45 @@ def test_special_tokens_that_llama_cpp_cannot_put_are_refused(tmp_path: Path) ->
     }
     with pytest.raises(ValueError, match=r"puts \['<\|end\|>'\] before a text"):
         fields(changed(byte_level("gpt-2"), post_processor=odd), tmp_path)
+
+
+def strips(tokenizer: Any, *names: str) -> Any:
+    """The tokenizer with special tokens that take the spaces behind them away."""
+    tokens = [AddedToken(name, rstrip=True, special=True) for name in names]
+    tokenizer.add_tokens(tokens, special_tokens=True)
+    return tokenizer
+
+
+def test_phi3s_tokens_are_said_to_be_such_by_the_models_name(tmp_path: Path) -> None:
+    """By which llama.cpp knows that they take spaces away."""
+    tokenizer = strips(sentencepiece(), "</s>", "<|user|>", "<|end|>")
+    tokenizer.add_tokens(["<|endoftext|>"], special_tokens=True)
+    model = tiny_model("llama", vocab_size=SIZE, num_hidden_layers=1)
+    folder = save(model, tmp_path / "mine", tokenizer=tokenizer)
+    made = to_gguf(folder, tmp_path / "model.gguf")
+    assert File(made.path).fields["general.name"] == "mine (phi-3)"
+    assert not [note for note in made.notes if "take spaces away" in note]
+
+
+def test_a_name_that_llama_cpp_would_misread_is_written_otherwise(tmp_path: Path) -> None:
+    """It stops at a "phi-3" whose tokenizer is not Phi-3's."""
+    folder = save(tiny_model("llama", vocab_size=SIZE), tmp_path / "Phi-3-mine", tokenizer=None)
+    made = to_gguf(folder, tmp_path / "model.gguf")
+    assert File(made.path).fields["general.name"] == "Phi 3-mine"
+
+
+def test_other_tokens_that_take_spaces_away_are_noted(tmp_path: Path) -> None:
+    """llama.cpp leaves the spaces."""
+    tokenizer = strips(byte_level("gpt-2"), "<|user|>")
+    model = tiny_model("llama", vocab_size=SIZE + 1, num_hidden_layers=1)
+    made = to_gguf(save(model, tmp_path / "mine", tokenizer=tokenizer), tmp_path / "model.gguf")
+    assert File(made.path).fields["general.name"] == "mine"
+    assert [note for note in made.notes if "such as <|user|>, take spaces away" in note]
+
+
+def test_names_of_unused_rows_are_of_no_token(tmp_path: Path) -> None:
+    """Two rows of one name stop llama.cpp."""
+    tokenizer = byte_level("gpt-2")
+    tokenizer.add_tokens([f"[PAD{SIZE + 3}]"])
+    tokens = fields(tokenizer, tmp_path, SIZE + 6)["ggml.tokens"]
+    assert len(set(tokens)) == SIZE + 6

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from transformers import (
 
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.evaluation import TextPerplexity
-from lightning_prune.export import load, save
+from lightning_prune.export import load, save, to_hf
+from lightning_prune.models import CausalLM
 from lightning_prune.plan import Plan
 from lightning_prune.report import Report
 from lightning_prune.surgery import shrink
@@ -393,3 +395,137 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     shard.unlink()
     with pytest.raises(FileNotFoundError, match=f"{shard.name} is named in"):
         load(tmp_path)
+
+
+def test_a_config_that_is_no_model_s_does_not_make_a_model_folder(tmp_path: Path) -> None:
+    """It is the commonest name of a file; what lies beside it stays."""
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "config.json").write_text('{"my": "app"}', encoding="utf-8")
+    with pytest.raises(ValueError, match="no config.json of a model"):
+        save(even(), tmp_path / "app")
+    folder = save(even(), tmp_path / "model")
+    (folder / "thesis.tex").touch()
+    with pytest.raises(ValueError, match="it has thesis.tex"):
+        save(even(), folder)
+
+
+def test_a_link_to_a_folder_stays_one(tmp_path: Path) -> None:
+    """The model goes where it points to, and nothing is left beside it."""
+    (tmp_path / "disk" / "large").mkdir(parents=True)
+    (tmp_path / "here").mkdir()
+    link = tmp_path / "here" / "model"
+    link.symlink_to(tmp_path / "disk" / "large")
+    for _ in range(2):
+        save(even(), link)
+        assert link.is_symlink()
+        load(link)
+    assert [path.name for path in (tmp_path / "here").iterdir()] == ["model"]
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["large"]
+
+
+def test_an_adapter_beside_the_model_is_refused(tmp_path: Path) -> None:
+    """transformers would add it to the model without a word."""
+    peft = pytest.importorskip("peft")
+    config = peft.LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
+    folder = save(even(), tmp_path / "model")
+    peft.get_peft_model(even(), config).save_pretrained(tmp_path / "adapter")
+    for path in (tmp_path / "adapter").glob("adapter_*"):
+        shutil.copy(path, folder)
+    with pytest.raises(ValueError, match="has an adapter beside the model"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        {"dtype": "nosuch"},
+        {"hidden_act": "nosuch"},
+        {"num_attention_heads": 0},
+        {"hidden_size": "abc"},
+        {"rope_parameters": {"rope_type": "nosuch"}},
+    ],
+    ids=lambda key: next(iter(key)),
+)
+def test_a_config_that_means_nothing_is_named(key: dict[str, Any], tmp_path: Path) -> None:
+    """Whatever transformers makes of it."""
+    folder = save(even(), tmp_path / "model")
+    (folder / "checksums.json").unlink()
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps(config | key), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"model/config\.json"):
+        load(folder)
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '{"model_type": "lla'])
+def test_a_damaged_config_is_named(text: str, tmp_path: Path) -> None:
+    """Half a file, or something else."""
+    folder = save(even(), tmp_path / "model")
+    (folder / "config.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"config\.json is damaged"):
+        load(folder)
+
+
+@pytest.mark.parametrize("content", [b"", None])
+def test_a_damaged_tokenizer_is_named(
+    content: bytes | None, model_folder: Path, tmp_path: Path
+) -> None:
+    """Empty, or a part of it gone."""
+    folder = Path(shutil.copytree(model_folder, tmp_path / "model"))
+    (folder / "tokenizer.json").unlink()
+    if content is not None:
+        (folder / "tokenizer.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"the tokenizer in .*model \(.*cannot be read"):
+        to_hf(folder, tmp_path / "out")
+
+
+def test_a_damaged_report_stops_before_weights_are_read(tmp_path: Path) -> None:
+    """And is named; nothing is lost."""
+    folder = save(even(), tmp_path / "model")
+    (folder / "report.json").write_text('{"model"', encoding="utf-8")
+    with pytest.raises(ValueError, match=r"report\.json cannot be read"):
+        to_hf(folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_that_are_no_floating_point_numbers_are_named(tmp_path: Path) -> None:
+    """They would be cast without a word."""
+    folder = save(even(), tmp_path / "model")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.norm.weight"] = tensors["model.norm.weight"].to(torch.int32)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match=r"model\.norm\.weight in .* is stored as I32"):
+        load(folder, verify=False)
+
+
+def test_an_unknown_dtype_is_refused_first(tmp_path: Path) -> None:
+    """With those that there are."""
+    folder = save(even(), tmp_path / "model")
+    for dtype in ("float17", "float8_e4m3fn", torch.int8):
+        with pytest.raises(ValueError, match="give auto, float32, bfloat16"):
+            load(folder, dtype)
+        with pytest.raises(ValueError, match="give auto, float32, bfloat16"):
+            to_hf(folder, tmp_path / "out", dtype)
+
+
+def test_a_card_does_not_take_a_folder_for_a_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it is written again."""
+    monkeypatch.chdir(tmp_path)
+    save(even(), "models/mine")
+    module = CausalLM("models/mine")
+    module.load()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    folder = save(module.base, "saved")
+    assert "models/mine" not in (folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_figures_of_another_dtype_are_said_to_be_such(tmp_path: Path) -> None:
+    """The report goes with the model, and was not measured again."""
+    report = replace(full_report(), settings={"dtype": "float32"})
+    folder = save(even(), tmp_path / "model", report=report)
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "measured in" not in card.lower()
+    card = (to_hf(folder, tmp_path / "half", "bfloat16") / "README.md").read_text(encoding="utf-8")
+    assert "It was measured in float32, and these weights are bfloat16." in card

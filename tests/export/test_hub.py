@@ -81,3 +81,12 @@ def test_a_hub_that_refuses_is_told_in_one_line(
     with pytest.raises(OSError, match=r"pushing .* to 'me/model' failed: 401 Unauthorized$"):
         push(tmp_path, "me/model")
     assert issubclass(HfHubHTTPError, hub.HTTPError)
+
+
+def test_a_missing_or_wrong_login_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is made, where it is seen that early."""
+    monkeypatch.setattr(hub, "get_token", lambda: None)
+    with pytest.raises(ValueError, match="hf auth login"):
+        hub.check_login()
+    monkeypatch.setattr(hub, "get_token", lambda: "hf_x")
+    hub.check_login()

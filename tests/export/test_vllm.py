@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+from lightning_prune import Magnitude, prune
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.export import check_vllm, save
 from lightning_prune.surgery import shrink
@@ -88,7 +90,9 @@ def test_head_sizes_and_dtypes_are_remarked_on(tmp_path: Path) -> None:
     odd = check_vllm(save(tiny_model("llama"), tmp_path / "odd"))
     assert [word for c in odd.cautions for word in ("FlashAttention", "float32") if word in c]
     even = save(tiny_model("llama", dtype=torch.bfloat16, **STOCK), tmp_path / "even")
-    assert check_vllm(even).cautions == ()
+    assert check_vllm(even).cautions == (
+        "the folder has no tokenizer: give vLLM one (--tokenizer)",
+    )
 
 
 def test_model_code_that_is_missing_is_named(tmp_path: Path) -> None:
@@ -103,6 +107,29 @@ def test_model_code_that_is_missing_is_named(tmp_path: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     problems = check_vllm(folder, verify=False).problems
     assert "names no class for AutoModel in auto_map" in problems[0]
+
+
+def test_tensors_too_few_or_too_many_are_named(tmp_path: Path) -> None:
+    """A server would find them when it has started."""
+    folder = uneven(tmp_path)
+    tensors = load_file(folder / "model.safetensors")
+    name = "model.layers.1.mlp.up_proj.weight"
+    tensors["model.layers.9.mlp.up_proj.weight"] = tensors.pop(name)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    check = check_vllm(folder, verify=False)
+    assert check.command is None
+    assert check.problems[:2] == (
+        f"the weights lack {name}",
+        "the weights have model.layers.9.mlp.up_proj.weight, which no module takes",
+    )
+
+
+def test_zeros_are_said_to_bring_nothing(tmp_path: Path) -> None:
+    """Of a folder whose plan has masks."""
+    model = tiny_model("llama", **STOCK)
+    plan = prune(model, Magnitude(sparsity=0.5))
+    check = check_vllm(save(model, tmp_path / "model", plan))
+    assert any("zero bring neither speed" in caution for caution in check.cautions)
 
 
 def test_no_gpus_are_refused(tmp_path: Path) -> None:

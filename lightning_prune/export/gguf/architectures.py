@@ -72,6 +72,8 @@ class Architecture:
                 f"it wants heads x head size to be the hidden size, and {block.heads} x "
                 f"{block.head_dim} is not {config.hidden_size}"
             )
+        if getattr(config, "use_bidirectional_attention", False):
+            yield "its attention looks back only, and this model's in both directions"
         activation = getattr(config, "hidden_activation", None) or config.hidden_act
         if activation != self.activation:
             yield f"its activation is {self.activation}, and this model's is {activation}"

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from gguf import GGUFWriter, TokenType
-from transformers import AutoTokenizer
 
-__all__ = ["add_tokenizer", "pre_tokenizer", "scores_of"]
+__all__ = ["add_tokenizer", "model_name", "pre_tokenizer", "scores_of"]
 
+PHI3_STRIPS, PHI3_KEEPS = ("</s>",), ("<unk>", "<s>", "<|endoftext|>")
 SPACE = "\u2581"  # SentencePiece's sign of a space
 
 _CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -39,8 +40,8 @@ _NAMES = {
 }
 
 
-def add_tokenizer(writer: GGUFWriter, folder: Path, config: Any) -> list[str]:
-    """Add the folder's tokenizer and chat template.
+def add_tokenizer(writer: GGUFWriter, tokenizer: Any, folder: Path, config: Any) -> list[str]:
+    """Add the folder's tokenizer, if it has one, and its chat template.
 
     Returns:
         Notes for the user.
@@ -48,10 +49,9 @@ def add_tokenizer(writer: GGUFWriter, folder: Path, config: Any) -> list[str]:
     Raises:
         ValueError: llama.cpp has no such tokenizer, or it has more tokens than the model.
     """
-    if not any((*folder.glob("tokenizer*"), *folder.glob("vocab*"))):
+    if tokenizer is None:
         writer.add_tokenizer_model("none")
         return [f"{folder} has no tokenizer, so that the file takes and gives token ids only"]
-    tokenizer = AutoTokenizer.from_pretrained(folder)
     if not tokenizer.is_fast:
         raise ValueError(
             f"the tokenizer in {folder} is Python code of its own, a "
@@ -76,9 +76,46 @@ def add_tokenizer(writer: GGUFWriter, folder: Path, config: Any) -> list[str]:
         template = [{"name": name, "template": text} for name, text in template.items()]
     if template:
         writer.add_chat_template(template)
+    return [*_notes(tokenizer, raw, kind)]
+
+
+def model_name(folder: Path, tokenizer: Any) -> str:
+    """The folder's name, as llama.cpp may read it.
+
+    Of a name with "phi-3" or "phi3" in it llama.cpp believes that special tokens take the spaces
+    behind them away, all but three of them, and of any other name that none does. It stops where
+    such a model lacks a token that Phi-3 has.
+    """
+    name = folder.resolve().name
+    if _strips_as_phi3(tokenizer):
+        return name if re.search("phi-?3", name, re.IGNORECASE) else f"{name} (phi-3)"
+    return re.sub("(phi)-?(3)", r"\1 \2", name, flags=re.IGNORECASE)
+
+
+def _strips_as_phi3(tokenizer: Any) -> bool:
+    added = [] if tokenizer is None else [*tokenizer.added_tokens_decoder.values()]
+    return {token.content for token in added} >= {*PHI3_STRIPS, *PHI3_KEEPS} and all(
+        token.rstrip == (token.content not in PHI3_KEEPS) and not token.lstrip for token in added
+    )
+
+
+def _notes(tokenizer: Any, raw: dict[str, Any], kind: str) -> Iterator[str]:
+    """What llama.cpp does in another way."""
     if "NFC" in [step["type"] for step in _steps(raw.get("normalizer"))]:
-        return ["llama.cpp does not bring text into Unicode's form NFC, as the tokenizer does"]
-    return []
+        yield "llama.cpp does not bring text into Unicode's form NFC, as the tokenizer does"
+    known = _strips_as_phi3(tokenizer)
+    other = [
+        token.content
+        for token in tokenizer.added_tokens_decoder.values()
+        if ((token.lstrip or token.rstrip) and not known)
+        or token.single_word
+        or (kind == "llama" and token.normalized and not token.special)
+    ]
+    if other:
+        yield (
+            f"{len(other)} added tokens, such as {other[0]}, take spaces away or ask for them "
+            "around, which llama.cpp does not do: around them in a text, its token ids differ"
+        )
 
 
 def _kind(raw: dict[str, Any], folder: Path) -> str:
@@ -168,7 +205,7 @@ def _tokens(
             f"embeds {size}. They do not belong together."
         )
     added = {index: token.special for index, token in tokenizer.added_tokens_decoder.items()}
-    tokens, types = [], []
+    known, tokens, types = set(vocabulary.values()), [], []
     for index in range(size):
         token = vocabulary.get(index)
         if token is None:
@@ -181,7 +218,11 @@ def _tokens(
             type_ = TokenType.BYTE
         else:
             type_ = TokenType.NORMAL
-        tokens.append(f"[PAD{index}]" if token is None else token)
+        if token is None:
+            token = f"[PAD{index}]"
+            while token in known:
+                token += "'"
+        tokens.append(token)
         types.append(type_)
     return tokens, types
 

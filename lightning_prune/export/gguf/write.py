@@ -14,15 +14,15 @@ from typing import Literal, get_args
 import gguf
 import numpy as np
 import torch
-from transformers import AutoConfig
 
 from lightning_prune.export.folder import check_room
 from lightning_prune.export.gguf.architectures import Architecture, choose
 from lightning_prune.export.gguf.blocks import Model, read_model
 from lightning_prune.export.gguf.lazy import Lazy
 from lightning_prune.export.gguf.metadata import add_metadata, context_length, rope_factors
-from lightning_prune.export.gguf.tokenizer import add_tokenizer
+from lightning_prune.export.gguf.tokenizer import add_tokenizer, model_name
 from lightning_prune.export.load import check_stored
+from lightning_prune.export.reading import read_config, read_tokenizer
 from lightning_prune.files import replacing
 
 __all__ = ["GGUFDType", "GGUFFile", "to_gguf"]
@@ -78,7 +78,7 @@ def to_gguf(
 
     Args:
         folder: a Hugging Face folder with safetensors.
-        path: the file to write; one that is there is replaced.
+        path: the file to write, NAME.gguf; one that is there is replaced.
         dtype: of the matrices; vectors are always float32. None: as the folder has them. In
             "q8_0" a matrix whose rows are no multiple of 32 stays float16.
         pad: widen each MLP with zeros to a multiple of this: 32 for q8_0, 256 for k-quants.
@@ -86,17 +86,20 @@ def to_gguf(
 
     Raises:
         FileNotFoundError: no such folder.
-        ValueError: llama.cpp cannot express the model or its tokenizer, or the folder is damaged.
+        ValueError: llama.cpp cannot express the model or its tokenizer, the folder is damaged, or
+            a weight is not finite.
         OSError: too little room on the disk.
     """
     folder, path = Path(folder), Path(path)
     if pad < 1:
         raise ValueError(f"pad={pad} is not allowed: give a multiple such as 32 or 256")
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; give the name of a file, such as model.gguf")
+    if dtype not in (None, *_TYPES):
+        raise ValueError(f"dtype={dtype!r} is not allowed: give {', '.join(_TYPES)} or None")
+    if path.suffix != ".gguf" or path.is_dir():
+        raise ValueError(f"{path} is not the name of a GGUF file: give one that ends in .gguf")
     stored = check_stored(folder, verify)
-    config = AutoConfig.from_pretrained(folder)
-    if hasattr(config, "quantization_config"):
+    config = read_config(folder)
+    if getattr(config, "quantization_config", None):
         raise ValueError(
             f"the weights in {folder} are packed by a quantisation; export the model from before"
         )
@@ -108,17 +111,23 @@ def to_gguf(
         assert dtype is not None
     tensors = dict(_tensors(_with_heads(model, table), table))
     types = {name: _type(tensor, dtype) for name, tensor in tensors.items()}
+    tokenizer = read_tokenizer(folder)
     with replacing(path) as temporary:
         writer = gguf.GGUFWriter(temporary, table.name)
-        writer.add_name(folder.resolve().name)
+        writer.add_name(model_name(folder, tokenizer))
         add_metadata(writer, _with_heads(model, table), table)
         writer.add_file_type(_FILE_TYPES[dtype])
         if dtype == "q8_0":
             writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-        notes = add_tokenizer(writer, folder, config)
-        _write(writer, path, tensors, types)
+        notes = add_tokenizer(writer, tokenizer, folder, config)
+        zeros = _write(writer, path, tensors, types)
     parameters = sum(prod(tensor.shape) for tensor in tensors.values())
     notes = [*_notes(found, model, table, types, dtype, parameters), *notes]
+    if zeros > 0.05 * parameters:
+        notes.append(
+            f"{zeros / parameters:.0%} of the numbers in the file are zero, which makes it neither "
+            "smaller nor faster"
+        )
     size = path.stat().st_size
     return GGUFFile(path, table.name, dtype, parameters, size, tuple(notes))
 
@@ -203,8 +212,9 @@ def _write(
     path: Path,
     tensors: dict[str, Lazy],
     types: dict[str, gguf.GGMLQuantizationType],
-) -> None:
-    total = 0
+) -> int:
+    """Write the file; how many of its numbers are zero."""
+    total = zeros = 0
     for name, tensor in tensors.items():
         block, size = gguf.GGML_QUANT_SIZES[types[name]]
         total += (nbytes := prod(tensor.shape) // block * size)
@@ -215,19 +225,33 @@ def _write(
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
         for name, tensor in tensors.items():
-            writer.write_tensor_data(_array(name, tensor, types[name]))
+            values = _values(name, tensor)
+            zeros += values.numel() - int(values.count_nonzero())
+            writer.write_tensor_data(_array(name, values, types[name]))
     finally:
         writer.close()
+    return zeros
 
 
-def _array(name: str, tensor: Lazy, type_: gguf.GGMLQuantizationType) -> np.ndarray:
+def _values(name: str, tensor: Lazy) -> torch.Tensor:
+    """One tensor.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    values = tensor.read()
+    assert tuple(values.shape) == tensor.shape, name
+    if not values.isfinite().all():
+        raise ValueError(f"{name} has numbers that are not finite; such a model says nothing")
+    return values
+
+
+def _array(name: str, values: torch.Tensor, type_: gguf.GGMLQuantizationType) -> np.ndarray:
     """One tensor's content.
 
     Raises:
         ValueError: a number is too large for float16.
     """
-    values = tensor.read()
-    assert tuple(values.shape) == tensor.shape, name
     if type_ == gguf.GGMLQuantizationType.BF16:
         bits: np.ndarray = values.to(torch.bfloat16).contiguous().view(torch.int16).numpy()
         return bits
@@ -261,8 +285,9 @@ def _notes(
     halves = [n for n, t in types.items() if t == gguf.GGMLQuantizationType.F16 and dtype != "f16"]
     if halves:
         yield (
-            f"{len(halves)} matrices, such as {halves[0]}, stay float16: their rows are no "
-            "multiple of 32 (pad=32 widens MLPs)"
+            f"matrices that stay float16, as their rows are no multiple of 32: {len(halves)}, such "
+            f"as {halves[0]}"
+            + (" (--pad 32 widens MLPs)" if any("ffn" in n for n in halves) else "")
         )
     longest = context_length(model, table)
     if longest < found.config.max_position_embeddings:
