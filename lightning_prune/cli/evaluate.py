@@ -30,10 +30,11 @@ def run(arguments: Sequence[str]) -> None:
             "nothing to evaluate: give --texts (wikitext2, ptb, c4, builtin, a file, a folder), "
             "--tasks (names, or none for the seven of pruning papers) or --prompts"
         )
-    names = ("texts", "lengths", "tasks", "prompts")
-    lists = {name: getattr(given, name) or () for name in names}
     evaluate = Evaluate(
-        **lists,
+        texts=given.texts or (),
+        lengths=given.lengths,
+        tasks=given.tasks or (),
+        prompts=given.prompts or (),
         split=given.split,
         windows=given.windows,
         few_shot=given.few_shot,

@@ -1,6 +1,6 @@
 """What a model is worth: perplexity, tasks, speed, and what it says."""
 
-from lightning_prune.evaluation.generation import continuation, unique_share
+from lightning_prune.evaluation.generation import check_prompt, continuation, unique_share
 from lightning_prune.evaluation.perplexity import perplexity
 from lightning_prune.evaluation.results import (
     Answer,
@@ -21,6 +21,7 @@ __all__ = [
     "Speed",
     "TaskScore",
     "TextPerplexity",
+    "check_prompt",
     "check_tasks",
     "continuation",
     "generation_speed",

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from lightning_prune.evaluation.results import Answer
 from lightning_prune.sweep import evaluating, on_device
 
-__all__ = ["continuation", "unique_share"]
+__all__ = ["check_prompt", "continuation", "unique_share"]
 
 
 def unique_share(tokens_T: torch.Tensor) -> float:
@@ -23,6 +23,30 @@ def unique_share(tokens_T: torch.Tensor) -> float:
     at 0.5 or below a response counts as repetitive.
     """
     return len(tokens_T.unique()) / len(tokens_T) if len(tokens_T) else 0.0
+
+
+def check_prompt(
+    prompt: str, tokenizer: PreTrainedTokenizerBase, new_tokens: int, longest: int
+) -> None:
+    """Refuse a prompt that a model cannot go on from.
+
+    Args:
+        prompt: a text.
+        tokenizer: the model's tokenizer.
+        new_tokens: how many tokens are to be generated.
+        longest: how many tokens the model can take.
+
+    Raises:
+        ValueError: the prompt has no token, or there is no room for it and the new tokens.
+    """
+    tokens = len(tokenizer(prompt, verbose=False).input_ids)
+    if not tokens:
+        raise ValueError(f"the prompt {prompt!r} has no token; give some text")
+    if tokens + new_tokens > longest:
+        raise ValueError(
+            f"the prompt {prompt[:40]!r} has {tokens} tokens; with new_tokens={new_tokens} these "
+            f"are {tokens + new_tokens}, and the model can take {longest}; ask for fewer"
+        )
 
 
 @torch.no_grad()
