@@ -191,6 +191,7 @@ class Evaluate(PruneObserver):
                     window=text.length,
                     windows=len(text.windows),
                     perplexity=perplexity(model, text.batches(self.batch_size), device),
+                    tokens=text.fingerprint,
                 )
                 for text in texts
             ]

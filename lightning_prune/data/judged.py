@@ -5,6 +5,7 @@ Axes: T tokens of a window.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -72,6 +73,14 @@ class JudgedText:
         pad = tokenizer.pad_token_id
         part = documents.part or split
         return cls(source, part, length, windows, 0 if pad is None else pad)
+
+    @property
+    def fingerprint(self) -> str:
+        """A short hash of the token ids of all windows."""
+        digest = hashlib.sha256()
+        for window_T in self.windows.windows:
+            digest.update(window_T.numpy().tobytes() + b"|")
+        return digest.hexdigest()[:16]
 
     def batches(self, size: int) -> list[dict[str, torch.Tensor]]:
         """All windows, so many at once, in their order."""

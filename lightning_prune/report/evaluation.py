@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lightning_prune.evaluation.results import Evaluation, TaskScore
+from lightning_prune.evaluation.results import Evaluation, TaskScore, TextPerplexity
 from lightning_prune.files import atomic_write
 from lightning_prune.report.numbers import (
     count_text,
@@ -40,6 +40,11 @@ ZEROS = (
     "to_semi_structured); to get a smaller and faster model anywhere, cut units off."
 )
 
+OTHER_TOKENS = (
+    "Where a figure has no factor, the tokenizers cut the text into other tokens: perplexities of "
+    "other tokens cannot be compared."
+)
+
 Evaluations = Mapping[str, Evaluation]
 """By name; the others are compared with the first."""
 
@@ -54,21 +59,17 @@ def perplexity_sheet(found: Evaluations) -> Sheet | None:
     tables = {
         name: {(p.text, p.split, p.window): p for p in e.perplexities} for name, e in found.items()
     }
-    rows = []
+    rows, note = [], "A window is so many tokens; lower is better."
     for key in keys:
         here = [table.get(key) for table in tables.values()]
-        windows = next(p.windows for p in here if p is not None)
+        windows = " / ".join(dict.fromkeys(f"{p.windows:,}" for p in here if p is not None))
         values = [None if p is None else p.perplexity for p in here]
-        rows.append(
-            (
-                f"{key[0]} ({key[1]})",
-                f"{key[2]:,}",
-                f"{windows:,}",
-                *_compared(values, perplexity_text),
-            )
-        )
-    header = ("text", "window", "windows", *found)
-    return Sheet("Perplexity", header, rows, "A window is so many tokens; lower is better.")
+        same = [_same_tokens(p, here[0]) for p in here]
+        figures = _compared(values, perplexity_text, same)
+        rows.append((f"{key[0]} ({key[1]})", f"{key[2]:,}", windows, *figures))
+        if not all(same):
+            note = f"A window is so many tokens; lower is better. {OTHER_TOKENS}"
+    return Sheet("Perplexity", ("text", "window", "windows", *found), rows, note)
 
 
 def task_sheet(found: Evaluations) -> Sheet | None:
@@ -204,12 +205,18 @@ def _keys(named: Mapping[str, list[Any]]) -> list[Any]:
     return list(dict.fromkeys(key for keys in named.values() for key in keys))
 
 
-def _compared(values: list[Any], show: Any) -> list[str]:
-    """Each value, those after the first with their relation to it."""
+def _same_tokens(one: TextPerplexity | None, first: TextPerplexity | None) -> bool:
+    """Whether two figures are of the same tokens, as far as is known."""
+    return one is None or first is None or len({one.tokens, first.tokens} - {""}) < 2
+
+
+def _compared(values: list[Any], show: Any, comparable: list[bool] | None = None) -> list[str]:
+    """Each value; those after the first with their relation to it, where it says something."""
     first = values[0]
     shown = []
     for i, value in enumerate(values):
-        relation = times(value, first) if i else ""
+        told = i and (comparable is None or comparable[i])
+        relation = times(value, first) if told else ""
         text = "-" if value is None else show(value)
         shown.append(f"{text} ({relation})" if relation else text)
     return shown

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from lightning_prune import CausalLM, Evaluate, Magnitude, TextData, WriteReport
+from lightning_prune.data.tokenizer import train_tokenizer
 from lightning_prune.evaluation import perplexity
 from lightning_prune.models.loading import Source
 from tests.lightning.runs import make_data, make_trainer
@@ -40,6 +41,21 @@ def test_a_file_is_judged_whole(model_folder: Path, text_file: Path) -> None:
     assert (one.split, one.windows) == ("whole", len(ids_NT))
     expected = perplexity(model, [{"input_ids": ids_NT}])
     assert one.perplexity == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_tokens_that_were_judged_can_be_told_from_others(
+    model_folder: Path, text_file: Path
+) -> None:
+    """By a hash: the same of the same windows, another of others, and of another tokenizer."""
+    tokenizer = Source(str(model_folder)).tokenizer()
+    found = []
+    for windows, other in ((3, False), (3, False), (4, False), (3, True)):
+        evaluate = Evaluate(texts=[str(text_file)], lengths=[16], windows=windows)
+        theirs = train_tokenizer([text_file.read_text()[:400]], 257) if other else tokenizer
+        [text] = evaluate.cut(theirs, 64, evaluate.read())
+        found.append(text.fingerprint)
+    assert found[0] == found[1]
+    assert len(set(found)) == 3
 
 
 def test_text_that_a_trainer_learns_from_keeps_its_test_share_apart(

@@ -53,6 +53,23 @@ def test_each_is_compared_with_the_first() -> None:
     assert rows(size_sheet(BOTH))[1] == ("zeros", "0.0%", "40.0%")
 
 
+def test_perplexities_of_other_tokens_are_not_compared() -> None:
+    """No factor, both numbers of windows, and a note; figures without a hash are as before."""
+    one, same, other, old = (
+        Evaluation([TextPerplexity("ptb", "test", 128, windows, value, tokens)])
+        for windows, value, tokens in ((9, 20.0, "a"), (9, 30.0, "a"), (8, 9.0, "b"), (9, 40.0, ""))
+    )
+    sheet = perplexity_sheet({"one": one, "same": same, "other": other, "old": old})
+    assert rows(sheet) == [
+        ("ptb (test)", "128", "9 / 8", "20.00", "30.00 (1.50x)", "9.000", "40.00 (2.00x)")
+    ]
+    assert sheet is not None
+    assert "the tokenizers cut the text into other tokens" in sheet.note
+    alike = perplexity_sheet({"one": one, "same": same})
+    assert alike is not None
+    assert "tokenizers" not in alike.note
+
+
 def test_zeros_are_said_to_bring_nothing_by_themselves() -> None:
     """With the model's name and how many."""
     sheet = size_sheet(BOTH)
