@@ -133,7 +133,7 @@ def window_length(asked: int | None, longest: int) -> int:
     """
     if asked is not None and asked > longest:
         raise ValueError(
-            f"windows of {asked} tokens are longer than the {longest} tokens that the model can "
-            f"take; ask for {longest} at most"
+            f"lengths={asked} is more than the {longest} tokens that the model can take; ask for "
+            f"{longest} at most"
         )
     return min(LONGEST_DEFAULT, longest) if asked is None else asked

@@ -10,7 +10,7 @@ from lightning_prune.evaluation.results import (
     TaskScore,
     TextPerplexity,
 )
-from lightning_prune.evaluation.speed import generation_speed, tokens_per_second
+from lightning_prune.evaluation.speed import check_numbers, generation_speed, tokens_per_second
 from lightning_prune.evaluation.zero_shot import SEVEN, check_tasks, zero_shot
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Speed",
     "TaskScore",
     "TextPerplexity",
+    "check_numbers",
     "check_prompt",
     "check_tasks",
     "continuation",
