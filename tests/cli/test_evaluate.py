@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_prune import CausalLM, Evaluate, Wanda, load, save
+from lightning_prune import CausalLM, Evaluate, TextData, Wanda, load, save
 from lightning_prune.cli import main
 from lightning_prune.evaluation import Evaluation, Speed
 from lightning_prune.models.loading import Source
@@ -64,6 +64,33 @@ def test_validate_and_test_take_the_same_callback(
     [value] = found["models"].values()
     assert value["perplexities"][0]["window"] == 16
     assert "test_perplexity" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "split"), [("test", "test", "test"), ("validate", "val", "validation")]
+)
+def test_what_the_perplexity_is_of_stands_below_lightnings_table(
+    command: str,
+    name: str,
+    split: str,
+    run: Any,
+    model_folder: Path,
+    text_file: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Text, split, how many windows of what length; also where only some are looked at."""
+    data = TextData(str(text_file), seqlen=8)
+    tokenizer = Source(str(model_folder)).tokenizer()
+    assert tokenizer is not None
+    data.attach(tokenizer, 64).setup(command)
+    all_of_them = len(data.windows[split])
+    assert all_of_them > 4
+    for limit, count in (([], all_of_them), ([f"--trainer.limit_{name}_batches=2"], 4)):
+        run(command, own=["--data.seqlen=8", "--data.batch_size=2", *limit])
+        table, _, line = capsys.readouterr().out.rstrip().rpartition("\n")
+        assert f"{name}_perplexity" in table
+        of = f"{text_file} ({split}, 5% of it): {count} windows of 8 tokens"
+        assert line == f"{name}_perplexity is of {of}"
 
 
 def test_size_and_speed_are_measured_and_zeros_are_said_to_bring_none(
