@@ -103,6 +103,8 @@ class Evaluate(PruneObserver):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value}; 1 at least")
+        if few_shot is not None and few_shot < 0:
+            raise ValueError(f"few_shot={few_shot}; 0 at least, or None for what each task says")
 
     def check(self) -> None:
         """Refuse unknown tasks before anything is measured.
@@ -132,15 +134,12 @@ class Evaluate(PruneObserver):
         longest: int,
         documents: Mapping[str, Documents],
     ) -> list[JudgedText]:
-        """Tokenise all texts and check the prompts, before a model is judged.
+        """Tokenise each text for each length, and check the prompts, before a model is judged.
 
         Args:
             tokenizer: of the model that will be judged.
             longest: how many tokens that model can take.
             documents: of `read`.
-
-        Returns:
-            Each text at each length.
 
         Raises:
             ValueError: there is no tokenizer, a text is too short, or a window or a prompt is

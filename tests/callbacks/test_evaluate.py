@@ -136,6 +136,7 @@ def test_a_model_is_judged_when_it_is_tested(
         ({"texts": "wikitext2"}, "lists of names, not one name"),
         ({"texts": ["builtin"], "windows": 0}, "windows=0; 1 at least"),
         ({"tasks": ["boolq"], "limit": -1}, "limit=-1; 1 at least"),
+        ({"tasks": ["boolq"], "few_shot": -3}, "few_shot=-3; 0 at least"),
         ({"texts": ["builtin"], "split": "train"}, "split='train' is not allowed"),
         ({"texts": ["builtin"], "lengths": 64}, "lengths=64 is not allowed"),
         ({"texts": ["builtin"], "lengths": []}, r"lengths=\[\] is not allowed"),
