@@ -17,6 +17,7 @@ from lightning_prune.report.numbers import (
     count_text,
     finite,
     perplexity_text,
+    roughly,
     seconds_text,
     size_text,
     times,
@@ -43,6 +44,11 @@ ZEROS = (
 OTHER_TOKENS = (
     "Where a figure has no factor, the tokenizers cut the text into other tokens: perplexities of "
     "other tokens cannot be compared."
+)
+
+SAME_WORK = (
+    "A figure without a factor is of a model with as many parameters, of as many bytes, as the "
+    "first: it does the same work, and what differs is noise."
 )
 
 Evaluations = Mapping[str, Evaluation]
@@ -89,8 +95,21 @@ def task_sheet(found: Evaluations) -> Sheet | None:
     return Sheet("Tasks", ("task", "metric", "examples", *found), rows, note, left=2)
 
 
-def speed_sheet(found: Evaluations) -> Sheet | None:
-    """Prefill, decode and memory, for each batch size and length; None if none was measured."""
+def speed_sheet(
+    found: Evaluations, works: Mapping[str, tuple[int, int]] | None = None
+) -> Sheet | None:
+    """Prefill, decode and memory, for each batch size and length; None if none was measured.
+
+    Args:
+        found: the evaluations.
+        works: of each model its parameters and their bytes; None: from the evaluations. Models that
+            have as many are not compared: they differ in zeros at most, which bring no speed.
+    """
+    if works is None:
+        sizes = {name: evaluation.size for name, evaluation in found.items()}
+        works = {n: (s.parameters, s.bytes) for n, s in sizes.items() if s is not None}
+    work = [works.get(name) for name in found]
+    differs = [one is None or one != work[0] for one in work]
     tables = {n: {(s.batch_size, s.prompt): s for s in e.speeds} for n, e in found.items()}
     keys = _keys({name: list(table) for name, table in tables.items()})
     if not keys:
@@ -102,8 +121,14 @@ def speed_sheet(found: Evaluations) -> Sheet | None:
         for name, get, show in _SPEEDS:
             values = [None if s is None else get(s) for s in here]
             if any(value is not None for value in values):
-                rows.append((name, f"{batch}", f"{prompt:,}", *_compared(values, show)))
-    note = "With a KV cache; medians. The models ran one after the other, so that other work shows."
+                figures = _compared(values, show, differs, roughly)
+                rows.append((name, f"{batch}", f"{prompt:,}", *figures))
+    note = (
+        "With a KV cache; medians. The models ran one after the other, so that other work on the "
+        "machine shows in the factors, too."
+    )
+    if not all(differs[1:]):
+        note += f" {SAME_WORK}"
     if any(row[0] == "peak memory" for row in rows):
         note += " Memory on a CPU is that of the whole process."
     return Sheet("Speed and memory", ("", "batch", "prompt", *found), rows, note)
@@ -210,13 +235,15 @@ def _same_tokens(one: TextPerplexity | None, first: TextPerplexity | None) -> bo
     return one is None or first is None or len({one.tokens, first.tokens} - {""}) < 2
 
 
-def _compared(values: list[Any], show: Any, comparable: list[bool] | None = None) -> list[str]:
+def _compared(
+    values: list[Any], show: Any, comparable: list[bool] | None = None, relate: Any = times
+) -> list[str]:
     """Each value; those after the first with their relation to it, where it says something."""
     first = values[0]
     shown = []
     for i, value in enumerate(values):
         told = i and (comparable is None or comparable[i])
-        relation = times(value, first) if told else ""
+        relation = relate(value, first) if told else ""
         text = "-" if value is None else show(value)
         shown.append(f"{text} ({relation})" if relation else text)
     return shown

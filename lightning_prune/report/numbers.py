@@ -5,7 +5,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
-__all__ = ["count_text", "finite", "perplexity_text", "seconds_text", "size_text", "times"]
+__all__ = [
+    "count_text",
+    "finite",
+    "perplexity_text",
+    "roughly",
+    "seconds_text",
+    "size_text",
+    "times",
+]
 
 
 def times(value: float | None, dense: float | None) -> str:
@@ -13,6 +21,14 @@ def times(value: float | None, dense: float | None) -> str:
     if value is None or not dense or not math.isfinite(value / dense):
         return ""
     return f"{value / dense:.2f}x" if value < 100 * dense else f"{value / dense:.0e}x"
+
+
+def roughly(value: float | None, dense: float | None) -> str:
+    """As `times`, in two digits: of speeds that were measured, more would be noise."""
+    if value is None or not dense or not math.isfinite(value / dense):
+        return ""
+    share = value / dense
+    return f"{share:.0f}x" if share >= 9.95 else f"{share:#.2g}x"
 
 
 def perplexity_text(value: float | None) -> str:
