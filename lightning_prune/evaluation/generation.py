@@ -59,7 +59,8 @@ def continuation(
 ) -> Answer | None:
     """How a model goes on after a prompt, taking the likeliest token each time, with its KV cache.
 
-    The whole model is on the device meanwhile; None if it does not fit there.
+    The whole model is on the device meanwhile; None if it does not fit there. The token that ends a
+    text is no part of the answer.
 
     Args:
         model: a causal LM.
@@ -90,8 +91,16 @@ def continuation(
     except torch.cuda.OutOfMemoryError:
         return None
     new_T = output_BT[0, ids_BT.shape[1] :]
+    if len(new_T) and int(new_T[-1]) in _end_tokens(model):  # saying that it ends says nothing
+        new_T = new_T[:-1]
     return Answer(
         prompt=prompt if isinstance(prompt, str) else str(tokenizer.decode(ids_T)),
         text=str(tokenizer.decode(new_T, skip_special_tokens=True)),
         unique=unique_share(new_T),
     )
+
+
+def _end_tokens(model: Any) -> set[int]:
+    """The tokens at which `generate` stops: none, one or several."""
+    ends = model.generation_config.eos_token_id
+    return set() if ends is None else set(ends) if isinstance(ends, list) else {ends}

@@ -21,6 +21,7 @@ from lightning_prune.report.numbers import (
     seconds_text,
     size_text,
     times,
+    unique_text,
 )
 from lightning_prune.report.sheet import Sheet
 
@@ -175,7 +176,7 @@ def print_evaluations(found: Evaluations, console: Console | None = None) -> Non
         for name, evaluation in found.items():
             if i < len(evaluation.answers):
                 one = evaluation.answers[i]
-                unique = Text(f"{one.unique:.0%} unique")
+                unique = Text(unique_text(one.unique))
                 answers.add_row(Text(name, "bold"), unique, Text(" ".join(one.text.split()), "dim"))
     if answers.row_count:
         console.print(answers, end="\n\n")

@@ -13,6 +13,7 @@ __all__ = [
     "seconds_text",
     "size_text",
     "times",
+    "unique_text",
 ]
 
 
@@ -59,6 +60,11 @@ def size_text(value: int) -> str:
 def seconds_text(value: float) -> str:
     """As milliseconds where it is short."""
     return f"{value * 1000:,.2f} ms" if value < 1 else f"{value:,.2f} s"
+
+
+def unique_text(share: float) -> str:
+    """The share of unique tokens of what a model says; it may say nothing."""
+    return f"{share:.0%} unique" if share else "says nothing"
 
 
 def finite(value: Any) -> Any:

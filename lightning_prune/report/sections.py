@@ -14,7 +14,14 @@ from lightning_prune.report.evaluation import (
     speed_sheet,
     task_sheet,
 )
-from lightning_prune.report.numbers import count_text, perplexity_text, roughly, size_text, times
+from lightning_prune.report.numbers import (
+    count_text,
+    perplexity_text,
+    roughly,
+    size_text,
+    times,
+    unique_text,
+)
 from lightning_prune.report.page_figures import bars_svg, heatmap_svg, lines_svg
 from lightning_prune.report.page_parts import figure, pairs, smoothed
 from lightning_prune.report.sheet import Sheet
@@ -181,7 +188,7 @@ def sayings(report: Report) -> str:
             for name, found in report.evaluations.items()
         }
         cards = "".join(
-            f'<div class="saying"><div class="name">{escape(name)} · {a.unique:.0%} unique tokens'
+            f'<div class="saying"><div class="name">{escape(name)} · {unique_text(a.unique)}'
             f'</div><div class="text">{escape(a.text)}</div></div>'
             for name, a in said.items()
             if a is not None

@@ -94,6 +94,15 @@ def test_perplexities_of_other_tokens_are_not_compared() -> None:
     assert "tokenizers" not in alike.note
 
 
+def test_a_model_that_says_nothing_is_not_said_to_repeat_itself() -> None:
+    """In words; there is no share of unique tokens among none."""
+    out = io.StringIO()
+    silent = {"dense": DENSE, "ruined": Evaluation(answers=[Answer("Why?", "", 0.0)])}
+    print_evaluations(silent, Console(file=out, width=120))
+    assert "says nothing" in out.getvalue()
+    assert "0% unique" not in out.getvalue().replace("100% unique", "")
+
+
 def test_zeros_are_said_to_bring_nothing_by_themselves() -> None:
     """With the model's name and how many."""
     sheet = size_sheet(BOTH)

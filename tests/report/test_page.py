@@ -69,7 +69,7 @@ def test_everything_that_was_measured_is_on_the_page() -> None:
         "Training loss",
         "pruned 88",
         "recovered: because",
-        "75% unique tokens",
+        "75% unique",
         "time to first token",
         "plan (sha256)",
         "calibration.seed",
