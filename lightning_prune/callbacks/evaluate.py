@@ -281,7 +281,7 @@ class Evaluate(PruneObserver):
         self._judge("model", trainer, pl_module, model)
 
         def write() -> None:
-            found = {Path(pl_module.path or "model").name: self.results["model"]}
+            found = {Path(pl_module.path or "model").absolute().name: self.results["model"]}
             print_evaluations(found)
             folder = Path(trainer.default_root_dir)
             write_evaluations(found, folder, self.settings, "evaluation")

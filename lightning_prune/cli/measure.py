@@ -25,9 +25,12 @@ def run(arguments: Sequence[str]) -> None:
     """Run the command."""
     given = _parser().parse_args(arguments)
     modules = known_models(given)
-    for module in modules.values():
+    for name, module in modules.items():
         for numbers in _numbers(given):
-            check_numbers(longest=module.max_position_embeddings, **numbers)
+            try:
+                check_numbers(module.max_position_embeddings, **numbers)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
     writable(given.out)
     found = {
         name: Evaluation(size=_size(module), speeds=_speeds(module, given))

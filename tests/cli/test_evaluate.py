@@ -241,10 +241,8 @@ def test_two_processes_find_what_one_finds(
     [logged] = (tmp_path / "run").rglob("metrics.csv")
     row = dict(zip(*(line.split(",") for line in logged.read_text().split()), strict=True))
     source = Source(str(model_folder))
-    [alone] = (
-        Evaluate(texts=[str(text_file)], lengths=[32])
-        .of(source.model("auto", None), source.tokenizer())
-        .perplexities
-    )
+    evaluate, tokenizer = Evaluate(texts=[str(text_file)], lengths=[32]), source.tokenizer()
+    texts = evaluate.cut(tokenizer, 64, evaluate.read(apart=[str(text_file)]))
+    [alone] = evaluate.of(source.model("auto", None), tokenizer, texts=texts).perplexities
     assert model["perplexities"][0]["perplexity"] == pytest.approx(alone.perplexity, rel=1e-6)
     assert float(row["test_perplexity"]) == pytest.approx(alone.perplexity, rel=1e-5)
