@@ -39,6 +39,9 @@ class PruneObserver(Callback):
     saves: ClassVar[bool] = False
     reports: ClassVar[bool] = False
 
+    def before_prune(self, trainer: Trainer, pl_module: CausalLM) -> None:
+        """Refuse what cannot work; of all observers before anything is measured of the model."""
+
     def on_prune_start(self, trainer: Trainer, pl_module: CausalLM) -> None:
         """The model is loaded and dense (or as the previous method left it)."""
 
@@ -149,6 +152,8 @@ class PruningCallback(Method, Callback):
             )
         pl_module.load()
         self._refuse(trainer, pl_module)
+        for observer in _observers(trainer):
+            observer.before_prune(trainer, pl_module)
         identity = self._identity(trainer, pl_module)
         distributed.once(lambda: self.folder(trainer).mkdir(parents=True, exist_ok=True))
         for observer in reversed(_observers(trainer)):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from inspect import signature
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,10 +14,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lightning_prune import distributed
 from lightning_prune.callbacks.base import PruneObserver, methods_of
-from lightning_prune.data import TextData
+from lightning_prune.data.documents import Documents
+from lightning_prune.data.judged import JudgedText, check_lengths, judged_documents, window_length
+from lightning_prune.data.text_data import SEEN
 from lightning_prune.evaluation import (
     Evaluation,
     TextPerplexity,
+    check_prompt,
     check_tasks,
     continuation,
     perplexity,
@@ -49,7 +51,8 @@ class Evaluate(PruneObserver):
 
     Args:
         texts: as `TextData` takes its source: "wikitext2", "wikitext103", "ptb", "c4", "builtin",
-            a file, a folder.
+            a file, a folder. A file, and whatever else has no splits, is read whole; but of the
+            text that a Trainer's `TextData` trains or calibrates with, the share for `split`.
         lengths: tokens in a window; perplexity is measured for each. None: what the model can take,
             2048 at most.
         split: of the texts, "test" or "validation".
@@ -88,14 +91,20 @@ class Evaluate(PruneObserver):
         self.prompts, self.new_tokens = prompts, new_tokens
         self.batch_size, self.text_column = batch_size, text_column
         self.results: dict[str, Evaluation] = {}
+        self._texts: list[JudgedText] | None = None
         if not (texts or tasks or prompts):
             raise ValueError("nothing to evaluate: give texts, tasks or prompts")
         if isinstance(texts, str) or isinstance(tasks, str) or isinstance(prompts, str):
             raise ValueError("texts, tasks and prompts are lists of names, not one name")
+        if split not in ("test", "validation"):
+            raise ValueError(f"split={split!r} is not allowed; allowed: 'test', 'validation'")
+        check_lengths(lengths)
         for name in ("windows", "limit", "new_tokens", "batch_size"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value}; 1 at least")
+        if few_shot is not None and few_shot < 0:
+            raise ValueError(f"few_shot={few_shot}; 0 at least, or None for what each task says")
 
     def check(self) -> None:
         """Refuse unknown tasks before anything is measured.
@@ -106,11 +115,56 @@ class Evaluate(PruneObserver):
         if self.tasks:
             check_tasks(self.tasks, self.task_folder)
 
+    def read(self, apart: Collection[str] = ()) -> dict[str, Documents]:
+        """Read all texts.
+
+        Args:
+            apart: the sources that the model is made with.
+
+        Raises:
+            FileNotFoundError: there is no such text.
+            ValueError: a text is empty, or cannot be understood.
+        """
+        how = self.split, self.text_column, apart
+        return {text: judged_documents(text, *how) for text in self.texts}
+
+    def cut(
+        self,
+        tokenizer: PreTrainedTokenizerBase | None,
+        longest: int,
+        documents: Mapping[str, Documents],
+    ) -> list[JudgedText]:
+        """Tokenise each text for each length, and check the prompts, before a model is judged.
+
+        Args:
+            tokenizer: of the model that will be judged.
+            longest: how many tokens that model can take.
+            documents: of `read`.
+
+        Raises:
+            ValueError: there is no tokenizer, a text is too short, or a window or a prompt is
+                longer than the model can take.
+        """
+        if tokenizer is None:
+            raise ValueError(
+                "the model has no tokenizer, and texts, tasks and prompts need one; put its "
+                "tokenizer.json beside its weights"
+            )
+        lengths = [window_length(length, longest) for length in self.lengths or (None,)]
+        for prompt in self.prompts:
+            check_prompt(prompt, tokenizer, self.new_tokens, longest)
+        return [
+            JudgedText.cut(documents[text], tokenizer, length, text, self.split, self.windows)
+            for text in self.texts
+            for length in lengths
+        ]
+
     def of(
         self,
         model: Any,
         tokenizer: PreTrainedTokenizerBase | None,
         device: torch.device | str | None = None,
+        texts: Sequence[JudgedText] | None = None,
     ) -> Evaluation:
         """Judge one model.
 
@@ -118,18 +172,29 @@ class Evaluate(PruneObserver):
             model: a Hugging Face causal LM.
             tokenizer: its tokenizer.
             device: where to run; default: where the model is.
+            texts: of `cut`, with this tokenizer; None: they are read now.
 
         Raises:
-            ValueError: there is no tokenizer, a text is too short, a window is longer than the
-                model can take, or a task cannot be run.
+            FileNotFoundError: there is no such text.
+            ValueError: what `cut` refuses, or a task cannot be run.
         """
-        if tokenizer is None:
-            raise ValueError(
-                "the model has no tokenizer, and texts, tasks and prompts need one; put its "
-                "tokenizer.json beside its weights"
-            )
+        if texts is None:
+            texts = self.cut(tokenizer, model.config.max_position_embeddings, self.read())
+        assert tokenizer is not None, "cut refuses that"
         device = next(model.parameters()).device if device is None else torch.device(device)
-        found = Evaluation(perplexities=self._perplexities(model, tokenizer, device))
+        found = Evaluation(
+            perplexities=[
+                TextPerplexity(
+                    text=text.source,
+                    split=text.part,
+                    window=text.length,
+                    windows=len(text.windows),
+                    perplexity=perplexity(model, text.batches(self.batch_size), device),
+                    tokens=text.fingerprint,
+                )
+                for text in texts
+            ]
+        )
         for prompt in self.prompts:
             said = continuation(model, tokenizer, prompt, device, self.new_tokens)
             found.answers += [said] if said is not None else []
@@ -146,38 +211,36 @@ class Evaluate(PruneObserver):
             )
         return found
 
-    def _perplexities(
-        self, model: Any, tokenizer: PreTrainedTokenizerBase, device: torch.device
-    ) -> list[TextPerplexity]:
-        data = [
-            TextData(
-                text, seqlen=length, batch_size=self.batch_size, text_column=self.text_column
-            ).attach(tokenizer, model.config.max_position_embeddings)
-            for text in self.texts
-            for length in self.lengths or (None,)
-        ]
-        found = []
-        for one in data:
-            loader = one.test_dataloader() if self.split == "test" else one.val_dataloader()
-            batches = _first(loader, self.windows)
-            found.append(
-                TextPerplexity(
-                    text=one.source,
-                    split=self.split,
-                    window=one.length,
-                    windows=sum(len(batch["input_ids"]) for batch in batches),
-                    perplexity=perplexity(model, batches, device),
-                )
-            )
-        return found
-
     # --- in a Trainer ---
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse what cannot be evaluated before the model is pruned or tested."""
+        """Refuse what cannot be evaluated before the model is tested."""
         if not isinstance(pl_module, CausalLM):
             raise TypeError(f"Evaluate judges a CausalLM; got {type(pl_module).__name__}")
-        distributed.once(self.check)
+        if stage != "predict":
+            self.before_prune(trainer, pl_module)
+
+    def before_prune(self, trainer: Trainer, pl_module: CausalLM) -> None:
+        """Refuse what cannot be evaluated, and read the texts, in process 0."""
+
+        def look() -> None:
+            if self._texts is None:
+                self.check()
+                longest = pl_module.max_position_embeddings
+                documents = self.read(_made_with(trainer))
+                self._texts = self.cut(pl_module.tokenizer, longest, documents)
+
+        distributed.once(look)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let the texts go: the next model may have another tokenizer."""
+        self._texts = None
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Let the texts go, too."""
+        self._texts = None
 
     def on_prune_start(self, trainer: Trainer, pl_module: CausalLM) -> None:
         """Judge the dense model; with several methods, before the first one."""
@@ -207,7 +270,7 @@ class Evaluate(PruneObserver):
     def _judge(self, stage: str, trainer: Trainer, pl_module: CausalLM, model: Any) -> None:
         def judge() -> None:
             device = trainer.strategy.root_device
-            self.results[stage] = self.of(model, pl_module.tokenizer, device)
+            self.results[stage] = self.of(model, pl_module.tokenizer, device, self._texts)
 
         distributed.once(judge)
 
@@ -218,7 +281,7 @@ class Evaluate(PruneObserver):
         self._judge("model", trainer, pl_module, model)
 
         def write() -> None:
-            found = {Path(pl_module.path or "model").name: self.results["model"]}
+            found = {Path(pl_module.path or "model").absolute().name: self.results["model"]}
             print_evaluations(found)
             folder = Path(trainer.default_root_dir)
             write_evaluations(found, folder, self.settings, "evaluation")
@@ -231,14 +294,7 @@ class Evaluate(PruneObserver):
         return {name: getattr(self, name) for name in signature(type(self)).parameters}
 
 
-def _first(loader: Any, windows: int | None) -> list[dict[str, torch.Tensor]]:
-    """The batches of a loader, cut off after so many windows."""
-    if windows is None:
-        return list(loader)
-    batches, left = [], windows
-    for batch in islice(loader, windows):
-        batches.append({name: tensor[:left] for name, tensor in batch.items()})
-        left -= len(batches[-1]["input_ids"])
-        if left == 0:
-            break
-    return batches
+def _made_with(trainer: Trainer) -> set[str]:
+    """The sources of text that a Trainer's model is calibrated and trained with."""
+    sources = getattr(getattr(trainer, "datamodule", None), "sources", {})
+    return {source for use, source in sources.items() if use in SEEN}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 from pathlib import Path
 from typing import NoReturn, get_args
 
@@ -11,7 +12,7 @@ import torch
 from lightning_prune.cli.errors import fail
 from lightning_prune.models.loading import QUICKSTART, DType, Source
 
-__all__ = ["Parser", "add_models", "device", "folder", "known_model", "model_folder"]
+__all__ = ["Parser", "add_models", "device", "folder", "known_model", "model_folder", "writable"]
 
 
 class Parser(argparse.ArgumentParser):
@@ -58,6 +59,18 @@ def folder(name: str) -> Path:
     if path.exists() and not path.is_dir():
         raise argparse.ArgumentTypeError(f"{name} is a file; give the name of a folder")
     return path
+
+
+def writable(folder: Path | None) -> None:
+    """Make a folder, and try whether a file can be written there, before work is done for it.
+
+    Raises:
+        OSError: it cannot.
+    """
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
 
 
 def known_model(path: str) -> str:

@@ -97,6 +97,20 @@ class PruneCLI(LightningCLI):
         path, config = str(folder / "config.yaml"), self.config[command]
         self._parser(command).save(config, path, overwrite=True, multifile=False)
 
+    def after_validate(self) -> None:
+        """Below Lightning's table, what its perplexity is of."""
+        self._say_windows("val", "validation", self.trainer.num_val_batches)
+
+    def after_test(self) -> None:
+        """Below Lightning's table, what its perplexity is of."""
+        self._say_windows("test", "test", self.trainer.num_test_batches)
+
+    def _say_windows(self, name: str, use: str, batches: list[int | float]) -> None:
+        data, trainer = self.datamodule, self.trainer
+        if trainer.is_global_zero:
+            most = int(sum(batches)) * data.batch_size * trainer.world_size
+            print(f"{name}_perplexity is of {data.described(use, most)}")
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """A Trainer whose run leaves everything in one folder.
 

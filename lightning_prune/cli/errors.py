@@ -15,6 +15,7 @@ from inspect import isabstract
 from pathlib import Path
 from typing import NoReturn
 
+import jsonargparse
 from lightning.pytorch.utilities import rank_zero_only
 
 from lightning_prune import callbacks, models
@@ -51,15 +52,28 @@ def said_by_first_process() -> bool:
 
 def is_ours(error: BaseException) -> bool:
     """Whether an error was raised by a line of this package."""
+    return _raised_below(error, Path(__file__).parents[1])
+
+
+def _raised_below(error: BaseException, folder: Path) -> bool:
     frames = traceback.extract_tb(error.__traceback__)
-    return bool(frames) and Path(frames[-1].filename).is_relative_to(Path(__file__).parents[1])
+    return bool(frames) and Path(frames[-1].filename).is_relative_to(folder)
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """The error that matters; jsonargparse wraps it in one about every type that it tried."""
-    while error.__cause__ is not None and "Union subtypes" in str(error):
-        error = error.__cause__
-    return error
+    """The error that matters; jsonargparse wraps it in one about every type that it tried.
+
+    The wrapper's cause is the error of the first type alone. Those of the others, among them what a
+    class says of its arguments, are in the frame that raised it.
+    """
+    if "Union subtypes" not in str(error):
+        return error
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    tried = frames[-1].f_locals.get("exceptions") if frames else None
+    roots = [root_cause(e) for e in tried or [error.__cause__] if isinstance(e, Exception)]
+    parser = Path(jsonargparse.__file__).parent
+    said = (root for root in roots if not _raised_below(root, parser))
+    return next(said, roots[0] if roots else error)
 
 
 # --- what a parser's error means ---

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
 from lightning_prune.callbacks import Evaluate
-from lightning_prune.cli.arguments import Parser, add_models, folder
+from lightning_prune.cli.arguments import Parser, add_models, folder, writable
+from lightning_prune.data.judged import JudgedText
 from lightning_prune.evaluation import SEVEN, Evaluation
+from lightning_prune.export import check_stored
 from lightning_prune.models import CausalLM
 from lightning_prune.report.evaluation import print_evaluations, write_evaluations
 
-__all__ = ["NAME", "loaded", "run", "say_files"]
+__all__ = ["NAME", "known_models", "loaded", "run", "say_files"]
 
 NAME = "evaluate"
 
@@ -30,10 +33,11 @@ def run(arguments: Sequence[str]) -> None:
             "nothing to evaluate: give --texts (wikitext2, ptb, c4, builtin, a file, a folder), "
             "--tasks (names, or none for the seven of pruning papers) or --prompts"
         )
-    names = ("texts", "lengths", "tasks", "prompts")
-    lists = {name: getattr(given, name) or () for name in names}
     evaluate = Evaluate(
-        **lists,
+        texts=given.texts or (),
+        lengths=given.lengths,
+        tasks=given.tasks or (),
+        prompts=given.prompts or (),
         split=given.split,
         windows=given.windows,
         few_shot=given.few_shot,
@@ -44,34 +48,66 @@ def run(arguments: Sequence[str]) -> None:
         text_column=given.text_column,
     )
     evaluate.check()
+    modules = known_models(given)
+    texts = _texts(evaluate, modules)
+    writable(given.out)
     found: dict[str, Evaluation] = {}
-    for name, module in loaded(given):
-        found[name] = evaluate.of(module.base, module.tokenizer, given.device)
-    settings = evaluate.settings | {"device": str(given.device), "dtype": given.dtype}
-    files = write_evaluations(found, given.out, settings, "evaluation") if given.out else {}
+    for name, module in loaded(modules):
+        found[name] = evaluate.of(module.base, module.tokenizer, given.device, texts.pop(name))
     print_evaluations(found)
-    say_files(files)
+    if given.out:
+        settings = evaluate.settings | {"device": str(given.device), "dtype": given.dtype}
+        say_files(write_evaluations(found, given.out, settings, "evaluation"))
 
 
-def loaded(given: argparse.Namespace) -> Iterator[tuple[str, CausalLM]]:
-    """The models, one after the other: each is let go before the next one is loaded."""
-    modules = [
-        CausalLM(path, dtype=given.dtype, trust_remote_code=given.trust_remote_code)
-        for path in given.models
-    ]
-    for module in modules:
+def known_models(given: argparse.Namespace) -> dict[str, CausalLM]:
+    """The models by what tables call them; none is loaded yet.
+
+    That is the last part of a path, where it tells a model from the others.
+
+    Raises:
+        FileNotFoundError: there is no such model, or files of it are missing.
+        ValueError: a model is named twice, is of no known family, or its files are damaged.
+    """
+    modules: dict[str, CausalLM] = {}
+    at: dict[str, str] = {}
+    names = [Path(os.path.abspath(path)).name for path in given.models]
+    for path, name in zip(given.models, names, strict=True):
+        module = CausalLM(path, dtype=given.dtype, trust_remote_code=given.trust_remote_code)
         assert module.source is not None
-        module.source.config()  # all are there, before the first one is judged
-    for module in modules:
+        location = module.source.location
+        if module.source.is_folder:
+            location = str(Path(location).resolve())
+        if location in at:
+            raise ValueError(
+                f"{path!r} is the same model as {at[location]!r}; give each model once"
+            )
+        at[location] = path
+        config = module.source.config()
+        if module.source.is_folder:
+            check_stored(Path(location), False, config, given.trust_remote_code)
+        modules[name if names.count(name) == 1 else path] = module
+    return modules
+
+
+def loaded(modules: Mapping[str, CausalLM]) -> Iterator[tuple[str, CausalLM]]:
+    """The models, one after the other: each is let go before the next one is loaded."""
+    for name, module in modules.items():
         module.load()
-        yield _name(str(module.path), given.models), module
+        yield name, module
         module.model = None
 
 
-def _name(path: str, paths: Sequence[str]) -> str:
-    """What tables call a model: the last part of its path, where that tells it from the others."""
-    names = [Path(one).name for one in paths]
-    return Path(path).name if names.count(Path(path).name) == 1 else path
+def _texts(evaluate: Evaluate, modules: Mapping[str, CausalLM]) -> dict[str, list[JudgedText]]:
+    """The texts in tokens of each model: everything that may be refused before one is judged."""
+    documents, found = evaluate.read(), {}
+    for name, module in modules.items():
+        try:
+            longest = module.max_position_embeddings
+            found[name] = evaluate.cut(module.tokenizer, longest, documents)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+    return found
 
 
 def say_files(files: dict[str, str]) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 from lightning_prune.analysis.checkpoint import weight_files
-from lightning_prune.cli.arguments import Parser, add_models, folder
-from lightning_prune.cli.evaluate import loaded, say_files
-from lightning_prune.evaluation import Evaluation, Size, Speed, generation_speed
+from lightning_prune.cli.arguments import Parser, add_models, folder, writable
+from lightning_prune.cli.evaluate import known_models, loaded, say_files
+from lightning_prune.evaluation import Evaluation, Size, Speed, check_numbers, generation_speed
 from lightning_prune.models import CausalLM
 from lightning_prune.report.evaluation import print_evaluations, write_evaluations
 
@@ -24,9 +24,17 @@ NAME = "measure"
 def run(arguments: Sequence[str]) -> None:
     """Run the command."""
     given = _parser().parse_args(arguments)
+    modules = known_models(given)
+    for name, module in modules.items():
+        for numbers in _numbers(given):
+            try:
+                check_numbers(module.max_position_embeddings, **numbers)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
+    writable(given.out)
     found = {
         name: Evaluation(size=_size(module), speeds=_speeds(module, given))
-        for name, module in loaded(given)
+        for name, module in loaded(modules)
     }
     on = torch.cuda.get_device_name(given.device) if given.device.type == "cuda" else "cpu"
     settings = {
@@ -38,22 +46,21 @@ def run(arguments: Sequence[str]) -> None:
         "runs": given.runs,
         "torch": str(torch.__version__),
     }
-    files = write_evaluations(found, given.out, settings, "measurement") if given.out else {}
     print_evaluations(found)
     print(", ".join(f"{name} {value}" for name, value in settings.items()))
-    say_files(files)
+    if given.out:
+        say_files(write_evaluations(found, given.out, settings, "measurement"))
 
 
 def _speeds(module: CausalLM, given: argparse.Namespace) -> list[Speed]:
+    return [generation_speed(module.base, given.device, **one) for one in _numbers(given)]
+
+
+def _numbers(given: argparse.Namespace) -> list[dict[str, int]]:
+    """What is measured of each model."""
+    same = {"new_tokens": given.new_tokens, "runs": given.runs}
     return [
-        generation_speed(
-            module.base,
-            given.device,
-            batch_size=batch_size,
-            prompt=length,
-            new_tokens=given.new_tokens,
-            runs=given.runs,
-        )
+        {"batch_size": batch_size, "prompt": length, **same}
         for batch_size in given.batch_sizes
         for length in given.lengths
     ]

@@ -43,8 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(130) from None
     except Exception as error:
         root = root_cause(error)
-        plain = isinstance(root, (OSError, MisconfigurationException)) or (
-            isinstance(root, (ValueError, TypeError, KeyError)) and is_ours(root)
+        plain = (
+            isinstance(root, (OSError, MisconfigurationException))
+            or (isinstance(root, ValueError) and root is not error)  # a class on its arguments
+            or (isinstance(root, (ValueError, TypeError, KeyError)) and is_ours(root))
         )
         if os.environ.get(DEBUG):
             raise

@@ -28,6 +28,7 @@ class Documents:
         items: texts, or chats (lists of messages with "role" and "content").
         joiner: what stands between texts when they are read as one.
         separate: windows are drawn from single documents, never across two (C4).
+        part: what of the source this is, where the source has no such split: "whole", or a share.
 
     Raises:
         ValueError: some items are texts and others are chats.
@@ -36,6 +37,7 @@ class Documents:
     items: list[Any]
     joiner: str = "\n\n"
     separate: bool = False
+    part: str = ""
 
     def __post_init__(self) -> None:
         if len({isinstance(item, list) for item in self.items}) > 1:
@@ -81,11 +83,11 @@ def share(
     end = 1 - SHARE * (len(missing) - 1 - missing.index(split)) if split in missing else None
     start = 0.0 if end is None else end - SHARE
     end = 1 - SHARE * len(missing) if end is None else end
-    count = len(documents.items)
+    count, part = len(documents.items), f"{split}, {end - start:.0%} of it"
     if count < 20:
         text = documents.text()
-        return Documents([text[_place(text, start) : _place(text, end)]])
-    return Documents(documents.items[_whole(count * start) : _whole(count * end)])
+        return Documents([text[_place(text, start) : _place(text, end)]], part=part)
+    return Documents(documents.items[_whole(count * start) : _whole(count * end)], part=part)
 
 
 def _whole(number: float) -> int:
@@ -106,7 +108,9 @@ def _share_of_chats(
     drawn = random.Random(0).sample(prompts, len(prompts))
     parts = {name: drawn[i * count : (i + 1) * count] for i, name in enumerate(missing)}
     mine = set(parts.get(split, drawn[len(missing) * count :]))
-    return replace(documents, items=[i for i in documents.items if prompt_of(i) in mine])
+    part = f"{split}, {len(mine):,} of {len(prompts):,} prompts"
+    items = [item for item in documents.items if prompt_of(item) in mine]
+    return replace(documents, items=items, part=part)
 
 
 def _place(text: str, fraction: float) -> int:

@@ -7,6 +7,7 @@ import json
 import pydoc_data.topics
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,7 +25,7 @@ KINDS = ", ".join(SUFFIXES)
 STREAMED_DOCUMENTS = {"train": 20_000, "validation": 1100, "test": 1100}
 
 
-def read(source: str, split: str, column: str = "text") -> Documents:
+def read(source: str, split: str, column: str = "text", whole: bool = False) -> Documents:
     """The text of one split of a source.
 
     Args:
@@ -32,6 +33,7 @@ def read(source: str, split: str, column: str = "text") -> Documents:
             name of a dataset on the hub.
         split: "train", "validation" or "test".
         column: the column or key that holds the text.
+        whole: a source without splits is not shared out: all of it is the split.
 
     Raises:
         FileNotFoundError: there is no such file, or the hub did not give the dataset.
@@ -41,14 +43,14 @@ def read(source: str, split: str, column: str = "text") -> Documents:
     if source in _NAMED:
         documents = _NAMED[source](split)
     elif path.exists():
-        documents = _local(path, split, column)
+        documents = _local(path, split, column, whole)
     elif not _HUB_NAME.fullmatch(source) or source.endswith(SUFFIXES):
         raise FileNotFoundError(
             f"there is no text file or folder {source!r}; names that need no file: "
             f"{', '.join(_NAMED)}"
         )
     else:
-        documents = _dataset(_hub(source, split, source), split, column, source)
+        documents = _dataset(_hub(source, split, source), split, column, source, whole)
     if documents.empty:
         raise ValueError(f"{source!r} holds no text in its {split} split")
     return documents
@@ -132,22 +134,27 @@ _SPLIT_OF_WORD = {
 }
 
 
-def _local(path: Path, split: str, column: str) -> Documents:
+def _local(path: Path, split: str, column: str, whole: bool) -> Documents:
     if path.is_file():
-        return share(_file(path, column), split, path)
+        return _share(_file(path, column), split, path, whole)
     if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
-        return _dataset(datasets.load_from_disk(str(path)), split, column, str(path))
-    return _folder(path, split, column)
+        return _dataset(datasets.load_from_disk(str(path)), split, column, str(path), whole)
+    return _folder(path, split, column, whole)
 
 
-def _dataset(rows: Any, split: str, column: str, source: str) -> Documents:
+def _share(documents: Documents, split: str, source: Path | str, whole: bool) -> Documents:
+    """The part of a source without splits."""
+    return replace(documents, part="whole") if whole else share(documents, split, source)
+
+
+def _dataset(rows: Any, split: str, column: str, source: str, whole: bool) -> Documents:
     """A split of a dataset; one without splits is shared out."""
 
     def load(part: Any) -> Documents:
         return Documents(_texts(part, column, source))
 
     if not isinstance(rows, datasets.DatasetDict):
-        return share(load(rows), split, source)
+        return _share(load(rows), split, source, whole)
     found = {_SPLIT_OF_WORD[name]: part for name, part in rows.items() if name in _SPLIT_OF_WORD}
     documents = _split(found, load, split, source)
     if documents is None:
@@ -155,7 +162,7 @@ def _dataset(rows: Any, split: str, column: str, source: str) -> Documents:
     return documents
 
 
-def _folder(folder: Path, split: str, column: str) -> Documents:
+def _folder(folder: Path, split: str, column: str, whole: bool) -> Documents:
     """All files whose name begins with the split's; where none begins with any, a share of all."""
     files = sorted(f for f in folder.iterdir() if f.name.lower().endswith(SUFFIXES))
     if not files:
@@ -165,7 +172,7 @@ def _folder(folder: Path, split: str, column: str) -> Documents:
         if name := _SPLIT_OF_WORD.get(re.split("[^a-z]", file.name.lower())[0]):
             found.setdefault(name, []).append(file)
     if not found:
-        return share(_files(files, column), split, folder)
+        return _share(_files(files, column), split, folder, whole)
     documents = _split(found, lambda mine: _files(mine, column), split, folder)
     if documents is None:
         raise ValueError(

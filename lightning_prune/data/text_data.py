@@ -99,6 +99,7 @@ class TextData(LightningDataModule):
         self.tokenizer: PreTrainedTokenizerBase | None = None
         self.length = 0
         self.windows: dict[str, Windows] = {}
+        self._parts: dict[str, str] = {}
 
     def attach(self, tokenizer: PreTrainedTokenizerBase, max_length: int) -> TextData:
         """Use a tokenizer, and windows of `max_length` tokens at most; `setup` does this too.
@@ -162,6 +163,21 @@ class TextData(LightningDataModule):
             generator=torch.Generator(),
         )
 
+    def described(self, use: str, most: int | None = None) -> str:
+        """What the figures of a use are of: text, split, number of windows and their length.
+
+        Args:
+            use: "validation" or "test".
+            most: so many windows are looked at, if there are more; None: all.
+        """
+        windows = self._windows(use)
+        count = len(windows) if most is None else min(most, len(windows))
+        at_most = "" if isinstance(windows.windows, torch.Tensor) else " at most"
+        return (
+            f"{self.sources[use]} ({self._parts[use]}): {count:,} windows of {self.length:,} "
+            f"tokens{at_most}"
+        )
+
     def calibration_fingerprint(self) -> str:
         """A hash of all calibration tokens and labels, the same in every process."""
         digest, windows = hashlib.sha256(), self._windows("calibration")
@@ -217,6 +233,7 @@ class TextData(LightningDataModule):
             )
         if use not in self.windows:
             documents, name = self._read(use), f"{use} text of {self.sources[use]!r}"
+            self._parts[use] = documents.part or use
             how: Any = {"name": name, "train_on_prompt": self.train_on_prompt}
             given = documents, self.tokenizer
             self.windows[use] = (

@@ -1,6 +1,6 @@
 """What a model is worth: perplexity, tasks, speed, and what it says."""
 
-from lightning_prune.evaluation.generation import continuation, unique_share
+from lightning_prune.evaluation.generation import check_prompt, continuation, unique_share
 from lightning_prune.evaluation.perplexity import perplexity
 from lightning_prune.evaluation.results import (
     Answer,
@@ -10,7 +10,7 @@ from lightning_prune.evaluation.results import (
     TaskScore,
     TextPerplexity,
 )
-from lightning_prune.evaluation.speed import generation_speed, tokens_per_second
+from lightning_prune.evaluation.speed import check_numbers, generation_speed, tokens_per_second
 from lightning_prune.evaluation.zero_shot import SEVEN, check_tasks, zero_shot
 
 __all__ = [
@@ -21,6 +21,8 @@ __all__ = [
     "Speed",
     "TaskScore",
     "TextPerplexity",
+    "check_numbers",
+    "check_prompt",
     "check_tasks",
     "continuation",
     "generation_speed",

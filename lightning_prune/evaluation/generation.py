@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from lightning_prune.evaluation.results import Answer
 from lightning_prune.sweep import evaluating, on_device
 
-__all__ = ["continuation", "unique_share"]
+__all__ = ["check_prompt", "continuation", "unique_share"]
 
 
 def unique_share(tokens_T: torch.Tensor) -> float:
@@ -23,6 +23,30 @@ def unique_share(tokens_T: torch.Tensor) -> float:
     at 0.5 or below a response counts as repetitive.
     """
     return len(tokens_T.unique()) / len(tokens_T) if len(tokens_T) else 0.0
+
+
+def check_prompt(
+    prompt: str, tokenizer: PreTrainedTokenizerBase, new_tokens: int, longest: int
+) -> None:
+    """Refuse a prompt that a model cannot go on from.
+
+    Args:
+        prompt: a text.
+        tokenizer: the model's tokenizer.
+        new_tokens: how many tokens are to be generated.
+        longest: how many tokens the model can take.
+
+    Raises:
+        ValueError: the prompt has no token, or there is no room for it and the new tokens.
+    """
+    tokens = len(tokenizer(prompt, verbose=False).input_ids)
+    if not tokens:
+        raise ValueError(f"the prompt {prompt!r} has no token; give some text")
+    if tokens + new_tokens > longest:
+        raise ValueError(
+            f"the prompt {prompt[:40]!r} has {tokens} tokens; with new_tokens={new_tokens} these "
+            f"are {tokens + new_tokens}, and the model can take {longest}; ask for fewer"
+        )
 
 
 @torch.no_grad()
@@ -35,7 +59,8 @@ def continuation(
 ) -> Answer | None:
     """How a model goes on after a prompt, taking the likeliest token each time, with its KV cache.
 
-    The whole model is on the device meanwhile; None if it does not fit there.
+    The whole model is on the device meanwhile; None if it does not fit there. The token that ends a
+    text is no part of the answer.
 
     Args:
         model: a causal LM.
@@ -66,8 +91,16 @@ def continuation(
     except torch.cuda.OutOfMemoryError:
         return None
     new_T = output_BT[0, ids_BT.shape[1] :]
+    if len(new_T) and int(new_T[-1]) in _end_tokens(model):  # saying that it ends says nothing
+        new_T = new_T[:-1]
     return Answer(
         prompt=prompt if isinstance(prompt, str) else str(tokenizer.decode(ids_T)),
         text=str(tokenizer.decode(new_T, skip_special_tokens=True)),
         unique=unique_share(new_T),
     )
+
+
+def _end_tokens(model: Any) -> set[int]:
+    """The tokens at which `generate` stops: none, one or several."""
+    ends = model.generation_config.eos_token_id
+    return set() if ends is None else set(ends) if isinstance(ends, list) else {ends}

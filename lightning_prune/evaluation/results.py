@@ -17,11 +17,14 @@ class TextPerplexity:
     text: str
     """Name of the text, or its file or folder."""
     split: str
+    """Or what else of the text it is: "whole", or a share."""
     window: int
     """Tokens in a window; the number means nothing without it."""
     windows: int
     """How many there were."""
     perplexity: float
+    tokens: str = ""
+    """A short hash of the windows' token ids; empty if it is not known."""
 
 
 @dataclass(frozen=True)

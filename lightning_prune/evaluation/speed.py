@@ -19,7 +19,7 @@ from torch import nn
 from lightning_prune.evaluation.results import Speed
 from lightning_prune.sweep import evaluating, on_device
 
-__all__ = ["generation_speed", "tokens_per_second"]
+__all__ = ["check_numbers", "generation_speed", "tokens_per_second"]
 
 WARM_UP, RUNS = 3, 15
 SAMPLING = 0.002  # seconds between two looks at the memory of the process
@@ -76,17 +76,8 @@ def generation_speed(
     Raises:
         ValueError: a number is below 1, or the model cannot take so many tokens.
     """
-    numbers = {
-        "batch_size": batch_size, "prompt": prompt, "new_tokens": new_tokens, "runs": runs
-    }  # fmt: skip
-    if min(numbers.values()) < 1:
-        raise ValueError(f"{', '.join(f'{k}={v}' for k, v in numbers.items())}: 1 at least")
     longest = model.config.max_position_embeddings
-    if prompt + new_tokens > longest:
-        raise ValueError(
-            f"prompt={prompt} and new_tokens={new_tokens} are {prompt + new_tokens} tokens, and "
-            f"the model can take {longest}; ask for fewer"
-        )
+    check_numbers(longest, batch_size=batch_size, prompt=prompt, new_tokens=new_tokens, runs=runs)
     device = next(model.parameters()).device if device is None else torch.device(device)
     generator = torch.Generator().manual_seed(seed)
     ids_BT = torch.randint(
@@ -103,6 +94,33 @@ def generation_speed(
         decode_seconds=median(one for _, decode in timed for one in decode),
         peak_bytes=peak,
     )
+
+
+def check_numbers(
+    longest: int, *, batch_size: int, prompt: int, new_tokens: int, runs: int
+) -> None:
+    """Refuse what `generation_speed` cannot measure.
+
+    Args:
+        longest: how many tokens the model can take.
+        batch_size: as there, and so are the others.
+        prompt: tokens of each prompt.
+        new_tokens: tokens that are generated.
+        runs: timed runs.
+
+    Raises:
+        ValueError: a number is below 1, or the model cannot take so many tokens.
+    """
+    numbers = {
+        "batch_size": batch_size, "prompt": prompt, "new_tokens": new_tokens, "runs": runs
+    }  # fmt: skip
+    if min(numbers.values()) < 1:
+        raise ValueError(f"{', '.join(f'{k}={v}' for k, v in numbers.items())}: 1 at least")
+    if prompt + new_tokens > longest:
+        raise ValueError(
+            f"prompt={prompt} and new_tokens={new_tokens} are {prompt + new_tokens} tokens, and "
+            f"the model can take {longest}; ask for fewer"
+        )
 
 
 def _generate(

@@ -7,13 +7,16 @@ changed. The seven tasks are those of Wanda, SparseGPT and LLM-Pruner; their tab
 
 from __future__ import annotations
 
+import io
 import logging
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import HTTPError
 from transformers import PreTrainedTokenizerBase
 
 from lightning_prune.evaluation.results import TaskScore
@@ -63,16 +66,18 @@ def zero_shot(
             it. Task files may name Python code beside them, which is run.
 
     Raises:
-        ValueError: lm-eval is not installed, a task is unknown, or its data cannot be had.
+        ValueError: lm-eval is not installed, a task is unknown, its data cannot be had, or it has
+            fewer solved examples than few_shot.
     """
     manager = check_tasks(tasks, task_folder)
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
 
     device = next(model.parameters()).device if device is None else torch.device(device)
-    with evaluating(model), on_device([model], device), _quiet():
+    with evaluating(model), on_device([model], device), _quiet(), _without_git():
         found = _said_plainly(
             tasks,
+            few_shot,
             lambda: simple_evaluate(
                 HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size),
                 tasks=list(tasks),
@@ -117,18 +122,25 @@ def check_tasks(tasks: Sequence[str], task_folder: str | Path | None = None) -> 
     return manager
 
 
-def _said_plainly(tasks: Sequence[str], work: Callable[[], Any]) -> Mapping[str, Any]:
+def _said_plainly(
+    tasks: Sequence[str], few_shot: int | None, work: Callable[[], Any]
+) -> Mapping[str, Any]:
     try:
         return work()
     except torch.cuda.OutOfMemoryError:
         raise
-    except (OSError, ValueError, RuntimeError) as error:  # of the hub's client, mostly
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(
-            f"the tasks {', '.join(tasks)} cannot be run ({type(error).__name__}: {reason}). Their "
-            "questions come from the Hugging Face hub; without a network give task_folder=, with "
-            "task files that name local data"
-        ) from error
+    except (AssertionError, HTTPError, OSError, RuntimeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        if "larger than population" in str(error):
+            why = f": few_shot={few_shot} is more than the solved examples that there are"
+        elif isinstance(error, (ConnectionError, TimeoutError, HTTPError)):
+            why = (
+                f" ({reason}). Their questions come from the Hugging Face hub; without a network "
+                "give task_folder=, with task files that name local data"
+            )
+        else:
+            why = f" ({reason})"
+        raise ValueError(f"the tasks {', '.join(tasks)} cannot be run{why}") from error
 
 
 def _scores(found: Mapping[str, Any]) -> Iterator[TaskScore]:
@@ -152,11 +164,28 @@ def _scores(found: Mapping[str, Any]) -> Iterator[TaskScore]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Warnings of lm-eval that say what we know: that the model is given, and tasks overwritten."""
+    """Leave out warnings that say what we know: that the model is given, and tasks overwritten.
+
+    Progress bars are for terminals; in a log file they would be hundreds of lines.
+    """
     logger = logging.getLogger("lm_eval")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        yield
+        with nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO()):
+            yield
     finally:
         logger.setLevel(level)
+
+
+@contextmanager
+def _without_git() -> Iterator[None]:
+    """lm-eval asks git for the commit of the folder one stands in, and git complains of most."""
+    from lm_eval import evaluator
+
+    asks = evaluator.get_git_commit_hash
+    evaluator.get_git_commit_hash = lambda: None
+    try:
+        yield
+    finally:
+        evaluator.get_git_commit_hash = asks

@@ -11,15 +11,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lightning_prune.evaluation.results import Evaluation, TaskScore
+from lightning_prune.evaluation.results import Evaluation, TaskScore, TextPerplexity
 from lightning_prune.files import atomic_write
 from lightning_prune.report.numbers import (
     count_text,
     finite,
     perplexity_text,
+    roughly,
     seconds_text,
     size_text,
     times,
+    unique_text,
 )
 from lightning_prune.report.sheet import Sheet
 
@@ -40,6 +42,16 @@ ZEROS = (
     "to_semi_structured); to get a smaller and faster model anywhere, cut units off."
 )
 
+OTHER_TOKENS = (
+    "Where a figure has no factor, the tokenizers cut the text into other tokens: perplexities of "
+    "other tokens cannot be compared."
+)
+
+SAME_WORK = (
+    "A figure without a factor is of a model with as many parameters, of as many bytes, as the "
+    "first: it does the same work, and what differs is noise."
+)
+
 Evaluations = Mapping[str, Evaluation]
 """By name; the others are compared with the first."""
 
@@ -54,21 +66,17 @@ def perplexity_sheet(found: Evaluations) -> Sheet | None:
     tables = {
         name: {(p.text, p.split, p.window): p for p in e.perplexities} for name, e in found.items()
     }
-    rows = []
+    rows, note = [], "A window is so many tokens; lower is better."
     for key in keys:
         here = [table.get(key) for table in tables.values()]
-        windows = next(p.windows for p in here if p is not None)
+        windows = " / ".join(dict.fromkeys(f"{p.windows:,}" for p in here if p is not None))
         values = [None if p is None else p.perplexity for p in here]
-        rows.append(
-            (
-                f"{key[0]} ({key[1]})",
-                f"{key[2]:,}",
-                f"{windows:,}",
-                *_compared(values, perplexity_text),
-            )
-        )
-    header = ("text", "window", "windows", *found)
-    return Sheet("Perplexity", header, rows, "A window is so many tokens; lower is better.")
+        same = [_same_tokens(p, here[0]) for p in here]
+        figures = _compared(values, perplexity_text, same)
+        rows.append((f"{key[0]} ({key[1]})", f"{key[2]:,}", windows, *figures))
+        if not all(same):
+            note = f"A window is so many tokens; lower is better. {OTHER_TOKENS}"
+    return Sheet("Perplexity", ("text", "window", "windows", *found), rows, note)
 
 
 def task_sheet(found: Evaluations) -> Sheet | None:
@@ -88,8 +96,21 @@ def task_sheet(found: Evaluations) -> Sheet | None:
     return Sheet("Tasks", ("task", "metric", "examples", *found), rows, note, left=2)
 
 
-def speed_sheet(found: Evaluations) -> Sheet | None:
-    """Prefill, decode and memory, for each batch size and length; None if none was measured."""
+def speed_sheet(
+    found: Evaluations, works: Mapping[str, tuple[int, int]] | None = None
+) -> Sheet | None:
+    """Prefill, decode and memory, for each batch size and length; None if none was measured.
+
+    Args:
+        found: the evaluations.
+        works: of each model its parameters and their bytes; None: from the evaluations. Models that
+            have as many are not compared: they differ in zeros at most, which bring no speed.
+    """
+    if works is None:
+        sizes = {name: evaluation.size for name, evaluation in found.items()}
+        works = {n: (s.parameters, s.bytes) for n, s in sizes.items() if s is not None}
+    work = [works.get(name) for name in found]
+    differs = [one is None or one != work[0] for one in work]
     tables = {n: {(s.batch_size, s.prompt): s for s in e.speeds} for n, e in found.items()}
     keys = _keys({name: list(table) for name, table in tables.items()})
     if not keys:
@@ -101,8 +122,14 @@ def speed_sheet(found: Evaluations) -> Sheet | None:
         for name, get, show in _SPEEDS:
             values = [None if s is None else get(s) for s in here]
             if any(value is not None for value in values):
-                rows.append((name, f"{batch}", f"{prompt:,}", *_compared(values, show)))
-    note = "With a KV cache; medians. The models ran one after the other, so that other work shows."
+                figures = _compared(values, show, differs, roughly)
+                rows.append((name, f"{batch}", f"{prompt:,}", *figures))
+    note = (
+        "With a KV cache; medians. The models ran one after the other, so that other work on the "
+        "machine shows in the factors, too."
+    )
+    if not all(differs[1:]):
+        note += f" {SAME_WORK}"
     if any(row[0] == "peak memory" for row in rows):
         note += " Memory on a CPU is that of the whole process."
     return Sheet("Speed and memory", ("", "batch", "prompt", *found), rows, note)
@@ -149,7 +176,7 @@ def print_evaluations(found: Evaluations, console: Console | None = None) -> Non
         for name, evaluation in found.items():
             if i < len(evaluation.answers):
                 one = evaluation.answers[i]
-                unique = Text(f"{one.unique:.0%} unique")
+                unique = Text(unique_text(one.unique))
                 answers.add_row(Text(name, "bold"), unique, Text(" ".join(one.text.split()), "dim"))
     if answers.row_count:
         console.print(answers, end="\n\n")
@@ -204,12 +231,20 @@ def _keys(named: Mapping[str, list[Any]]) -> list[Any]:
     return list(dict.fromkeys(key for keys in named.values() for key in keys))
 
 
-def _compared(values: list[Any], show: Any) -> list[str]:
-    """Each value, those after the first with their relation to it."""
+def _same_tokens(one: TextPerplexity | None, first: TextPerplexity | None) -> bool:
+    """Whether two figures are of the same tokens, as far as is known."""
+    return one is None or first is None or len({one.tokens, first.tokens} - {""}) < 2
+
+
+def _compared(
+    values: list[Any], show: Any, comparable: list[bool] | None = None, relate: Any = times
+) -> list[str]:
+    """Each value; those after the first with their relation to it, where it says something."""
     first = values[0]
     shown = []
     for i, value in enumerate(values):
-        relation = times(value, first) if i else ""
+        told = i and (comparable is None or comparable[i])
+        relation = relate(value, first) if told else ""
         text = "-" if value is None else show(value)
         shown.append(f"{text} ({relation})" if relation else text)
     return shown

@@ -5,7 +5,16 @@ from __future__ import annotations
 import math
 from typing import Any
 
-__all__ = ["count_text", "finite", "perplexity_text", "seconds_text", "size_text", "times"]
+__all__ = [
+    "count_text",
+    "finite",
+    "perplexity_text",
+    "roughly",
+    "seconds_text",
+    "size_text",
+    "times",
+    "unique_text",
+]
 
 
 def times(value: float | None, dense: float | None) -> str:
@@ -13,6 +22,14 @@ def times(value: float | None, dense: float | None) -> str:
     if value is None or not dense or not math.isfinite(value / dense):
         return ""
     return f"{value / dense:.2f}x" if value < 100 * dense else f"{value / dense:.0e}x"
+
+
+def roughly(value: float | None, dense: float | None) -> str:
+    """As `times`, in two digits: of speeds that were measured, more would be noise."""
+    if value is None or not dense or not math.isfinite(value / dense):
+        return ""
+    share = value / dense
+    return f"{share:.0f}x" if share >= 9.95 else f"{share:#.2g}x"
 
 
 def perplexity_text(value: float | None) -> str:
@@ -43,6 +60,11 @@ def size_text(value: int) -> str:
 def seconds_text(value: float) -> str:
     """As milliseconds where it is short."""
     return f"{value * 1000:,.2f} ms" if value < 1 else f"{value:,.2f} s"
+
+
+def unique_text(share: float) -> str:
+    """The share of unique tokens of what a model says; it may say nothing."""
+    return f"{share:.0%} unique" if share else "says nothing"
 
 
 def finite(value: Any) -> Any:

@@ -31,6 +31,10 @@ class StageMetrics:
     tokens_per_second: float | None
     """Of the forward pass."""
 
+    def same_work(self, other: StageMetrics) -> bool:
+        """As many parameters of as many bytes: zeros at most differ, which bring no speed."""
+        return (self.parameters, self.bytes) == (other.parameters, other.bytes)
+
 
 @dataclass(frozen=True)
 class BlockShape:

@@ -14,7 +14,14 @@ from lightning_prune.report.evaluation import (
     speed_sheet,
     task_sheet,
 )
-from lightning_prune.report.numbers import count_text, perplexity_text, size_text, times
+from lightning_prune.report.numbers import (
+    count_text,
+    perplexity_text,
+    roughly,
+    size_text,
+    times,
+    unique_text,
+)
 from lightning_prune.report.page_figures import bars_svg, heatmap_svg, lines_svg
 from lightning_prune.report.page_parts import figure, pairs, smoothed
 from lightning_prune.report.sheet import Sheet
@@ -64,7 +71,7 @@ def headline(report: Report) -> str:
     if dense.perplexity is not None and last.perplexity is not None:
         detail = f"{perplexity_text(dense.perplexity)} → {perplexity_text(last.perplexity)}"
         tiles.append(("perplexity", _multiple(last.perplexity, dense.perplexity), detail))
-    if not _only_zeros(dense, last):  # else what differs is the noise of the machine
+    if not last.same_work(dense):  # else what differs is the noise of the machine
         tiles += _speed_tile(report, name)
     body = "".join(
         f'<div class="tile"><div class="name">{escape(title)}</div><div class="figure">'
@@ -181,7 +188,7 @@ def sayings(report: Report) -> str:
             for name, found in report.evaluations.items()
         }
         cards = "".join(
-            f'<div class="saying"><div class="name">{escape(name)} · {a.unique:.0%} unique tokens'
+            f'<div class="saying"><div class="name">{escape(name)} · {unique_text(a.unique)}'
             f'</div><div class="text">{escape(a.text)}</div></div>'
             for name, a in said.items()
             if a is not None
@@ -198,7 +205,8 @@ def sayings(report: Report) -> str:
 
 def speed(report: Report) -> str:
     """Prefill, decode and memory of each stage."""
-    sheet = speed_sheet(report.evaluations)
+    works = {name: (stage.parameters, stage.bytes) for name, stage in report.stages.items()}
+    sheet = speed_sheet(report.evaluations, works)
     return sheet.html() if sheet is not None else ""
 
 
@@ -243,7 +251,8 @@ def _speed_tile(report: Report, last: str) -> list[tuple[str, str, str]]:
                for n in ("dense", last)]  # fmt: skip
     for name, (before, now) in (("decode speed", decode), ("forward speed", forward)):
         if before and now:
-            return [(name, _multiple(now, before), f"{before:,.0f} → {now:,.0f} tokens/s")]
+            figure = roughly(now, before).replace("x", "×")
+            return [(name, figure, f"{before:,.0f} → {now:,.0f} tokens/s")]
     return []
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lightning_prune.report.numbers import count_text, perplexity_text, size_text, times
+from lightning_prune.report.numbers import count_text, perplexity_text, roughly, size_text, times
 from lightning_prune.report.report import Report, StageMetrics
 
 __all__ = ["print_report", "stage_table"]
@@ -22,7 +22,8 @@ NOTE_WIDTH = 7
 def stage_table(report: Report) -> Table:
     """One row per stage: perplexity, parameters, zeros, bytes and speed.
 
-    Where there is a stage "dense", the figures of the others are followed by their relation to it.
+    Where there is a stage "dense", the figures of the others are followed by their relation to it;
+    not the speed of one that has only more zeros, which do the same work.
     """
     dense = report.stages.get("dense")
     compared = dense is not None and len(report.stages) > 1
@@ -78,10 +79,11 @@ def _cells(stage: StageMetrics, dense: StageMetrics | None) -> list[Text]:
     perplexity, count = Text(perplexity_text(stage.perplexity)), Text(count_text(stage.parameters))
     speed = Text("-" if stage.tokens_per_second is None else f"{stage.tokens_per_second:,.0f}")
     if dense is not None:
+        faster = roughly(stage.tokens_per_second, dense.tokens_per_second)
         relations = (
             (perplexity, times(stage.perplexity, dense.perplexity)),
             (count, f"{stage.parameters / max(dense.parameters, 1):.1%}"),
-            (speed, times(stage.tokens_per_second, dense.tokens_per_second)),
+            (speed, "" if stage.same_work(dense) else faster),
         )
         for cell, relation in relations:
             cell.append(f"{'' if stage is dense else relation:>{NOTE_WIDTH}}", style="dim")

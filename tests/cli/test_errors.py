@@ -155,6 +155,31 @@ def test_a_value_that_is_not_allowed_is_named_with_those_that_are(
     assert re.search(VALUES[argument], last), last
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--trainer.callbacks=Evaluate"], "nothing to evaluate: give texts, tasks or prompts"),
+        (["--trainer.callbacks=Evaluate", "--trainer.callbacks.prompts=[a]",
+          "--trainer.callbacks.few_shot=-1"], "few_shot=-1; 0 at least"),
+        (["--trainer.callbacks=Wanda", "--trainer.callbacks.sparsity=1.2"], "sparsity=1.2 is not"),
+        (['--trainer.callbacks=[{class_path: Evaluate, init_args: {tasks: [a], limit: 0}}]'],
+         "limit=0; 1 at least"),
+        (["--model.adapter=LoRA", "--model.adapter.r=0"], "LoRA needs a rank r of at least 1"),
+        (["--trainer.callbacks=EarlyStopping", "--trainer.callbacks.monitor=val_loss",
+          "--trainer.callbacks.mode=up"], "`mode` can be min, max, got up"),
+    ],
+)  # fmt: skip
+def test_what_a_class_says_of_its_arguments_is_the_line(
+    arguments: list[str], message: str, run: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whichever of the types that were tried it belongs to; not the first one's complaint."""
+    with pytest.raises(SystemExit) as exit:
+        run("test", *arguments)
+    assert exit.value.code == 2
+    last = capfd.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith(f"lightning-prune: error: {message}"), last
+
+
 def test_a_gpu_that_is_not_there_is_one_line(
     run: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

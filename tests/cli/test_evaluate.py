@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_prune import Evaluate, Wanda, load, save
+from lightning_prune import CausalLM, Evaluate, TextData, Wanda, load, save
 from lightning_prune.cli import main
 from lightning_prune.evaluation import Evaluation, Speed
 from lightning_prune.models.loading import Source
@@ -65,6 +66,33 @@ def test_validate_and_test_take_the_same_callback(
     assert "test_perplexity" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("command", "name", "split"), [("test", "test", "test"), ("validate", "val", "validation")]
+)
+def test_what_the_perplexity_is_of_stands_below_lightnings_table(
+    command: str,
+    name: str,
+    split: str,
+    run: Any,
+    model_folder: Path,
+    text_file: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Text, split, how many windows of what length; also where only some are looked at."""
+    data = TextData(str(text_file), seqlen=8)
+    tokenizer = Source(str(model_folder)).tokenizer()
+    assert tokenizer is not None
+    data.attach(tokenizer, 64).setup(command)
+    all_of_them = len(data.windows[split])
+    assert all_of_them > 4
+    for limit, count in (([], all_of_them), ([f"--trainer.limit_{name}_batches=2"], 4)):
+        run(command, own=["--data.seqlen=8", "--data.batch_size=2", *limit])
+        table, _, line = capsys.readouterr().out.rstrip().rpartition("\n")
+        assert f"{name}_perplexity" in table
+        of = f"{text_file} ({split}, 5% of it): {count} windows of 8 tokens"
+        assert line == f"{name}_perplexity is of {of}"
+
+
 def test_size_and_speed_are_measured_and_zeros_are_said_to_bring_none(
     model_folder: Path, masked: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -94,6 +122,8 @@ def test_size_and_speed_are_measured_and_zeros_are_said_to_bring_none(
         (["evaluate", "model", "--texts", "builtin", "--limit", "0"], "limit=0; 1 at least"),
         (["measure", "model", "--lengths", "64"], "the model can take 64"),
         (["measure", "model", "--batch_sizes", "0"], "batch_size=0"),
+        (["evaluate", "model", "./model", "--texts", "builtin"], "is the same model as 'model'"),
+        (["evaluate", "model", "--prompts", ""], "model: the prompt '' has no token"),
         (["measure"], "the following arguments are required: MODEL"),
     ],
 )
@@ -108,6 +138,72 @@ def test_a_mistake_is_one_line(
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith("lightning-prune: error: ")
     assert message in said
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["evaluate", "one", "two", "--texts", "builtin", "nothing.txt"],
+        ["evaluate", "one", "two", "--texts", "builtin", "--lengths", "32", "65"],
+        ["evaluate", "one", "two", "--texts", "builtin", "--prompts", "The", ""],
+        ["evaluate", "one", "two", "--texts", "builtin", "--out", "/proc/nothing"],
+        ["evaluate", "one", "without weights", "--texts", "builtin"],
+        ["evaluate", "one", "without tokenizer", "--texts", "builtin"],
+        ["measure", "one", "two", "--batch_sizes", "1", "0"],
+        ["measure", "one", "two", "--lengths", "8", "60"],
+        ["measure", "one", "two", "--out", "/proc/nothing"],
+        ["measure", "one", "without weights"],
+    ],
+)
+def test_nothing_is_loaded_before_all_has_been_looked_at(
+    arguments: list[str],
+    model_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whatever is wrong with the last model, text, length, prompt or folder."""
+    for name in ("one", "two", "without weights", "without tokenizer"):
+        shutil.copytree(model_folder, name)
+    Path("without weights/model.safetensors").unlink()
+    for file in Path("without tokenizer").glob("*token*"):
+        file.unlink()
+
+    def load(self: CausalLM) -> None:
+        raise AssertionError("loaded too early")
+
+    monkeypatch.setattr(CausalLM, "load", load)
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert "lightning-prune: error: " in capsys.readouterr().err
+
+
+def test_figures_are_printed_also_where_they_cannot_be_written(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The disk may be full by then."""
+
+    def write(*_: Any) -> None:
+        raise OSError("no space left")
+
+    for command in ("evaluate", "measure"):
+        monkeypatch.setattr(f"lightning_prune.cli.{command}.write_evaluations", write)
+    few = ["--texts", "builtin", "--lengths", "16", "--windows", "1"]
+    fast = ["--batch_sizes", "1", "--lengths", "8", "--new_tokens", "1", "--runs", "1"]
+    for command, arguments in (("evaluate", few), ("measure", fast)):
+        with pytest.raises(SystemExit):
+            main([command, str(model_folder), *arguments, "--device", "cpu", "--out", "out"])
+        said = capsys.readouterr()
+        assert "no space left" in said.err
+        assert model_folder.name in said.out
+
+
+def test_the_folder_one_stands_in_has_its_own_name(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the head of the table."""
+    monkeypatch.chdir(model_folder)
+    main(["evaluate", ".", "--texts", "builtin", "--lengths", "16", "--windows", "1"])
+    assert model_folder.name in capsys.readouterr().out
 
 
 def test_tasks_without_lm_eval_are_one_line(
@@ -145,10 +241,8 @@ def test_two_processes_find_what_one_finds(
     [logged] = (tmp_path / "run").rglob("metrics.csv")
     row = dict(zip(*(line.split(",") for line in logged.read_text().split()), strict=True))
     source = Source(str(model_folder))
-    [alone] = (
-        Evaluate(texts=[str(text_file)], lengths=[32])
-        .of(source.model("auto", None), source.tokenizer())
-        .perplexities
-    )
+    evaluate, tokenizer = Evaluate(texts=[str(text_file)], lengths=[32]), source.tokenizer()
+    texts = evaluate.cut(tokenizer, 64, evaluate.read(apart=[str(text_file)]))
+    [alone] = evaluate.of(source.model("auto", None), tokenizer, texts=texts).perplexities
     assert model["perplexities"][0]["perplexity"] == pytest.approx(alone.perplexity, rel=1e-6)
     assert float(row["test_perplexity"]) == pytest.approx(alone.perplexity, rel=1e-5)

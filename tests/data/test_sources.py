@@ -277,6 +277,26 @@ def test_without_validation_text_the_training_text_gives_some(
         assert not train & validation
 
 
+@pytest.mark.parametrize("name", ["rows.jsonl", "", "saved"])
+def test_what_has_no_splits_is_whole_when_asked_for(name: str, tmp_path: Path) -> None:
+    """A file, a folder of files, a dataset; and each part says what it is of its source."""
+    write_rows(tmp_path / "rows.jsonl", [{"text": row} for row in lines(40)])
+    datasets.Dataset.from_dict({"text": lines(40)}).save_to_disk(str(tmp_path / "saved"))
+    source = str(tmp_path / name)
+    whole = read(source, "test", whole=True)
+    assert (whole.items, whole.part) == (lines(40), "whole")
+    parts = [read(source, split).part for split in SPLITS]
+    assert parts == ["train, 90% of it", "validation, 5% of it", "test, 5% of it"]
+
+
+def test_a_split_that_is_there_is_not_more_when_the_whole_is_asked_for(tmp_path: Path) -> None:
+    """And needs no other name."""
+    for split in SPLITS:
+        (tmp_path / f"{split}.txt").write_text(f"the {split} text")
+    found = read(str(tmp_path), "test", whole=True)
+    assert (found.text(), found.part) == ("the test text", "")
+
+
 def test_folders_saved_by_datasets_are_read(tmp_path: Path) -> None:
     """With splits, or without: then it is shared out like a file."""
     rows = datasets.Dataset.from_dict({"text": lines(40)})

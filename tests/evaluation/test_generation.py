@@ -40,6 +40,21 @@ def test_a_text_and_its_tokens_go_on_alike(model_folder: Path) -> None:
         continuation(model, tokenizer, "", CPU)
 
 
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_model_that_ends_at_once_says_nothing(model_folder: Path, listed: bool) -> None:
+    """The token that ends a text is not counted, whether the config lists one or several."""
+    source = Source(str(model_folder))
+    model, tokenizer = source.model("auto", None), source.tokenizer()
+    assert tokenizer is not None
+    ids_T = tokenizer("The assert", return_tensors="pt").input_ids
+    with torch.no_grad():
+        first, second = model.generate(ids_T, max_new_tokens=2, do_sample=False)[0, -2:].tolist()
+    model.generation_config.eos_token_id = [first, second + 1] if listed else first
+    said = continuation(model, tokenizer, "The assert", CPU, 8)
+    assert said is not None
+    assert (said.text, said.unique) == ("", 0)
+
+
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
 def test_generation_is_timed_for_every_family(model_type: str) -> None:
     """Times are positive, and the model is left as it was."""

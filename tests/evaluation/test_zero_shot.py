@@ -96,6 +96,53 @@ def test_tasks_are_scored_as_a_loop_over_the_choices_does(
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_more_solved_examples_than_there_are_is_not_blamed_on_the_network(
+    tasks: Path, both: tuple[Any, Any]
+) -> None:
+    """The data is here."""
+    with pytest.raises(ValueError, match="few_shot=100 is more than the solved examples") as told:
+        zero_shot(*both, ["sums"], task_folder=tasks, few_shot=100)
+    assert "hub" not in str(told.value)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize(
+    ("error", "blamed"), [(ConnectionError("no route"), True), (RuntimeError("no shape"), False)]
+)
+def test_the_network_is_blamed_for_what_is_its_fault(
+    tasks: Path,
+    both: tuple[Any, Any],
+    error: Exception,
+    blamed: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And whatever it was is said."""
+    import lm_eval
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(lm_eval, "simple_evaluate", fails)
+    with pytest.raises(ValueError, match=str(error)) as told:
+        zero_shot(*both, ["sums"], task_folder=tasks)
+    assert ("without a network" in str(told.value)) == blamed
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_neither_git_nor_bars_are_heard_in_a_log(
+    tasks: Path,
+    both: tuple[Any, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """In a folder that is no repository, with standard error in a file."""
+    monkeypatch.chdir(tmp_path)
+    zero_shot(*both, ["sums"], task_folder=tasks, limit=2)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 2])
 def test_perplexity_is_what_lm_eval_makes_of_the_same_windows(

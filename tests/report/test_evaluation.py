@@ -6,6 +6,7 @@ import io
 import json
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from lightning_prune.evaluation import Answer, Evaluation, Size, Speed, TaskScore, TextPerplexity
@@ -18,6 +19,7 @@ from lightning_prune.report.evaluation import (
     task_sheet,
     write_evaluations,
 )
+from lightning_prune.report.numbers import roughly
 from lightning_prune.report.sheet import Sheet
 
 DENSE = Evaluation(
@@ -49,8 +51,56 @@ def test_each_is_compared_with_the_first() -> None:
         ("c4 (test)", "64", "9", "-", "5.000"),
     ]
     assert rows(task_sheet(BOTH)) == [("boolq", "acc", "100", "0.7500 ± 0.0100", "0.5000")]
-    assert rows(speed_sheet(BOTH))[0] == ("prefill, tokens/s", "1", "8", "16", "32 (2.00x)")
     assert rows(size_sheet(BOTH))[1] == ("zeros", "0.0%", "40.0%")
+
+
+def test_speeds_are_compared_where_the_work_differs() -> None:
+    """In two digits; models of one size differ in zeros at most, and what is measured is noise."""
+    smaller = {"dense": (100, 400), "pruned": (80, 320)}
+    assert rows(speed_sheet(BOTH, smaller))[0] == ("prefill, tokens/s", "1", "8", "16", "32 (2.0x)")
+    sheet = speed_sheet(BOTH)
+    assert rows(sheet)[0] == ("prefill, tokens/s", "1", "8", "16", "32")
+    assert sheet is not None
+    assert "it does the same work, and what differs is noise" in sheet.note
+    halved = speed_sheet(BOTH, {"dense": (100, 400), "pruned": (100, 200)})
+    assert rows(halved)[0][-1] == "32 (2.0x)"
+    assert halved is not None
+    assert "noise" not in halved.note
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "said"),
+    [(1.234, 1, "1.2x"), (0.0834, 1, "0.083x"), (9.96, 1, "10x"), (123, 1, "123x"), (1, 0, "")],
+)
+def test_a_factor_of_speeds_has_two_digits(now: float, before: float, said: str) -> None:
+    """Whatever its size."""
+    assert roughly(now, before) == said
+
+
+def test_perplexities_of_other_tokens_are_not_compared() -> None:
+    """No factor, both numbers of windows, and a note; figures without a hash are as before."""
+    one, same, other, old = (
+        Evaluation([TextPerplexity("ptb", "test", 128, windows, value, tokens)])
+        for windows, value, tokens in ((9, 20.0, "a"), (9, 30.0, "a"), (8, 9.0, "b"), (9, 40.0, ""))
+    )
+    sheet = perplexity_sheet({"one": one, "same": same, "other": other, "old": old})
+    assert rows(sheet) == [
+        ("ptb (test)", "128", "9 / 8", "20.00", "30.00 (1.50x)", "9.000", "40.00 (2.00x)")
+    ]
+    assert sheet is not None
+    assert "the tokenizers cut the text into other tokens" in sheet.note
+    alike = perplexity_sheet({"one": one, "same": same})
+    assert alike is not None
+    assert "tokenizers" not in alike.note
+
+
+def test_a_model_that_says_nothing_is_not_said_to_repeat_itself() -> None:
+    """In words; there is no share of unique tokens among none."""
+    out = io.StringIO()
+    silent = {"dense": DENSE, "ruined": Evaluation(answers=[Answer("Why?", "", 0.0)])}
+    print_evaluations(silent, Console(file=out, width=120))
+    assert "says nothing" in out.getvalue()
+    assert "0% unique" not in out.getvalue().replace("100% unique", "")
 
 
 def test_zeros_are_said_to_bring_nothing_by_themselves() -> None:

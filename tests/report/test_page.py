@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lightning_prune.evaluation import Evaluation, Speed
 from lightning_prune.report import Report
 from lightning_prune.report.page import report_page
 from tests.report.example import example_report, full_report
@@ -68,7 +69,7 @@ def test_everything_that_was_measured_is_on_the_page() -> None:
         "Training loss",
         "pruned 88",
         "recovered: because",
-        "75% unique tokens",
+        "75% unique",
         "time to first token",
         "plan (sha256)",
         "calibration.seed",
@@ -148,6 +149,12 @@ def test_masks_alone_are_said_to_bring_no_speed() -> None:
     dense = report.stages["dense"]
     masked = type(dense)(50.0, dense.parameters, dense.parameters // 2, dense.bytes, 5000.0)
     report.stages = {"dense": dense, "pruned": masked}
+    report.evaluations = {
+        name: Evaluation(speeds=[Speed(1, 128, seconds, seconds, None)])
+        for name, seconds in (("dense", 0.02), ("pruned", 0.01))
+    }
+    assert "12,800" in read(report).text
+    assert "12,800 (" not in read(report).text
     assert "Zeros bring no speed and no smaller file by themselves" in read(report).text
     assert "Zeros bring no speed" not in read(example_report()).text
 
