@@ -14,6 +14,7 @@ from transformers import GenerationConfig
 
 from lightning_prune import export
 from lightning_prune.cli.arguments import Parser, device, known_model
+from lightning_prune.evaluation import plain_settings
 from lightning_prune.models.loading import Source
 
 __all__ = ["NAME", "run"]
@@ -37,7 +38,7 @@ def run(arguments: Sequence[str]) -> None:
     _check_room(inputs["input_ids"].shape[1], Source(folder).config(), given)
     model: Any = export.load(folder, given.dtype, given.device, verify=False)
     torch.manual_seed(given.seed)
-    with torch.inference_mode():
+    with torch.inference_mode(), plain_settings(model):
         output = model.generate(**inputs, generation_config=_settings(model, tokenizer, given))
     new = output[0, inputs["input_ids"].shape[1] :]
     text = str(tokenizer.decode(new, skip_special_tokens=True))

@@ -1,6 +1,11 @@
 """What a model is worth: perplexity, tasks, speed, and what it says."""
 
-from lightning_prune.evaluation.generation import check_prompt, continuation, unique_share
+from lightning_prune.evaluation.generation import (
+    check_prompt,
+    continuation,
+    plain_settings,
+    unique_share,
+)
 from lightning_prune.evaluation.perplexity import perplexity
 from lightning_prune.evaluation.results import (
     Answer,
@@ -27,6 +32,7 @@ __all__ = [
     "continuation",
     "generation_speed",
     "perplexity",
+    "plain_settings",
     "tokens_per_second",
     "unique_share",
     "zero_shot",

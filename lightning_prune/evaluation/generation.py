@@ -5,15 +5,17 @@ Axes: B sequences (one), T tokens.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from lightning_prune.evaluation.results import Answer
 from lightning_prune.sweep import evaluating, on_device
 
-__all__ = ["check_prompt", "continuation", "unique_share"]
+__all__ = ["check_prompt", "continuation", "plain_settings", "unique_share"]
 
 
 def unique_share(tokens_T: torch.Tensor) -> float:
@@ -80,7 +82,7 @@ def continuation(
     ids_BT = ids_T.long()[None].to(device)
     pad = tokenizer.pad_token_id
     try:
-        with evaluating(model), on_device([model], device):
+        with evaluating(model), on_device([model], device), plain_settings(model):
             output_BT = model.generate(
                 ids_BT,
                 attention_mask=torch.ones_like(ids_BT),
@@ -98,6 +100,22 @@ def continuation(
         text=str(tokenizer.decode(new_T, skip_special_tokens=True)),
         unique=unique_share(new_T),
     )
+
+
+@contextmanager
+def plain_settings(model: Any) -> Iterator[None]:
+    """Meanwhile a model has no opinion on how to generate, but for its special tokens.
+
+    Many come with a repetition penalty or a temperature, which `generate` adds to what is
+    asked for.
+    """
+    own = model.generation_config
+    names = ("bos_token_id", "eos_token_id", "pad_token_id")
+    model.generation_config = GenerationConfig(**{name: getattr(own, name) for name in names})
+    try:
+        yield
+    finally:
+        model.generation_config = own
 
 
 def _end_tokens(model: Any) -> set[int]:

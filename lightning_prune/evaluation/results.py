@@ -40,6 +40,8 @@ class TaskScore:
     few_shot: int
     """Solved examples in front of each question."""
     higher_is_better: bool = True
+    in_group: bool = False
+    """Whether a group of tasks that was scored too has it in it."""
 
 
 @dataclass(frozen=True)
@@ -110,9 +112,10 @@ class Evaluation:
     def mean_accuracy(self) -> TaskScore | None:
         """The mean of `acc` over the tasks that have one, as pruning papers give it.
 
-        Its standard error takes the tasks as independent. None for fewer than two tasks.
+        Its standard error takes the tasks as independent. A group of tasks counts as one, and not
+        its members. None for fewer than two tasks.
         """
-        found = [task for task in self.tasks if task.metric == "acc"]
+        found = [task for task in self.tasks if task.metric == "acc" and not task.in_group]
         if len(found) < 2:
             return None
         errors = [task.stderr for task in found if task.stderr is not None]

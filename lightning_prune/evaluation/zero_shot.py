@@ -145,6 +145,9 @@ def _said_plainly(
 
 def _scores(found: Mapping[str, Any]) -> Iterator[TaskScore]:
     """Every metric; those of lm-eval are named "acc,none", with the filter behind the comma."""
+    samples = {task: int(counts["effective"]) for task, counts in found["n-samples"].items()}
+    members = {task: _members(task, found) for task in found.get("groups", {})}
+    grouped = set().union(*members.values())
     for task, metrics in found["results"].items():
         for name, value in metrics.items():
             metric, comma, kind = name.partition(",")
@@ -156,10 +159,17 @@ def _scores(found: Mapping[str, Any]) -> Iterator[TaskScore]:
                 metric=metric if kind == "none" else f"{metric} ({kind})",
                 value=float(value),
                 stderr=float(stderr) if isinstance(stderr, (int, float)) else None,
-                examples=int(found["n-samples"].get(task, {}).get("effective", 0)),
+                examples=sum(samples.get(one, 0) for one in {task, *members.get(task, ())}),
                 few_shot=int(found["n-shot"].get(task) or 0),
                 higher_is_better=found["higher_is_better"].get(task, {}).get(metric) is not False,
+                in_group=task in grouped,
             )
+
+
+def _members(group: str, found: Mapping[str, Any]) -> set[str]:
+    """The tasks of a group, and of the groups in it, and those groups."""
+    direct = set(found["group_subtasks"].get(group, ()))
+    return direct.union(*(_members(one, found) for one in direct))
 
 
 @contextmanager

@@ -55,6 +55,20 @@ def test_a_model_that_ends_at_once_says_nothing(model_folder: Path, listed: bool
     assert (said.text, said.unique) == ("", 0)
 
 
+def test_the_likeliest_token_is_taken_whatever_the_model_s_own_settings_say(
+    model_folder: Path,
+) -> None:
+    """A penalty for repetition would hide it. The settings are there afterwards."""
+    source = Source(str(model_folder))
+    model, tokenizer = source.model("auto", None), source.tokenizer()
+    assert tokenizer is not None
+    plain = continuation(model, tokenizer, "The assert", CPU, 16)
+    own = model.generation_config
+    own.update(repetition_penalty=50.0, no_repeat_ngram_size=1, temperature=0.7, do_sample=True)
+    assert continuation(model, tokenizer, "The assert", CPU, 16) == plain
+    assert model.generation_config is own
+
+
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
 def test_generation_is_timed_for_every_family(model_type: str) -> None:
     """Times are positive, and the model is left as it was."""

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_prune.evaluation import check_tasks, perplexity, zero_shot
+from lightning_prune.evaluation import Evaluation, check_tasks, perplexity, zero_shot
 from lightning_prune.models.loading import Source
 
 CHOICE = """
@@ -182,3 +182,26 @@ def test_without_lm_eval_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "lm_eval.tasks", None)
     with pytest.raises(ValueError, match=r"pip install 'lightning-prune\[evaluation\]'"):
         check_tasks(["boolq"])
+
+
+def test_a_group_counts_once_in_the_mean(
+    tasks: Path, both: tuple[Any, Any], tmp_path: Path
+) -> None:
+    """Its members are in it already; it has their examples."""
+    for name in ("one", "two", "three"):
+        text = CHOICE.format(folder=tasks).replace("task: sums", f"task: {name}")
+        (tmp_path / f"{name}.yaml").write_text(text)
+    (tmp_path / "pair.yaml").write_text(
+        "group: pair\ntask: [one, two]\n"
+        "aggregate_metric_list: [{metric: acc, weight_by_size: true}]"
+    )
+    found = zero_shot(*both, ["pair", "three"], task_folder=tmp_path, limit=4)
+    scores = {score.task: score for score in found}
+    assert {name: score.in_group for name, score in scores.items()} == {
+        "pair": False, "one": True, "two": True, "three": False
+    }  # fmt: skip
+    assert scores["pair"].examples == 8
+    mean = Evaluation(tasks=found).mean_accuracy
+    assert mean is not None
+    assert mean.task == "mean of 2"
+    assert mean.value == pytest.approx((scores["pair"].value + scores["three"].value) / 2)

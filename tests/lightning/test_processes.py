@@ -19,10 +19,7 @@ STRATEGIES = {
     "ddp": ["--trainer.strategy=ddp", "--trainer.devices=2"],
     "fsdp2": ["--trainer.strategy=fsdp2", "--trainer.devices=2"],
 }
-METHODS = {
-    "cut": [],
-    "masked": ["--trainer.callbacks=Wanda", "--trainer.callbacks.sparsity=0.5"],
-}
+MASKS = ["--trainer.callbacks+=Wanda", "--trainer.callbacks.sparsity=0.5"]
 
 
 def fit(root: Path, *arguments: str) -> None:
@@ -47,13 +44,12 @@ def decisions(root: Path) -> dict[str, torch.Tensor]:
     return kept | {name: plan.mask(name) for name in plan.mask_names}
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_two_processes_decide_train_and_save_as_one(tmp_path: Path, method: str) -> None:
-    """The same plan bit for bit, the same pruned perplexity, and whole folders saved."""
+def test_two_processes_decide_train_and_save_as_one(tmp_path: Path) -> None:
+    """Units cut and weights masked alike, bit for bit, equal perplexity, and whole folders."""
     for name, arguments in STRATEGIES.items():
-        fit(tmp_path / name, *METHODS[method], *arguments)
+        fit(tmp_path / name, *MASKS, *arguments)
     alone = decisions(tmp_path / "one process")
-    assert alone
+    assert {tensor.dtype for tensor in alone.values()} == {torch.int64, torch.bool}
     expected = json.loads((tmp_path / "one process" / "report.json").read_text())["stages"]
     for name in ("ddp", "fsdp2"):
         found = decisions(tmp_path / name)
