@@ -38,8 +38,8 @@ def fit(root: Path, *arguments: str) -> None:
 
 
 def decisions(root: Path) -> dict[str, torch.Tensor]:
-    """Everything that a run's plan decided."""
-    plan = Plan.load(root / "plan")
+    """Everything that a run's plans decided, as its last model says."""
+    plan = Plan.load(root / "recovered")
     kept = {f"{k} {i}": u.index_U for k in plan.kinds for i, u in plan.blocks(k).items()}
     return kept | {name: plan.mask(name) for name in plan.mask_names}
 
