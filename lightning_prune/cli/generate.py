@@ -14,7 +14,7 @@ from transformers import GenerationConfig
 
 from lightning_prune import export
 from lightning_prune.cli.arguments import Parser, device, known_model
-from lightning_prune.evaluation import plain_settings
+from lightning_prune.evaluation import check_room, plain_settings
 from lightning_prune.models.loading import Source
 
 __all__ = ["NAME", "run"]
@@ -30,12 +30,14 @@ def run(arguments: Sequence[str]) -> None:
     if not 0 <= given.temperature < math.inf:
         raise ValueError(f"--temperature {given.temperature}: give 0 (greedy) or more")
     folder = known_model(given.path)
+    source = Source(folder)
     export.check_stored(Path(folder), verify=not given.no_verify)
-    tokenizer = Source(folder).tokenizer()
+    tokenizer = source.tokenizer()
     if tokenizer is None:
         raise ValueError(f"{given.path} has no tokenizer, and a prompt needs one; add its files")
     inputs = _inputs(tokenizer, given).to(given.device)
-    _check_room(inputs["input_ids"].shape[1], Source(folder).config(), given)
+    longest = source.config().max_position_embeddings
+    check_room(inputs["input_ids"].shape[1], given.max_new_tokens, longest)
     model: Any = export.load(folder, given.dtype, given.device, verify=False)
     torch.manual_seed(given.seed)
     with torch.inference_mode(), plain_settings(model):
@@ -81,16 +83,6 @@ def _inputs(tokenizer: Any, given: argparse.Namespace) -> Any:
         return_dict=True,
         return_tensors="pt",
     )
-
-
-def _check_room(prompt: int, config: Any, given: argparse.Namespace) -> None:
-    """Refuse more tokens than the model has positions for."""
-    longest = config.max_position_embeddings
-    if prompt + given.max_new_tokens > longest:
-        raise ValueError(
-            f"the prompt's {prompt} tokens and --max-new-tokens {given.max_new_tokens} are more "
-            f"than the {longest} that the model can take; ask for fewer"
-        )
 
 
 def _settings(model: Any, tokenizer: Any, given: argparse.Namespace) -> GenerationConfig:

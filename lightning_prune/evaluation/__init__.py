@@ -2,6 +2,7 @@
 
 from lightning_prune.evaluation.generation import (
     check_prompt,
+    check_room,
     continuation,
     plain_settings,
     unique_share,
@@ -28,6 +29,7 @@ __all__ = [
     "TextPerplexity",
     "check_numbers",
     "check_prompt",
+    "check_room",
     "check_tasks",
     "continuation",
     "generation_speed",

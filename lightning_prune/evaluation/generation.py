@@ -15,7 +15,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 from lightning_prune.evaluation.results import Answer
 from lightning_prune.sweep import evaluating, on_device
 
-__all__ = ["check_prompt", "continuation", "plain_settings", "unique_share"]
+__all__ = ["check_prompt", "check_room", "continuation", "plain_settings", "unique_share"]
 
 
 def unique_share(tokens_T: torch.Tensor) -> float:
@@ -44,10 +44,25 @@ def check_prompt(
     tokens = len(tokenizer(prompt, verbose=False).input_ids)
     if not tokens:
         raise ValueError(f"the prompt {prompt!r} has no token; give some text")
+    check_room(tokens, new_tokens, longest, f"the prompt {prompt[:40]!r}")
+
+
+def check_room(tokens: int, new_tokens: int, longest: int, prompt: str = "the prompt") -> None:
+    """Refuse more tokens than a model has positions for.
+
+    Args:
+        tokens: of the prompt.
+        new_tokens: how many are to be generated.
+        longest: how many the model can take.
+        prompt: what a message calls it.
+
+    Raises:
+        ValueError: they are too many together.
+    """
     if tokens + new_tokens > longest:
         raise ValueError(
-            f"the prompt {prompt[:40]!r} has {tokens} tokens; with new_tokens={new_tokens} these "
-            f"are {tokens + new_tokens}, and the model can take {longest}; ask for fewer"
+            f"{prompt} has {tokens} tokens; with {new_tokens} new tokens these are "
+            f"{tokens + new_tokens}, and the model can take {longest}; ask for fewer"
         )
 
 

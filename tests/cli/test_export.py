@@ -242,7 +242,7 @@ def test_a_chat_uses_the_template_and_gives_the_answer_alone(
         (["--max-new-tokens", "0"], "--max-new-tokens 0: give 1 or more"),
         (["--temperature", "-1"], "--temperature -1.0: give 0 (greedy) or more"),
         (["--temperature", "nan"], "--temperature nan: give 0 (greedy) or more"),
-        (["--max-new-tokens", "2000"], "that the model can take; ask for fewer"),
+        (["--max-new-tokens", "2000"], "and the model can take 64; ask for fewer"),
         (["--device", "meta"], "device 'meta' cannot be used"),
         (["--device", "cuda:99"], "device 'cuda:99' cannot be used"),
     ],
