@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lightning_prune import CausalLM, Distillation, LoRA, StructuredOBS, TextData, Wanda
-from lightning_prune.callbacks import PruningCallback
+from lightning_prune.callbacks.base import PruningCallback
 
 Make = Callable[[], PruningCallback]
 

@@ -42,7 +42,6 @@ from lightning_prune import (
     GQATaylor,
     LeastSquares,
     Magnitude,
-    NoRepair,
     ResidualFit,
     SparseGPT,
     StructuredOBS,
@@ -50,30 +49,30 @@ from lightning_prune import (
     WandaSP,
     prune,
 )
-from lightning_prune.callbacks.weight_pruning import WeightPruning
 from lightning_prune.evidence import CrossGram, Gram, InputNorm
-from lightning_prune.method import Method
+from lightning_prune.methods.base import Method
+from lightning_prune.methods.weights import WeightPruning
 from lightning_prune.sweep import HiddenStates, forward
 from lightning_prune.sweep.waiting import Waiting
 
 METHODS: dict[str, Callable[[], Method]] = {
     "Magnitude 50%": lambda: Magnitude(sparsity=0.5),
     "Wanda 50%": lambda: Wanda(sparsity=0.5),
-    "Wanda 50%, linear": lambda: Wanda(sparsity=0.5, order="linear"),
-    "Wanda 50%, none": lambda: Wanda(sparsity=0.5, order="none"),
+    "Wanda 50%, linear": lambda: Wanda(sparsity=0.5, propagate="layer"),
+    "Wanda 50%, none": lambda: Wanda(sparsity=0.5, propagate="none"),
     "Wanda 2:4": lambda: Wanda(pattern="2:4"),
     "SparseGPT 50%": lambda: SparseGPT(sparsity=0.5),
-    "SparseGPT 50%, linear": lambda: SparseGPT(sparsity=0.5, order="linear"),
+    "SparseGPT 50%, linear": lambda: SparseGPT(sparsity=0.5, propagate="layer"),
     "SparseGPT 2:4": lambda: SparseGPT(pattern="2:4"),
     "ALPS 50%": lambda: ALPS(sparsity=0.5),
     "ResidualFit 50%": lambda: ResidualFit(sparsity=0.5),
-    "GQATaylor 25%, no repair": lambda: GQATaylor(ratio=0.25, repair=NoRepair()),
-    "WandaSP 25%, no repair": lambda: WandaSP(ratio=0.25, repair=NoRepair()),
+    "GQATaylor 25%, no repair": lambda: GQATaylor(ratio=0.25, repair=None),
+    "WandaSP 25%, no repair": lambda: WandaSP(ratio=0.25, repair=None),
     "WandaSP 25%, Bias": lambda: WandaSP(ratio=0.25, repair=Bias()),
     "WandaSP 25%, LeastSquares(trust=0)": lambda: WandaSP(ratio=0.25, repair=LeastSquares(trust=0)),
     "WandaSP 25%": lambda: WandaSP(ratio=0.25),
-    "FLAP 25%, no repair": lambda: FLAP(ratio=0.25, repair=NoRepair()),
-    "CFSP 25%, no repair": lambda: CFSP(ratio=0.25, repair=NoRepair()),
+    "FLAP 25%, no repair": lambda: FLAP(ratio=0.25, repair=None),
+    "CFSP 25%, no repair": lambda: CFSP(ratio=0.25, repair=None),
     "StructuredOBS 25%": lambda: StructuredOBS(ratio=0.25),
 }
 

@@ -23,13 +23,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from lightning_prune import prune
+from lightning_prune import AFR, SNIP, GQATaylor, ReFer, Taylor, prune
 from lightning_prune.anatomy import Anatomy
-from lightning_prune.callbacks import AFR, SNIP, GQATaylor, ReFer, Taylor
 from lightning_prune.evidence import GradientEvidence, SquaredGradientEvidence
 from lightning_prune.evidence.objective import Feature, Objective
-from lightning_prune.method import Method
-from lightning_prune.repair import NoRepair
+from lightning_prune.methods.base import Method
 from lightning_prune.sweep import HiddenStates, gradient_sweep
 
 Batches = list[dict[str, torch.Tensor]]
@@ -70,13 +68,13 @@ WAYS: dict[str, Callable[[nn.Module, Batches], None]] = {
     "sweep with squares": lambda m, b: sweep(m, b, kind=SquaredGradientEvidence),
     "sweep, Frobenius features": lambda m, b: sweep(m, b, objective=Feature("frobenius")),
     "sweep, nuclear features": lambda m, b: sweep(m, b, objective=Feature("nuclear")),
-    "method GQATaylor": lambda m, b: method(m, b, GQATaylor(ratio=0.25, repair=NoRepair())),
-    "method SNIP": lambda m, b: method(m, b, SNIP(ratio=0.25, repair=NoRepair())),
+    "method GQATaylor": lambda m, b: method(m, b, GQATaylor(ratio=0.25, repair=None)),
+    "method SNIP": lambda m, b: method(m, b, SNIP(ratio=0.25, repair=None)),
     "method Taylor param_mix": lambda m, b: method(
-        m, b, Taylor(ratio=0.25, mode="param_mix", repair=NoRepair())
+        m, b, Taylor(ratio=0.25, mode="param_mix", repair=None)
     ),
-    "method ReFer": lambda m, b: method(m, b, ReFer(ratio=0.25, repair=NoRepair())),
-    "method AFR, of two objectives": lambda m, b: method(m, b, AFR(ratio=0.25, repair=NoRepair())),
+    "method ReFer": lambda m, b: method(m, b, ReFer(ratio=0.25, repair=None)),
+    "method AFR, of two objectives": lambda m, b: method(m, b, AFR(ratio=0.25, repair=None)),
 }
 
 

@@ -29,7 +29,7 @@ from torch import nn
 
 from lightning_prune import FLAP, CausalLM, LoRA, Plan, QLoRA, StructuredOBS, TextData, Wanda
 from lightning_prune.anatomy import Anatomy
-from lightning_prune.callbacks import PruneObserver, PruningCallback
+from lightning_prune.callbacks.base import PruneObserver, PruningCallback
 from lightning_prune.evaluation import perplexity
 from lightning_prune.models import Adapter, merged_model
 from lightning_prune.surgery import apply_masks

@@ -22,24 +22,29 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from lightning_prune import CausalLM, TextData, prune
-from lightning_prune.allocation import GlobalStandardised, Uniform
-from lightning_prune.anatomy import Anatomy
-from lightning_prune.callbacks import (
+from lightning_prune import (
     AFR,
     CFSP,
     FLAP,
     SNIP,
+    Bias,
+    CausalLM,
+    GlobalStandardised,
     GQATaylor,
+    LeastSquares,
     MagnitudeSP,
     ReFer,
     StructuredOBS,
     Taylor,
-    UnitPruning,
+    TextData,
+    Uniform,
     WandaSP,
+    prune,
 )
+from lightning_prune.anatomy import Anatomy
 from lightning_prune.evaluation import perplexity
-from lightning_prune.repair import Bias, LeastSquares, NoRepair, Repair
+from lightning_prune.methods.units import UnitPruning
+from lightning_prune.repair import Repair
 
 Make = Callable[..., UnitPruning]
 
@@ -56,15 +61,15 @@ SCORES: dict[str, Make] = {
     "Taylor, mixed": lambda **settings: Taylor(mode="param_mix", **settings),
     "StructuredOBS": StructuredOBS,
 }
-REPAIRS: tuple[Repair, ...] = (NoRepair(), Bias(), LeastSquares(trust=0), LeastSquares())
+REPAIRS: tuple[Repair, ...] = (None, Bias(), LeastSquares(trust=0), LeastSquares())
 
 PUBLISHED: dict[str, tuple[Make, dict[str, Any]]] = {
-    "Wanda-sp": (WandaSP, {"repair": NoRepair(), "allocation": Uniform()}),
+    "Wanda-sp": (WandaSP, {"repair": None, "allocation": Uniform()}),
     "FLAP": (FLAP, {"repair": Bias()}),
-    "GQA-aware Taylor": (GQATaylor, {"repair": NoRepair()}),
-    "AFR, neurons": (AFR, {"repair": NoRepair(), "attention": False}),
-    "SNIP, neurons": (SNIP, {"repair": NoRepair(), "attention": False}),
-    "CFSP, neurons": (CFSP, {"repair": NoRepair()}),
+    "GQA-aware Taylor": (GQATaylor, {"repair": None}),
+    "AFR, neurons": (AFR, {"repair": None, "attention": False}),
+    "SNIP, neurons": (SNIP, {"repair": None, "attention": False}),
+    "CFSP, neurons": (CFSP, {"repair": None}),
 }
 RECIPES: dict[str, tuple[Make, dict[str, Any]]] = {
     f"{name}, {allocation!r}": (make, {"allocation": allocation})

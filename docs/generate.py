@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lightning_prune import allocation, callbacks
 from lightning_prune.allocation import Allocation
-from lightning_prune.method import Method
+from lightning_prune.methods.base import Method
 
 PAGE = Path(__file__).parent / "methods.md"
 FAMILIES = (

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-import lightning_prune.plan_file
+import lightning_prune.plan.file
 from lightning_prune.plan import Plan
 
 SHAPES = [(1, 1), (1, 7), (8, 1), (3, 5), (2, 8), (9, 31)]
@@ -352,7 +352,7 @@ def test_tensors_that_are_no_safetensors_are_refused(tmp_path: Path) -> None:
     """Even where the checksum agrees."""
     full_plan().save(tmp_path)
     (tmp_path / "plan.safetensors").write_bytes(b"x" * 100)
-    edit_head(tmp_path, sha256=lightning_prune.plan_file.sha256(tmp_path / "plan.safetensors"))
+    edit_head(tmp_path, sha256=lightning_prune.plan.file.sha256(tmp_path / "plan.safetensors"))
     with pytest.raises(ValueError, match="is damaged"):
         Plan.load(tmp_path)
 
@@ -377,11 +377,11 @@ def test_a_failed_save_leaves_the_old_plan(
     old, new = full_plan(0), full_plan(1)
     old.save(tmp_path)
     if where == "tensors":
-        monkeypatch.setattr(lightning_prune.plan_file, "save_file", raising)
+        monkeypatch.setattr(lightning_prune.plan.file, "save_file", raising)
     elif where == "sync":
         monkeypatch.setattr(os, "fsync", raising)
     elif where == "json":
-        monkeypatch.setattr(lightning_prune.plan_file, "write_json", raising)
+        monkeypatch.setattr(lightning_prune.plan.file, "write_json", raising)
     else:
         new.provenance["tensor"] = torch.ones(1)
     with pytest.raises((OSError, TypeError)):

@@ -2,7 +2,6 @@
 
 from lightning_prune.allocation.base import Allocation, Uniform
 from lightning_prune.allocation.by_importance import (
-    MEASURES,
     CFSPSigmoid,
     Inverse,
     Proportional,
@@ -17,7 +16,6 @@ from lightning_prune.allocation.per_block import PerBlock
 from lightning_prune.allocation.sensitivity import Sensitivity
 
 __all__ = [
-    "MEASURES",
     "OWL",
     "Allocation",
     "CFSPSigmoid",

@@ -1,6 +1,6 @@
 """How a budget is shared among blocks, or among their sites.
 
-Axes: O output features, I input features.
+Axes: U units of one pool.
 """
 
 from __future__ import annotations
@@ -12,46 +12,41 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from lightning_prune.allocation.counts import Pool, unit_counts
-from lightning_prune.anatomy import Block, Site
-from lightning_prune.evidence import InputEvidence
+from lightning_prune.anatomy import Block
+from lightning_prune.checks import Configured
+from lightning_prune.evidence import Evidence
 
 __all__ = ["Allocation", "Uniform"]
 
 
-class Allocation(ABC):
+class Allocation(Configured, ABC):
     """From one budget for the whole model to one share for each block, or each site.
 
     Attributes:
         per: what gets a share of its own; "unit": nothing, single units are compared.
-        evidence: what is collected on the dense model, in a forward pass of its own, to tell how
-            important each block is; None: nothing is.
-        windows: if not 0, importance is measured on the first so many calibration windows, as what
-            a block's output loses when one of its sites is `damaged`.
-        measure: how the importance of blocks is measured, by a name in `MEASURES`; None: it is not,
-            or it is read from a file.
+        evidence: what is collected of the dense model, in a sweep of its own, to tell how important
+            each block, or site, is; None: nothing is.
     """
 
     per: ClassVar[Literal["block", "site", "unit"]] = "block"
-    evidence: ClassVar[type[InputEvidence] | None] = None
-    windows: int = 0
-    measure: str | None = None
 
     @property
-    def calibrates(self) -> bool:
-        """Whether it needs calibration text."""
-        return self.evidence is not None or self.measure is not None
+    def evidence(self) -> Evidence | None:
+        """What is collected of the dense model before the budget is shared."""
+        return None
 
     def known_importance(self, blocks: Sequence[int], total: int) -> list[float]:
         """The importance of the blocks of these indices, of `total`, where nothing is measured."""
         return []
 
-    def importance(self, block: Block, evidence: Mapping[str, Any]) -> float:
-        """How important a block is; asked for with the results of `evidence`, by input name."""
-        raise NotImplementedError(f"{type(self).__name__} asks for evidence and does not use it")
+    def measured(self, block: Block, evidence: Mapping[str, Any]) -> list[float]:
+        """How important a block is, or with per="site" each of its sites.
 
-    def damaged(self, site: Site, evidence: Any) -> torch.Tensor:
-        """A site's weight as a trial would leave it, (O, I), from the evidence of its input."""
-        raise NotImplementedError(f"{type(self).__name__} asks for trials and makes none")
+        Args:
+            block: with its sites.
+            evidence: what was collected of it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} asks for evidence and does not use it")
 
     @abstractmethod
     def shares(
@@ -79,7 +74,7 @@ class Allocation(ABC):
 
         Args:
             pools: the units of each kind in each block.
-            scores: of the units of each pool, (U,).
+            scores: by pool, of its units (U,).
             shares: the fraction of each pool that should go.
             target: how many parameters go from all pools together.
         """
@@ -90,11 +85,6 @@ class Allocation(ABC):
     def identity(self) -> str:
         """What its shares depend on, besides the model and the calibration text."""
         return repr(self)
-
-    def __repr__(self) -> str:
-        """The call that makes it again; what a subclass stores under its own names."""
-        said = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
-        return f"{type(self).__name__}({said})"
 
 
 class Uniform(Allocation):
@@ -125,7 +115,7 @@ class Uniform(Allocation):
         blocks = list(dict.fromkeys(pool.block for pool in pools))
         own = {b: [i for i, pool in enumerate(pools) if pool.block == b] for b in blocks}
         sizes = [sum(pools[i].parameters for i in own[b]) for b in blocks]
-        limits = [sum(pools[i].highest * pools[i].size for i in own[b]) for b in blocks]
+        limits = [sum(pools[i].most * pools[i].size for i in own[b]) for b in blocks]
         for b, size, goal in zip(blocks, sizes, _level(sizes, limits, target), strict=True):
             wished = [goal / size * pools[i].units for i in own[b]]
             parts = [pools[i] for i in own[b]]

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, get_args
 
 from lightning_prune.allocation.base import Allocation
 from lightning_prune.allocation.exact import meet, meet_in_proportion
+from lightning_prune.anatomy import Block
+from lightning_prune.evidence import Evidence, Measure, measure
 
-__all__ = ["MEASURES", "ByImportance", "CFSPSigmoid", "Inverse", "Proportional", "read_importance"]
-
-MEASURES = ("removal", "norm", "angular", "cosine", "mse", "mae")
-"""How the importance of blocks can be measured; see `lightning-prune importance --help`."""
+__all__ = ["ByImportance", "CFSPSigmoid", "Inverse", "Proportional", "read_importance"]
 
 
 def read_importance(path: str | Path, blocks: Sequence[int], total: int) -> list[float]:
@@ -57,36 +57,40 @@ class ByImportance(Allocation):
         ValueError: neither a measure nor a path.
     """
 
-    def __init__(self, importance: str = "angular", windows: int = 8) -> None:
-        self.given = importance
-        self.windows = windows
-        if importance not in MEASURES and not importance.endswith(".json"):
-            raise ValueError(
-                f"importance={importance!r} is neither a measure ({', '.join(MEASURES)}) nor the "
-                "path of an importance.json"
-            )
-        if windows < 0:
-            raise ValueError(f"windows={windows}: give 1 or more calibration windows, or 0 for all")
+    importance: str = "angular"
+    windows: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        measures = get_args(Measure)
+        self.require(
+            "importance",
+            self.importance in measures or self.importance.endswith(".json"),
+            f"it is one of {', '.join(map(repr, measures))}, or the path of an importance.json",
+        )
+        self.require("windows", self.windows >= 0, "it is 1 or more calibration windows, or 0: all")
 
     @property
-    def measure(self) -> str | None:  # type: ignore[override]
-        """The measure; None with a file."""
-        return self.given if self.given in MEASURES else None
+    def evidence(self) -> Evidence | None:
+        """What the measure asks for; None with a file."""
+        if self.importance not in get_args(Measure):
+            return None
+        return measure(self.importance, windows=self.windows)  # type: ignore[arg-type]
+
+    def measured(self, block: Block, evidence: Mapping[str, Any]) -> list[float]:
+        """The measure itself."""
+        return [evidence["block"]]
 
     def known_importance(self, blocks: Sequence[int], total: int) -> list[float]:
         """From the file."""
-        return read_importance(self.given, blocks, total)
+        return read_importance(self.importance, blocks, total)
 
     @property
     def identity(self) -> str:
         """With what the file holds, if there is one."""
-        file = Path(self.given)
-        read = self.measure is None and file.is_file()
+        file = Path(self.importance)
+        read = self.evidence is None and file.is_file()
         return repr(self) + (f" {file.read_text(encoding='utf-8')}" if read else "")
-
-    def __repr__(self) -> str:
-        """The call that makes it again."""
-        return super().__repr__().replace("given=", "importance=")
 
     def shares(
         self, budget: float, sizes: Sequence[int], importance: Sequence[float]
@@ -98,7 +102,7 @@ class ByImportance(Allocation):
         """
         if not all(map(math.isfinite, importance)):
             raise ValueError(
-                f"the importance of blocks by {self.given} is not finite: {list(importance)}. Load "
+                f"the importance of blocks by {self.importance} is not finite: {list(importance)}. Load "
                 "the model in bfloat16 or float32, or take another measure"
             )
         return self._shares(budget, sizes, importance)
@@ -122,22 +126,21 @@ class _Unbalanced(ByImportance):
     gives equal shares (theirs divides by about zero), and rates belong to blocks by their number.
     """
 
-    def __init__(
-        self,
-        importance: str = "removal",
-        alpha: float = 1.0,
-        lowest: float = 0.0,
-        highest: float = 0.8,
-        log: bool = False,
-        windows: int = 8,
-    ) -> None:
-        super().__init__(importance, windows)
-        if alpha <= 0 or not 0 <= lowest < highest < 1:
-            raise ValueError(
-                f"{type(self).__name__} needs alpha > 0 and 0 <= lowest < highest < 1; got "
-                f"alpha={alpha}, lowest={lowest}, highest={highest}"
-            )
-        self.alpha, self.lowest, self.highest, self.log = alpha, lowest, highest, log
+    importance: str = "removal"
+    alpha: float = 1.0
+    min_share: float = 0.0
+    max_share: float = 0.8
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("alpha", self.alpha > 0, "it is above 0")
+        self.require("max_share", 0 < self.max_share < 1, "it is in (0, 1)")
+        self.require(
+            "min_share",
+            0 <= self.min_share < self.max_share,
+            f"it is in [0, max_share), and max_share is {self.max_share}",
+        )
 
     def wish(self, scaled: float) -> float:
         """Of a block whose importance is scaled to [0, 1] and raised to alpha."""
@@ -147,31 +150,31 @@ class _Unbalanced(ByImportance):
         self, budget: float, sizes: Sequence[int], importance: Sequence[float]
     ) -> list[float]:
         """In proportion to the wishes."""
-        if not self.lowest <= budget <= self.highest:
+        if not self.min_share <= budget <= self.max_share:
             raise ValueError(
-                f"{self!r} gives every block a share between lowest={self.lowest} and highest="
-                f"{self.highest}, and {budget:.3g} is asked for overall; widen the limits"
+                f"{self!r} gives every block a share between min_share={self.min_share} and "
+                f"max_share={self.max_share}, and {budget:.3g} is asked for overall; widen the limits"
             )
         least = min(importance)
         values = [math.log1p(x - least) if self.log else x - least for x in importance]
         width = max(values)
         wishes = [self.wish((v / width) ** self.alpha) if width > 0 else 1.0 for v in values]
-        return meet_in_proportion(wishes, budget, sizes, self.lowest, self.highest)
+        return meet_in_proportion(wishes, budget, sizes, self.min_share, self.max_share)
 
 
 class Inverse(_Unbalanced):
     """Remove more from blocks that are less important.
 
     ```python
-    GQATaylor(ratio=0.25, allocation=Inverse("removal", alpha=1.0, lowest=0.15, highest=0.5))
-    GQATaylor(ratio=0.25, allocation=Inverse("runs/importance/importance.json"))
+    GQATaylor(ratio=0.25, allocation=Inverse(alpha=1.0, min_share=0.15, max_share=0.5))
+    GQATaylor(ratio=0.25, allocation=Inverse(importance="runs/importance/importance.json"))
     ```
 
     Args:
         importance: a measure, or the path of an importance.json; see `ByImportance`.
         alpha: of the power; above 1, few blocks stand out as important.
-        lowest: least share of a block.
-        highest: largest share of a block.
+        min_share: least share of a block.
+        max_share: largest share of a block.
         log: take the logarithm of importance first, for one that spans orders of magnitude.
         windows: calibration windows to measure "removal" on; 0: all.
 
@@ -190,8 +193,8 @@ class Proportional(_Unbalanced):
     Args:
         importance: a measure, or the path of an importance.json; see `ByImportance`.
         alpha: of the power.
-        lowest: least share of a block.
-        highest: largest share of a block.
+        min_share: least share of a block.
+        max_share: largest share of a block.
         log: take the logarithm of importance first.
         windows: calibration windows to measure "removal" on; 0: all.
 
@@ -222,29 +225,27 @@ class CFSPSigmoid(ByImportance):
     Args:
         importance: a measure, or the path of an importance.json; see `ByImportance`.
         a: steepness; 0 is uniform.
-        highest: largest share of a block.
+        max_share: largest share of a block.
         windows: calibration windows to measure "removal" on; 0: all.
 
     Raises:
         ValueError: an argument is out of range.
     """
 
-    def __init__(
-        self, importance: str = "angular", a: float = 1.0, highest: float = 0.95, windows: int = 8
-    ) -> None:
-        super().__init__(importance, windows)
-        if not (0 <= a < math.inf and 0 < highest < 1):
-            raise ValueError(
-                f"CFSPSigmoid needs a >= 0 and 0 < highest < 1; got a={a}, highest={highest}"
-            )
-        self.a, self.highest = a, highest
+    a: float = 1.0
+    max_share: float = 0.95
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("a", 0 <= self.a < math.inf, "it is 0 or more")
+        self.require("max_share", 0 < self.max_share < 1, "it is in (0, 1)")
 
     def _shares(
         self, budget: float, sizes: Sequence[int], importance: Sequence[float]
     ) -> list[float]:
         """What a block does not keep."""
         keep = sigmoid_keep(budget, importance, self.a)
-        return meet([1 - k for k in keep], budget, sizes, highest=max(self.highest, budget))
+        return meet([1 - k for k in keep], budget, sizes, high=max(self.max_share, budget))
 
 
 def sigmoid_keep(budget: float, importance: Sequence[float], a: float) -> list[float]:

@@ -24,45 +24,45 @@ class Pool:
         kind: "group" or "neuron".
         units: how many there are.
         size: parameters of each.
-        least: how many must stay.
-        multiple: of what the number that stays must be a multiple, unless all stay.
+        min_units: how many must stay.
+        round_to: of what the number that stays must be a multiple, unless all stay.
     """
 
     block: int
     kind: str
     units: int
     size: int
-    least: int = 1
-    multiple: int = 1
+    min_units: int = 1
+    round_to: int = 1
 
     @property
     def parameters(self) -> int:
-        """Of all its units."""
+        """Parameters of all its units."""
         return self.units * self.size
 
     @property
-    def highest(self) -> int:
+    def most(self) -> int:
         """The most units that can go."""
-        kept = -(-max(self.least, 1) // self.multiple) * self.multiple
+        kept = -(-max(self.min_units, 1) // self.round_to) * self.round_to
         return max(self.units - kept, 0)
 
     def below(self, removed: float) -> int:
         """The largest number of units that can go and is at most `removed`."""
-        if removed < self.units % self.multiple:
+        if removed < self.units % self.round_to:
             return 0
-        kept = -(-(self.units - min(removed, self.highest)) // self.multiple) * self.multiple
+        kept = -(-(self.units - min(removed, self.most)) // self.round_to) * self.round_to
         return max(self.units - int(kept), 0)
 
     def above(self, removed: int) -> int | None:
         """The next larger number of units that can go."""
-        if removed >= self.highest:
+        if removed >= self.most:
             return None
-        return self.units - (self.units - removed - 1) // self.multiple * self.multiple
+        return self.units - (self.units - removed - 1) // self.round_to * self.round_to
 
 
 def most(pools: Sequence[Pool]) -> int:
     """The most parameters that can go."""
-    return sum(pool.highest * pool.size for pool in pools)
+    return sum(pool.most * pool.size for pool in pools)
 
 
 def unit_counts(pools: Sequence[Pool], wished: Sequence[float], target: float) -> list[int]:
@@ -97,17 +97,17 @@ def _of_kind(pools: Sequence[Pool], wished: Sequence[float], target: float) -> l
     if limit == 0:
         return [0] * len(pools)
     target = min(max(target, 0.0), limit)
-    open_ = [i for i, pool in enumerate(pools) if pool.highest > 0]
+    open_ = [i for i, pool in enumerate(pools) if pool.most > 0]
     parts = [pools[i] for i in open_]
     shares = meet(
-        [min(wished[i] / pools[i].highest, 1.0) for i in open_],
+        [min(wished[i] / pools[i].most, 1.0) for i in open_],
         target / limit,
-        [part.highest * part.size for part in parts],
-        highest=1.0,
+        [part.most * part.size for part in parts],
+        high=1.0,
     )
     exact = [0.0] * len(pools)
     for i, share in zip(open_, shares, strict=True):
-        exact[i] = share * pools[i].highest
+        exact[i] = share * pools[i].most
     counts = [pool.below(value + 1e-9) for pool, value in zip(pools, exact, strict=True)]
     return _closed(pools, counts, exact, target)
 

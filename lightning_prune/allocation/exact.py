@@ -14,8 +14,8 @@ def meet(
     shares: Sequence[float],
     budget: float,
     sizes: Sequence[int],
-    lowest: float = 0.0,
-    highest: float = 0.99,
+    low: float = 0.0,
+    high: float = 0.99,
 ) -> list[float]:
     """Shift all shares alike, clip them, and by so much that their mean by size is the budget.
 
@@ -26,18 +26,18 @@ def meet(
     """
 
     def shifted(by: float) -> list[float]:
-        return [min(max(share + by, lowest), highest) for share in shares]
+        return [min(max(share + by, low), high) for share in shares]
 
-    between = lowest - max(shares), highest - min(shares)
-    return _meeting(shifted, between, budget, sizes, (lowest, highest))
+    between = low - max(shares), high - min(shares)
+    return _meeting(shifted, between, budget, sizes, (low, high))
 
 
 def meet_in_proportion(
     wishes: Sequence[float],
     budget: float,
     sizes: Sequence[int],
-    lowest: float = 0.0,
-    highest: float = 0.99,
+    low: float = 0.0,
+    high: float = 0.99,
 ) -> list[float]:
     """Multiply all wishes alike, clip them, and by so much that their mean by size is the budget.
 
@@ -47,8 +47,8 @@ def meet_in_proportion(
         wishes: not negative; where all are zero, all are taken to be equal.
         budget: the mean to reach.
         sizes: what each counts.
-        lowest: least value of a share.
-        highest: largest value of a share.
+        low: least value of a share.
+        high: largest value of a share.
 
     Raises:
         ValueError: the budget is outside the limits.
@@ -58,10 +58,10 @@ def meet_in_proportion(
     logs = [math.log(wish + tiny) for wish in wishes]
 
     def scaled(by: float) -> list[float]:
-        return [min(max(math.exp(min(log + by, 0.0)), lowest), highest) for log in logs]
+        return [min(max(math.exp(min(log + by, 0.0)), low), high) for log in logs]
 
     between = -max(logs) - 60, -min(logs) + 1
-    return _meeting(scaled, between, budget, sizes, (lowest, highest))
+    return _meeting(scaled, between, budget, sizes, (low, high))
 
 
 def _meeting(

@@ -25,8 +25,10 @@ class FromFile(Allocation):
             share, or the mean of the shares, by the blocks' sizes, is not the budget.
     """
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    path: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self._read()
 
     def _read(self) -> dict[int, float]:

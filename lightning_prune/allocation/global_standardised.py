@@ -62,8 +62,7 @@ class GlobalStandardised(Allocation):
 
     per = "unit"
 
-    def __init__(self, standardise: bool = True) -> None:
-        self.standardise = standardise
+    standardise: bool = True
 
     def shares(
         self, budget: float, sizes: Sequence[int], importance: Sequence[float]
@@ -81,6 +80,6 @@ class GlobalStandardised(Allocation):
         """The lowest of all, then rounded to what each pool allows."""
         if self.standardise:
             scores = [standardised([score_U])[0] for score_U in scores]
-        sizes, limits = [pool.size for pool in pools], [pool.highest for pool in pools]
+        sizes, limits = [pool.size for pool in pools], [pool.most for pool in pools]
         counts = global_counts(scores, sizes, limits, target)
         return unit_counts(pools, counts, target)

@@ -27,8 +27,8 @@ def outlier_ratio(score: torch.Tensor, times: float) -> float:
 class OWL(Allocation):
     """Remove less from blocks in which more weights stand out.
 
-    A weight stands out if |W_ij|·||X_j||, on the dense model, is more than `times` the mean of its
-    block. The fractions of such weights are scaled to a range of width 2 `spread`; a block is
+    A weight stands out if |W_ij|·||X_j||, on the dense model, is more than `M` times the mean of its
+    block. The fractions of such weights are scaled to a range of width 2 `lambda_`; a block is
     pruned by so much less than the budget as it lies above the mean of all. Costs one forward pass.
 
     Differs from the authors' code: blocks count by their size, a share below 0 gives what it lacks
@@ -36,30 +36,34 @@ class OWL(Allocation):
     (theirs divides by zero).
 
     Args:
-        times: how many times the mean is an outlier; M of the paper.
-        spread: half the largest difference of two shares; lambda of the paper.
+        M: how many times the mean is an outlier.
+        lambda_: half the largest difference of two shares.
 
     Raises:
-        ValueError: times is not positive, or spread is not in [0, 0.5).
+        ValueError: M is not positive, or lambda_ is not in [0, 0.5).
     """
 
-    evidence = InputNorm
+    M: float = 5.0
+    lambda_: float = 0.08
 
-    def __init__(self, times: float = 5.0, spread: float = 0.08) -> None:
-        if times <= 0 or not 0 <= spread < 0.5:
-            raise ValueError(
-                f"OWL needs times > 0 and 0 <= spread < 0.5; got times={times}, spread={spread}"
-            )
-        self.times, self.spread = times, spread
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("M", self.M > 0, "it is above 0; 5 is usual")
+        self.require("lambda_", 0 <= self.lambda_ < 0.5, "it is in [0, 0.5); 0.08 is usual")
 
-    def importance(self, block: Block, evidence: Mapping[str, torch.Tensor]) -> float:
+    @property
+    def evidence(self) -> InputNorm:
+        """The norms of all inputs."""
+        return InputNorm()
+
+    def measured(self, block: Block, evidence: Mapping[str, torch.Tensor]) -> list[float]:
         """The fraction of outliers in a block."""
         scores = []
         for site in block.sites:
             weight_OI = site.module.weight.detach()
             norm_I = evidence[site.table.reads].to(weight_OI.device)
             scores.append((weight_OI.abs().float() * norm_I).flatten())
-        return outlier_ratio(torch.cat(scores), self.times)
+        return [outlier_ratio(torch.cat(scores), self.M)]
 
     def shares(
         self, budget: float, sizes: Sequence[int], importance: Sequence[float]
@@ -67,6 +71,6 @@ class OWL(Allocation):
         """The budget, less what a block's outliers are above the mean."""
         lowest, highest = min(importance), max(importance)
         width = (highest - lowest) or 1.0
-        scaled = [2 * self.spread * (value - lowest) / width for value in importance]
+        scaled = [2 * self.lambda_ * (value - lowest) / width for value in importance]
         mean = sum(x * n for x, n in zip(scaled, sizes, strict=True)) / sum(sizes)
         return meet([budget - (x - mean) for x in scaled], budget, sizes)

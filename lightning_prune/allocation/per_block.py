@@ -21,11 +21,12 @@ class PerBlock(Allocation):
             blocks, or their mean is not the budget.
     """
 
-    def __init__(self, fractions: Sequence[float]) -> None:
-        wrong = [fraction for fraction in fractions if not 0 <= fraction < 1]
-        if wrong or not fractions:
-            raise ValueError(f"fractions={list(fractions)} must be numbers in [0, 1); see {wrong}")
-        self.fractions = list(fractions)
+    fractions: Sequence[float]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        inside = [0 <= fraction < 1 for fraction in self.fractions]
+        self.require("fractions", bool(inside) and all(inside), "they are numbers in [0, 1)")
 
     def shares(
         self, budget: float, sizes: Sequence[int], importance: Sequence[float]
@@ -42,4 +43,4 @@ class PerBlock(Allocation):
                 f"the fractions of PerBlock remove {mean:.4f} overall, and {budget:g} is asked "
                 "for; make the two agree"
             )
-        return self.fractions
+        return list(self.fractions)

@@ -6,19 +6,35 @@ Axes: O output features, I input features.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
 from lightning_prune.allocation.base import Allocation
 from lightning_prune.allocation.exact import meet
-from lightning_prune.anatomy import Site
-from lightning_prune.evidence import InputNorm
+from lightning_prune.anatomy import Block, Site
+from lightning_prune.evidence import InputNorm, Trial
 from lightning_prune.selection import keep_per_row
 
-__all__ = ["Sensitivity"]
+__all__ = ["HalfMasked", "Sensitivity"]
 
 TRIAL = 0.5
+"""The share of every row that a trial sets to zero."""
+
+
+class HalfMasked(Trial):
+    """What a block loses when half of every row of one Linear, by |W|·||X||, is zero."""
+
+    @property
+    def inputs(self) -> InputNorm:
+        """The norms of the Linear's input."""
+        return InputNorm()
+
+    def changed(self, site: Site, evidence: torch.Tensor) -> torch.Tensor:
+        """The weight with half of every row zero, (O, I)."""
+        weight_OI = site.module.weight.detach()
+        score_OI = weight_OI.abs().float() * evidence.to(weight_OI.device)
+        return weight_OI * keep_per_row(score_OI, TRIAL)
 
 
 class Sensitivity(Allocation):
@@ -38,28 +54,32 @@ class Sensitivity(Allocation):
         steepness: how fast errors are taken to grow: by e for every 1 / steepness removed. Smaller
             values make shares more unequal.
         windows: calibration windows that are tried on.
-        highest: the largest share of a site.
+        max_share: the largest share of a site.
 
     Raises:
         ValueError: an argument is out of range.
     """
 
     per = "site"
-    evidence = InputNorm
 
-    def __init__(self, steepness: float = 6.0, windows: int = 4, highest: float = 0.95) -> None:
-        if steepness <= 0 or windows < 1 or not 0 < highest < 1:
-            raise ValueError(
-                "Sensitivity needs steepness > 0, windows >= 1 and 0 < highest < 1; got "
-                f"steepness={steepness}, windows={windows}, highest={highest}"
-            )
-        self.steepness, self.windows, self.highest = steepness, windows, highest
+    steepness: float = 6.0
+    windows: int = 4
+    max_share: float = 0.95
 
-    def damaged(self, site: Site, evidence: torch.Tensor) -> torch.Tensor:
-        """Half of every row zero."""
-        weight_OI = site.module.weight.detach()
-        score_OI = weight_OI.abs().float() * evidence.to(weight_OI.device)
-        return weight_OI * keep_per_row(score_OI, TRIAL)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("steepness", self.steepness > 0, "it is above 0; 6 is usual")
+        self.require("windows", self.windows >= 1, "it is 1 or more calibration windows")
+        self.require("max_share", 0 < self.max_share < 1, "it is in (0, 1)")
+
+    @property
+    def evidence(self) -> HalfMasked:
+        """A trial of every site."""
+        return HalfMasked(windows=self.windows)
+
+    def measured(self, block: Block, evidence: Mapping[str, float]) -> list[float]:
+        """What the trial of each site costs the block."""
+        return [evidence[site.name] for site in block.sites]
 
     def shares(
         self, budget: float, sizes: Sequence[int], importance: Sequence[float]
@@ -70,4 +90,4 @@ class Sensitivity(Allocation):
             -math.log(max(e, tiny) / n) / self.steepness
             for e, n in zip(importance, sizes, strict=True)
         ]
-        return meet(wished, budget, sizes, highest=max(self.highest, budget))
+        return meet(wished, budget, sizes, high=max(self.max_share, budget))

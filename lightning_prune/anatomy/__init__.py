@@ -1,15 +1,15 @@
 """Where things are in a Hugging Face model. The only room that names modules."""
 
-from lightning_prune.anatomy.anatomy import (
+from lightning_prune.anatomy.anatomy import UNIT_ROLES, Anatomy, Block, Member, Site
+from lightning_prune.anatomy.families import (
+    FAMILIES,
     PRUNED_PREFIX,
-    UNIT_ROLES,
-    Anatomy,
-    Block,
-    Member,
-    Site,
+    Family,
+    SiteTable,
+    add_family,
     family_of,
 )
-from lightning_prune.anatomy.families import FAMILIES, Family, SiteTable
+from lightning_prune.anatomy.tasks import CausalTask, ImageTask, Labels, Task
 
 __all__ = [
     "FAMILIES",
@@ -17,9 +17,14 @@ __all__ = [
     "UNIT_ROLES",
     "Anatomy",
     "Block",
+    "CausalTask",
     "Family",
+    "ImageTask",
+    "Labels",
     "Member",
     "Site",
     "SiteTable",
+    "Task",
+    "add_family",
     "family_of",
 ]

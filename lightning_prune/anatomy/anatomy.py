@@ -15,12 +15,10 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from lightning_prune.anatomy.families import FAMILIES, Family, SiteTable
+from lightning_prune.anatomy.families import Family, SiteTable, family_of
+from lightning_prune.anatomy.tasks import Task
 
-__all__ = ["UNIT_ROLES", "Anatomy", "Block", "Member", "Site", "family_of"]
-
-PRUNED_PREFIX = "pruned_"
-"""`model_type` of a checkpoint with uneven widths: this prefix, then the type it comes from."""
+__all__ = ["UNIT_ROLES", "Anatomy", "Block", "Member", "Site"]
 
 UNIT_ROLES = {"group": ("query", "key", "value"), "neuron": ("neuron",)}
 """The row and column roles that each kind of unit is made of."""
@@ -154,34 +152,50 @@ class Block:
 
 
 class Anatomy:
-    """Where things are in one causal LM.
+    """Where things are in one model.
 
     Args:
-        model: a Hugging Face causal LM.
+        model: a Hugging Face model of a known family, with the head that its family is about.
 
     Raises:
-        ValueError: no table describes this model type, or the table does not fit the model.
+        ValueError: the model is none of a known family, or not as its family's table says.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
-        self.family = family_of(model.config.model_type)  # type: ignore[union-attr, arg-type]
+        model_type = getattr(getattr(model, "config", None), "model_type", None)
+        if not isinstance(model_type, str):
+            raise ValueError(_no_model(model))
+        self.family = family_of(model_type)
         parent, _, name = self.family.blocks.rpartition(".")
         try:
-            self.decoder = model.get_submodule(parent)
-            modules = self.decoder.get_submodule(name)
-        except AttributeError as error:
+            holder = model.get_submodule(parent)
+            modules = holder.get_submodule(name)
+            self.body = (
+                holder if self.family.body is None else model.get_submodule(self.family.body)
+            )
+            linear = self.task.head(model)
+        except AttributeError:
+            linear = None
+        if linear is None:
             raise ValueError(
-                f"{type(model).__name__} has no module {self.family.blocks!r}, where "
-                f"{model.config.model_type} models keep their blocks. Pass the causal LM itself, "  # type: ignore[union-attr]
-                "before adapters are attached (merge them first)."
-            ) from error
+                f"{type(model).__name__} is not laid out as {model_type} models that can be pruned: "
+                f"they have their blocks in {self.family.blocks!r} and a head behind them. Pass "
+                f"what {self.task.auto_class}.from_pretrained gives, before adapters are attached "
+                "(merge them first)."
+            )
+        self._head = linear
         self.blocks = [self._bind(i, block) for i, block in enumerate(modules.children())]
+
+    @property
+    def task(self) -> Task:
+        """What goes into the model, and what its head is to say."""
+        return self.family.task
 
     @cached_property
     def head(self) -> Block:
-        """The output layer (lm_head), as one more block, with one site, behind the last."""
-        linear = self.model.get_output_embeddings()  # type: ignore[operator]
+        """The output layer, as one more block, with one site, behind the last."""
+        linear = self._head
         name = next(name for name, module in self.model.named_modules() if module is linear)
         site = Site(name, SiteTable("", reads="head_input"), linear)
         return Block(len(self.blocks), name, linear, self.family, (site,))
@@ -189,13 +203,12 @@ class Anatomy:
     @property
     def outside(self) -> list[nn.Module]:
         """The modules that are no blocks: embeddings, rotary tables, final norm, head."""
-        found: list[nn.Module] = []
-        path = self.family.blocks.split(".")
-        module: nn.Module = self.model
-        for name in path:
-            found += [child for key, child in module.named_children() if key != name]
-            module = module.get_submodule(name)
-        return found
+        modules: list[nn.Module] = []
+        parent: nn.Module = self.model
+        for name in self.family.blocks.split("."):
+            modules += [child for key, child in parent.named_children() if key != name]
+            parent = parent.get_submodule(name)
+        return modules
 
     def _bind(self, index: int, module: nn.Module) -> Block:
         name = f"{self.family.blocks}.{index}"
@@ -217,18 +230,12 @@ class Anatomy:
         return Block(index, name, module, self.family, tuple(sites))
 
 
-def family_of(model_type: str) -> Family:
-    """The table of a model type.
-
-    Raises:
-        ValueError: there is none; the message lists the known types.
-    """
-    base = model_type.removeprefix(PRUNED_PREFIX)
-    for family in FAMILIES:
-        if base in family.model_types:
-            return family
-    known = ", ".join(sorted(name for family in FAMILIES for name in family.model_types))
-    raise ValueError(
-        f"unknown model type {model_type!r}; known: {known}. A decoder-only family of your own is "
-        "one table: see lightning_prune/anatomy/families.py."
+def _no_model(model: nn.Module) -> str:
+    """What to pass in place of a module that is no Hugging Face model."""
+    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        return f"{type(model).__name__} is a wrapper; pass the model that is in it, model.module"
+    return (
+        f"{type(model).__name__} is no Hugging Face model: it has no config with a model_type. Pass "
+        "what AutoModelForCausalLM.from_pretrained gives, or register a table of your own "
+        "architecture (lightning_prune.register_family) and give the module such a config"
     )

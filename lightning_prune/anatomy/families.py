@@ -1,8 +1,9 @@
 """Where things are in each model family: one table a family, and no code.
 
-To add a family, add a table: name its list of blocks, then every Linear of a block in the order in
-which it runs, with what it reads and which units its rows and columns belong to. The tests of
-`tests/anatomy` run over every table and check it against a small random model.
+To add a family, add a table here, or register one from outside with
+`lightning_prune.register_family`: name its list of blocks, then every Linear of a block in the
+order in which it runs, with what it reads and which units its rows and columns belong to. The tests
+of `tests/anatomy` run over every table and check it against a small random model.
 
 Roles of rows and columns: "query", "key" and "value" are split in heads of `head_dim`; "neuron" is
 the inner width of the MLP; an empty role is the residual stream, which is never cut.
@@ -12,7 +13,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-__all__ = ["FAMILIES", "Family", "SiteTable"]
+from lightning_prune.anatomy.tasks import CausalTask, Task
+from lightning_prune.checks import nearest
+
+__all__ = ["FAMILIES", "PRUNED_PREFIX", "Family", "SiteTable", "add_family", "family_of"]
+
+PRUNED_PREFIX = "pruned_"
+"""`model_type` of a checkpoint with uneven widths: this prefix, then the type it comes from."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +47,12 @@ class Family:
 
     Attributes:
         model_types: the `config.model_type` values that this table describes.
-        blocks: path of the list of decoder blocks in the causal LM.
+        blocks: path of the list of blocks in the model.
         sites: every Linear of a block.
-        attention: path of the attention module inside a block.
+        task: what goes in, what of it counts, and what the head is to say.
+        body: path of the module that makes of a batch what enters the first block, and runs the
+            blocks; None: the module that holds their list.
+        attention: path in a block of the attention module, which knows its `head_dim`.
         heads_key, kv_heads_key, width_key: config keys of the number of query heads, of key/value
             heads (None: as many as query heads) and of the MLP width.
         stores_head_dim: the stock class reads `config.head_dim`. Where it does not, the head size
@@ -57,6 +67,8 @@ class Family:
     model_types: tuple[str, ...]
     blocks: str
     sites: tuple[SiteTable, ...]
+    task: Task = CausalTask()
+    body: str | None = None
     attention: str = "self_attn"
     heads_key: str = "num_attention_heads"
     kv_heads_key: str | None = "num_key_value_heads"
@@ -121,4 +133,43 @@ OPT = Family(
     pre_norm_key="do_layer_norm_before",
 )
 
-FAMILIES: tuple[Family, ...] = (LLAMA, GEMMA, PHI3, OPT)
+FAMILIES: list[Family] = [LLAMA, GEMMA, PHI3, OPT]
+"""All that are known. `add_family` adds one."""
+
+
+def add_family(family: Family) -> None:
+    """Make a table known.
+
+    Raises:
+        ValueError: one of its model types is known already, or a role or path does not make sense.
+    """
+    for name in family.model_types:
+        if any(name in known.model_types for known in FAMILIES):
+            raise ValueError(f"model type {name!r} has a table already; register another name")
+    roles = {role for site in family.sites for role in (*site.rows, site.columns)}
+    if strange := roles - {"query", "key", "value", "neuron", ""}:
+        raise ValueError(
+            f"the table of {family.model_types[0]} has the roles {sorted(strange)}; rows and "
+            "columns are 'query', 'key', 'value', 'neuron', or '' for the residual stream"
+        )
+    paths = [site.path for site in family.sites]
+    if repeated := {path for path in paths if paths.count(path) > 1}:
+        raise ValueError(f"the table of {family.model_types[0]} names {sorted(repeated)} twice")
+    FAMILIES.append(family)
+
+
+def family_of(model_type: str) -> Family:
+    """The table of a model type.
+
+    Raises:
+        ValueError: there is none; the message lists the known types.
+    """
+    base = model_type.removeprefix(PRUNED_PREFIX)
+    for family in FAMILIES:
+        if base in family.model_types:
+            return family
+    known = sorted(name for family in FAMILIES for name in family.model_types)
+    raise ValueError(
+        f"unknown model type {model_type!r}{nearest(base, known)} Known: {', '.join(known)}. A "
+        "family of your own is one table: see lightning_prune.register_family."
+    )

@@ -7,6 +7,7 @@ and neither adapter, nor wrapper, nor optimizer exists yet, so shapes may still 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,13 +17,12 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from transformers import PreTrainedModel
 
 from lightning_prune import distributed, pipeline, surgery
-from lightning_prune.allocation import Allocation
-from lightning_prune.anatomy import Anatomy, Block
+from lightning_prune.anatomy import Anatomy
 from lightning_prune.callbacks.best import load_best
-from lightning_prune.method import Method
+from lightning_prune.methods.base import Method
 from lightning_prune.models import CausalLM, merged_model
+from lightning_prune.pipeline.provenance import fingerprint
 from lightning_prune.plan import Plan
-from lightning_prune.provenance import fingerprint
 
 __all__ = ["PruneObserver", "PruningCallback", "methods_of"]
 
@@ -72,63 +72,20 @@ class PruneObserver(Callback):
 
 
 class PruningCallback(Method, Callback):
-    """A pruning method that runs when `fit` starts.
+    """A pruning method that runs when `fit` starts: `class Wanda(PruningCallback, WeightPruning)`.
 
     The plan is saved in the run's folder (`trainer.default_root_dir`). When a run is started again
     there, with the same model, method and calibration data, the saved plan is applied and nothing
     is calibrated: that is how an interrupted `fit` resumes, with the shapes and masks that its
     checkpoint was made with.
-
-    Args:
-        plan: folder of a saved plan to apply; nothing is calibrated then.
-        layer_start: first block to prune.
-        layer_end: block to stop before; None: the last block is pruned too.
-        allocation: how the budget is shared among blocks; None: the same share for all.
-        keep_scores: save the scores with the plan.
-        offload: keep the calibration set's hidden states on the CPU between blocks.
     """
 
-    def __init__(
-        self,
-        plan: Plan | str | Path | None = None,
-        layer_start: int = 0,
-        layer_end: int | None = None,
-        allocation: Allocation | None = None,
-        keep_scores: bool = False,
-        offload: bool = False,
-    ) -> None:
-        self.plan = plan
-        self.layer_start, self.layer_end = layer_start, layer_end
-        if allocation is not None and not isinstance(allocation, Allocation):
-            raise ValueError(
-                f"allocation={allocation!r} is no allocation; pass one such as OWL() of "
-                "lightning_prune"
-            )
-        self.allocation = allocation
-        self.keep_scores = keep_scores
-        self.offload = offload
-        self._made: list[Plan] = []
-
-    cuts: ClassVar[bool] = False
+    _made: list[Plan] = field(init=False, repr=False, default_factory=list)
 
     @property
     def state_key(self) -> str:
         """Tells two methods of one class apart in a checkpoint."""
         return repr(self)
-
-    def blocks(self, anatomy: Anatomy) -> list[Block]:
-        """Blocks `layer_start` to `layer_end`."""
-        total = len(anatomy.blocks)
-        end = total if self.layer_end is None else self.layer_end
-        if not 0 <= self.layer_start < end <= total:
-            raise ValueError(
-                f"layer_start={self.layer_start}, layer_end={self.layer_end} is no range of "
-                f"blocks: the model has {total}, and 0 <= layer_start < layer_end <= {total}"
-            )
-        chosen = anatomy.blocks[self.layer_start : end]
-        # The attention or the MLP of a block may have been taken out.
-        parts = [b.part(s for s in b.sites if s.module.weight.numel()) for b in chosen]
-        return [part for part in parts if part.sites]
 
     def has_pruned(self, pl_module: LightningModule) -> bool:
         """Whether this method's decisions are among those that the module's model carries."""

@@ -14,13 +14,14 @@ from transformers import PreTrainedModel
 from lightning_prune import pipeline
 from lightning_prune.anatomy import Anatomy, Block
 from lightning_prune.callbacks.base import PruningCallback
-from lightning_prune.callbacks.unit_pruning import UnitPruning
-from lightning_prune.method import Decision
+from lightning_prune.checks import argument_defaults
+from lightning_prune.methods.base import Decision
+from lightning_prune.methods.units import UnitPruning
 from lightning_prune.models import CausalLM
+from lightning_prune.pipeline.provenance import provenance
 from lightning_prune.pipeline.recovery import Recovery
 from lightning_prune.pipeline.rounds import Gate, Round, check_rounds, prune_in_rounds
 from lightning_prune.plan import Plan
-from lightning_prune.provenance import provenance
 
 __all__ = ["Progressive"]
 
@@ -49,7 +50,6 @@ class Progressive(PruningCallback):
         recover_steps: training steps after each round; 0: none.
         learning_rate: of that training.
         seed: of that training.
-        plan: folder of a saved plan to apply; nothing is calibrated then.
 
     Raises:
         ValueError: an argument is out of range, or the method does not cut units.
@@ -57,32 +57,29 @@ class Progressive(PruningCallback):
 
     cuts = True
 
-    def __init__(
-        self,
-        method: UnitPruning,
-        rounds: int = 4,
-        max_perplexity: float | None = None,
-        max_increase: float | None = None,
-        on_gate: Literal["rollback", "stop"] = "rollback",
-        recover_steps: int = 0,
-        learning_rate: float = 1e-5,
-        seed: int = 0,
-        plan: Any = None,
-    ) -> None:
-        super().__init__(plan=plan)
-        if not isinstance(method, UnitPruning):
-            raise ValueError(
-                f"method={method!r} does not cut units; pass one that does, such as FLAP(ratio=0.5)"
-            )
-        if rounds < 1 or recover_steps < 0 or learning_rate <= 0:
-            raise ValueError(
-                f"rounds={rounds}, recover_steps={recover_steps}, learning_rate={learning_rate}: "
-                "rounds must be 1 or more, recover_steps 0 or more, learning_rate above 0"
-            )
-        self.method, self.rounds = method, rounds
-        self.max_perplexity, self.max_increase, self.on_gate = max_perplexity, max_increase, on_gate
-        self.recover_steps, self.learning_rate, self.seed = recover_steps, learning_rate, seed
-        self.gate = Gate(max_perplexity, max_increase, on_gate)
+    method: UnitPruning
+    rounds: int = 4
+    max_perplexity: float | None = None
+    max_increase: float | None = None
+    on_gate: Literal["rollback", "stop"] = "rollback"
+    recover_steps: int = 0
+    learning_rate: float = 1e-5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("rounds", self.rounds >= 1, "it is 1 or more")
+        self.require("recover_steps", self.recover_steps >= 0, "it is 0 or more")
+        self.require("learning_rate", self.learning_rate > 0, "it is above 0")
+        for name in ("layer_start", "layer_end", "keep_scores", "offload"):
+            default = argument_defaults(Progressive)[name]
+            self.require(name, getattr(self, name) == default, "it is an argument of the method")
+        _ = self.gate  # refuses its own
+
+    @property
+    def gate(self) -> Gate:
+        """The limit on the perplexity."""
+        return Gate(self.max_perplexity, self.max_increase, self.on_gate)
 
     @property
     def calibrates(self) -> bool:

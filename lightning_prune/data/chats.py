@@ -13,10 +13,9 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-__all__ = ["ALPACA", "IGNORED", "chat_of", "encoded", "prompt_of"]
+from lightning_prune.tokens import IGNORED
 
-IGNORED = -100
-"""Label of a token that is not to be predicted."""
+__all__ = ["ALPACA", "chat_of", "encoded", "prompt_of"]
 
 KEYS = (
     ("instruction", "output"),

@@ -16,7 +16,8 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from lightning_prune.data.cache import token_stream
-from lightning_prune.data.chats import IGNORED, encoded
+from lightning_prune.data.chats import encoded
+from lightning_prune.tokens import IGNORED
 from lightning_prune.data.documents import Documents
 
 __all__ = ["Item", "Windows", "blocks", "collate", "random_windows"]

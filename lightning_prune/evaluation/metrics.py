@@ -11,10 +11,9 @@ import torch
 from torch.nn import functional as F
 from torchmetrics import Metric
 
-__all__ = ["IGNORED", "Perplexity", "next_token_nll"]
+from lightning_prune.tokens import IGNORED
 
-IGNORED = -100
-"""Label of a token that is not to be predicted."""
+__all__ = ["Perplexity", "next_token_nll"]
 
 
 def next_token_nll(

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import torch
 
 from lightning_prune.anatomy import Anatomy
-from lightning_prune.sweep import HiddenStates, evaluating, home_device, on_device
+from lightning_prune.sweep import HiddenStates, InMemory, evaluating, home_device
 
 __all__ = ["perplexity"]
 
@@ -32,14 +32,18 @@ def perplexity(
         ValueError: unknown model type, or no token to predict.
     """
     device = home_device(model) if device is None else torch.device(device)
+    anatomy = Anatomy(model)
     with evaluating(model):
-        states = HiddenStates(Anatomy(model), batches, device)
-        for block in states.anatomy.blocks:
-            with on_device([block.module], device):
-                states.advance(block)
-        with states.outside_on_device():
-            losses = [states.losses(i, h).double().sum() for i, h in enumerate(states.hidden)]
+        states = HiddenStates(anatomy, batches, InMemory(anatomy, device))
         count = states.predicted()
+        with states.from_start():
+            for block in anatomy.blocks:
+                with states.placement.block(block):
+                    states.advance(block)
+            with states.placement.outside():
+                losses = [
+                    states.losses(i, states.entering(i)).double().sum() for i in states.indices
+                ]
     if count == 0:
         raise ValueError("no token to predict: the windows are empty, or all padding")
     return float((torch.stack(losses).sum() / count).exp())

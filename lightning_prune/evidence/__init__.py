@@ -1,27 +1,40 @@
 """Streaming accumulators over calibration data; they see tensors only."""
 
-from lightning_prune.evidence.base import InputEvidence, moved
+from lightning_prune.evidence.base import Evidence, InputEvidence, Propagate, Sweep, moved
 from lightning_prune.evidence.cross_gram import CrossGram, PairedGram
-from lightning_prune.evidence.gradient import GradientEvidence, SquaredGradientEvidence
+from lightning_prune.evidence.gradients import Gradients, WeightEvidence
 from lightning_prune.evidence.gram import Gram
-from lightning_prune.evidence.influence import INFLUENCE, BlockEvidence
+from lightning_prune.evidence.influence import BlockEvidence, Measure, Part, Removal, measure
 from lightning_prune.evidence.input_mean import InputMean
 from lightning_prune.evidence.input_moments import AliasedMoments, InputMoments, Moments
 from lightning_prune.evidence.input_norm import InputNorm
+from lightning_prune.evidence.objective import Feature, HeadObjective, Objective, TaskLoss
+from lightning_prune.evidence.trial import Trial
 
 __all__ = [
     "AliasedMoments",
-    "INFLUENCE",
     "BlockEvidence",
     "CrossGram",
-    "GradientEvidence",
+    "Evidence",
+    "Feature",
+    "Gradients",
     "Gram",
+    "HeadObjective",
     "InputEvidence",
     "InputMean",
     "InputMoments",
     "InputNorm",
+    "Measure",
     "Moments",
+    "Objective",
     "PairedGram",
-    "SquaredGradientEvidence",
+    "Part",
+    "Propagate",
+    "Removal",
+    "Sweep",
+    "TaskLoss",
+    "Trial",
+    "WeightEvidence",
+    "measure",
     "moved",
 ]

@@ -5,9 +5,11 @@ Axes: B sequences, T tokens, N tokens of a batch that count, I input features, D
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import NamedTuple
 
 import torch
+from typing_extensions import Self
 
 from lightning_prune.evidence.gram import Gram, kept_tokens, product
 
@@ -35,16 +37,27 @@ class CrossGram(Gram):
     The best weights for a target Y are Y Xᵀ (X Xᵀ)⁻¹; with Y = W D + E, Y Xᵀ is made from the two
     cross products here.
 
-    Args:
-        width: number of input features.
-        device: where sums are kept.
-        adds: features of the residual stream that the site adds to; 0 if it adds nothing.
+    Attributes:
+        adds: of an accumulator, features of the residual stream that the site adds to; 0 if it adds
+            nothing.
     """
 
-    def __init__(self, width: int, device: torch.device, adds: int = 0) -> None:
-        super().__init__(width, device)
-        self._cross_II = torch.zeros(width, width, dtype=torch.float64, device=device)
-        self._error_DI = torch.zeros(adds, width, dtype=torch.float64, device=device)
+    sweep = "paired"
+
+    adds: int = field(init=False)
+    _error_DI: torch.Tensor = field(init=False)
+
+    def begin(self, width: int, device: torch.device, adds: int = 0) -> Self:
+        """An empty accumulator for a site that adds to so many features of the stream."""
+        accumulator = super().begin(width, device)
+        accumulator.adds = adds
+        accumulator._error_DI = torch.zeros(adds, width, dtype=torch.float64, device=device)
+        return accumulator
+
+    def start(self) -> None:
+        """Products summed over no token."""
+        super().start()
+        self._cross_II = torch.zeros_like(self._sum_II)
 
     def update_pair(
         self,
@@ -66,7 +79,7 @@ class CrossGram(Gram):
         return [*super().sums, self._cross_II, self._error_DI]
 
     def result(self) -> PairedGram:  # type: ignore[override]
-        """The three means."""
+        """The three mean products."""
         error_DI = self._error_DI
         return PairedGram(
             super().result(),

@@ -24,9 +24,10 @@ class Gram(InputEvidence):
     fp32 accumulation; batches add up in fp64. Only the upper triangle is computed, in panels.
     """
 
-    def __init__(self, width: int, device: torch.device) -> None:
-        super().__init__(width, device)
-        self._sum_II = torch.zeros(width, width, dtype=torch.float64, device=device)
+    def start(self) -> None:
+        """Products summed over no token."""
+        shape_II = (self.width, self.width)
+        self._sum_II = torch.zeros(shape_II, dtype=torch.float64, device=self.device)
         self._tokens = torch.zeros((), dtype=torch.float64)
 
     def update(self, input_BTI: torch.Tensor, keep_BT: torch.Tensor | None) -> None:

@@ -16,9 +16,9 @@ __all__ = ["InputMean"]
 class InputMean(InputEvidence):
     """Mean over all calibration tokens of every input feature, as FLAP's bias needs it."""
 
-    def __init__(self, width: int, device: torch.device) -> None:
-        super().__init__(width, device)
-        self._sum_I = torch.zeros(width, dtype=torch.float64, device=device)
+    def start(self) -> None:
+        """Sums over no token."""
+        self._sum_I = torch.zeros(self.width, dtype=torch.float64, device=self.device)
         self._tokens = torch.zeros((), dtype=torch.float64)
 
     def update(self, input_BTI: torch.Tensor, keep_BT: torch.Tensor | None) -> None:

@@ -36,9 +36,9 @@ class InputMoments(InputEvidence):
     digits of its variance.
     """
 
-    def __init__(self, width: int, device: torch.device) -> None:
-        super().__init__(width, device)
-        self._sum_I = torch.zeros(width, dtype=torch.float64, device=device)
+    def start(self) -> None:
+        """Sums over no token."""
+        self._sum_I = torch.zeros(self.width, dtype=torch.float64, device=self.device)
         self._squares_I = torch.zeros_like(self._sum_I)
         self._tokens = torch.zeros((), dtype=torch.float64)
 
@@ -56,7 +56,7 @@ class InputMoments(InputEvidence):
         return [self._sum_I, self._squares_I, self._tokens]
 
     def result(self) -> Moments:
-        """The three."""
+        """Mean, variance and norm, each divided by the number of tokens but the last."""
         mean_I = self._sum_I / self._tokens
         variance_I = (self._squares_I / self._tokens - mean_I.square()).clamp(min=0)
         return Moments(mean_I.float(), variance_I.float(), self._squares_I.sqrt().float())
@@ -74,8 +74,9 @@ class AliasedMoments(InputMoments):
     order; so it is not for several processes.
     """
 
-    def __init__(self, width: int, device: torch.device) -> None:
-        super().__init__(width, device)
+    def start(self) -> None:
+        """Sums over no token, and no sequence."""
+        super().start()
         self._fluctuation_I = torch.zeros_like(self._sum_I)
         self._sequences = 0
 

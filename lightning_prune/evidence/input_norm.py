@@ -19,9 +19,9 @@ class InputNorm(InputEvidence):
     from its square root by one factor for the whole layer, so every ranking is the same.
     """
 
-    def __init__(self, width: int, device: torch.device) -> None:
-        super().__init__(width, device)
-        self._squares_I = torch.zeros(width, dtype=torch.float64, device=device)
+    def start(self) -> None:
+        """Squares summed over no token."""
+        self._squares_I = torch.zeros(self.width, dtype=torch.float64, device=self.device)
 
     def update(self, input_BTI: torch.Tensor, keep_BT: torch.Tensor | None) -> None:
         """Add one batch: fp32 within a sequence, fp64 across sequences."""
@@ -29,7 +29,7 @@ class InputNorm(InputEvidence):
             # Not a product: what stands at padded places may be NaN.
             input_BTI = input_BTI.masked_fill(~keep_BT[..., None], 0)
         norm_BI = torch.linalg.vector_norm(input_BTI, dim=1, dtype=torch.float32)
-        self._squares_I += norm_BI.double().square().sum(dim=0)
+        self._squares_I += norm_BI.double().square().sum(dim=0).to(self.device)
 
     @property
     def sums(self) -> list[torch.Tensor]:

@@ -5,45 +5,63 @@ Axes: B sequences, T tokens, K features of an output, S the smaller of T and K.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Literal
 
 import torch
+from torch.nn import functional as F
 
-__all__ = ["Feature", "FeatureKind", "Labels", "NextToken", "Objective", "polar"]
+from lightning_prune.anatomy.tasks import Labels, Task
+from lightning_prune.checks import Configured
+from lightning_prune.tokens import IGNORED
 
-Labels = Literal["all", "reference"]
+__all__ = ["Feature", "FeatureKind", "HeadObjective", "Modules", "Objective", "TaskLoss", "polar"]
+
 FeatureKind = Literal["nuclear", "frobenius", "l1"]
 Modules = Literal["linear", "all"]
 
 
-@dataclass(frozen=True)
-class Objective:
-    """A scalar of the calibration set that a gradient sweep differentiates."""
+class Objective(Configured, ABC):
+    """A scalar of the calibration set that a backward sweep differentiates."""
 
 
-@dataclass(frozen=True)
-class NextToken(Objective):
-    """The mean cross entropy of the next token, over all tokens that ask for one.
+class HeadObjective(Objective):
+    """A sum of what the logits of some places come to; its gradient begins behind the last block.
+
+    A subclass says at which places, and what their logits come to.
+    """
+
+    @abstractmethod
+    def targets(self, task: Task, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """What is asked of the logits of each place, as `Task.targets` gives it."""
+
+    @abstractmethod
+    def values(self, logits_NK: torch.Tensor, target_N: torch.Tensor) -> torch.Tensor:
+        """What the logits of N places come to, (N,), fp32; 0 where the target is `IGNORED`."""
+
+
+class TaskLoss(HeadObjective):
+    """The mean loss that models of this kind are trained by: cross entropy.
 
     Args:
-        labels: "all": every token is predicted from those before it. "reference": what the
-            authors' codes of SNIP and AFR compute, one term a sequence and not shifted: the logits
-            at the last token against that same token, which the model has read already. To compare
-            with only.
-
-    Raises:
-        ValueError: labels are neither.
+        labels: "all": every token is predicted from those before it, every image has its class.
+            "reference": what the authors' codes of SNIP and AFR compute of language models, one
+            term a sequence and not shifted: the logits at the last token against that same token,
+            which the model has read already. To compare with only.
     """
 
     labels: Labels = "all"
 
-    def __post_init__(self) -> None:
-        if self.labels not in get_args(Labels):
-            raise ValueError(f"labels={self.labels!r} is unknown; it is 'all' or 'reference'")
+    def targets(self, task: Task, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Next tokens, or classes."""
+        return task.targets(batch, self.labels)
+
+    def values(self, logits_NK: torch.Tensor, target_N: torch.Tensor) -> torch.Tensor:
+        """Cross entropy."""
+        return F.cross_entropy(logits_NK.float(), target_N, reduction="none", ignore_index=IGNORED)
 
 
-@dataclass(frozen=True)
 class Feature(Objective):
     """How large the features are: the sum of a norm over modules, the mean of that over sequences.
 
@@ -59,20 +77,10 @@ class Feature(Objective):
             of the model, containers, norms and the head included, as in the authors' codes. That
             counts the residual stream many times, and looks at the logits of all tokens at once.
             To compare with only.
-
-    Raises:
-        ValueError: an argument is unknown.
     """
 
     kind: FeatureKind = "frobenius"
     modules: Modules = "linear"
-
-    def __post_init__(self) -> None:
-        if self.kind not in get_args(FeatureKind) or self.modules not in get_args(Modules):
-            raise ValueError(
-                f"kind={self.kind!r}, modules={self.modules!r}: kind is one of "
-                f"{', '.join(map(repr, get_args(FeatureKind)))}, modules 'linear' or 'all'"
-            )
 
     @property
     def scale(self) -> float:

@@ -29,9 +29,9 @@ from lightning_prune.models.optimization import Schedule, adamw, by_step
 from lightning_prune.models.seeding import common_seed, seed_step
 from lightning_prune.models.sharding import data_mesh, shard
 from lightning_prune.models.zeros import KeepMasks
-from lightning_prune.plan import Plan
+from lightning_prune.plan import Plan, joined
 from lightning_prune.report import Report
-from lightning_prune.sweep.states import labels_of
+from lightning_prune.tokens import labels_of
 
 __all__ = ["CausalLM"]
 
@@ -215,7 +215,7 @@ class CausalLM(LightningModule):
     @property
     def plan(self) -> Plan | None:
         """All that pruning has decided on this model, in one plan; None: nothing."""
-        return reduce(Plan.then, self.plans) if self.plans else None
+        return reduce(joined, self.plans) if self.plans else None
 
     @property
     def sharded(self) -> bool:

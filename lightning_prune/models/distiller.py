@@ -17,8 +17,9 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from lightning_prune.anatomy import family_of
+from lightning_prune.anatomy.tasks import LOGITS
 from lightning_prune.sweep.placement import replaced_forward
-from lightning_prune.sweep.states import LOGITS, labels_of
+from lightning_prune.tokens import labels_of
 
 if TYPE_CHECKING:
     from lightning_prune.models.causal_lm import CausalLM

@@ -24,7 +24,7 @@ from torch.autograd.function import once_differentiable
 
 from lightning_prune.models.nf4 import compute_dtype, dequantised
 from lightning_prune.plan import Plan
-from lightning_prune.plan_file import pack, unpack
+from lightning_prune.plan.file import pack, unpack
 
 __all__ = ["SparseLinear", "lora_layer"]
 

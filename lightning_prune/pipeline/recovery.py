@@ -15,7 +15,7 @@ from torch import nn
 from lightning_prune import distributed
 from lightning_prune.evaluation.metrics import next_token_nll
 from lightning_prune.sweep import home_device
-from lightning_prune.sweep.states import labels_of
+from lightning_prune.tokens import labels_of
 
 __all__ = ["Recovery"]
 

@@ -2,38 +2,112 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from lightning_prune.allocation import Allocation, meet
-from lightning_prune.anatomy import Anatomy
-from lightning_prune.method import Method
+import torch
 
-__all__ = ["RoundBudget", "due"]
+from lightning_prune.allocation import Allocation, Pool, meet
+from lightning_prune.anatomy import Anatomy, Block
+from lightning_prune.evidence import Evidence
+from lightning_prune.methods.units import UnitPruning
+
+__all__ = ["PartOfAllocation", "RoundBudget", "due"]
+
+
+class PartOfAllocation(Allocation):
+    """A part of what an allocation gives the blocks of the dense model, less what is gone.
+
+    So its limits are those of the whole budget, not of each round.
+
+    Args:
+        whole: the allocation.
+        part: of its shares, by now.
+        budget: the fraction of the dense model's units that goes in all rounds.
+        sizes: what each block of the dense model had.
+    """
+
+    whole: Allocation
+    part: float
+    budget: float
+    sizes: Sequence[int]
+
+    @property
+    def evidence(self) -> Evidence | None:
+        """What the allocation asks for."""
+        return self.whole.evidence
+
+    def known_importance(self, blocks: Sequence[int], total: int) -> list[float]:
+        """What the allocation knows."""
+        return self.whole.known_importance(blocks, total)
+
+    def measured(self, block: Block, evidence: Mapping[str, Any]) -> list[float]:
+        """What the allocation makes of the evidence."""
+        return self.whole.measured(block, evidence)
+
+    def shares(
+        self, budget: float, sizes: Sequence[int], importance: Sequence[float]
+    ) -> list[float]:
+        """So much of what is left of each block that its part of the whole is gone."""
+        whole = self.whole.shares(self.budget, self.sizes, importance)
+        wished = [
+            (self.part * share * size - (size - left)) / max(left, 1)
+            for share, size, left in zip(whole, self.sizes, sizes, strict=True)
+        ]
+        return meet(wished, budget, sizes, high=1.0)
+
+    def unit_counts(
+        self,
+        pools: Sequence[Pool],
+        scores: Sequence[torch.Tensor],
+        shares: Sequence[float],
+        target: float,
+    ) -> list[int]:
+        """As the allocation rounds shares to whole units."""
+        return self.whole.unit_counts(pools, scores, shares, target)
+
+    @property
+    def identity(self) -> str:
+        """With what the allocation depends on."""
+        return f"{self!r} {self.whole.identity}"
 
 
 class RoundBudget:
-    """How much of the dense model's units is gone after each round of a method that cuts units."""
+    """How much of the dense model's units is gone after each round of a method that cuts units.
 
-    def __init__(self, anatomy: Anatomy, method: Method, rounds: int) -> None:
+    Args:
+        anatomy: of the dense model.
+        method: with its whole budget.
+        rounds: how many.
+    """
+
+    def __init__(self, anatomy: Anatomy, method: UnitPruning, rounds: int) -> None:
         self._whole, self._rounds = method, rounds
         self._sizes = self._left(anatomy)
         self._units = sum(self._sizes)
         self._removed = method.budget(anatomy) * self._units
 
-    def method(self, anatomy: Anatomy, number: int) -> Method:
+    def method(self, anatomy: Anatomy, number: int) -> UnitPruning:
         """The method, asked for what is to be gone after a round of so much less."""
-        step: Any = copy.copy(self._whole)
+        whole = self._whole
         due = self._removed * number / self._rounds - (self._units - sum(self._left(anatomy)))
         total = sum(parameter.numel() for parameter in anatomy.model.parameters())
-        step.ratio, step.parameters = None, total - round(due) + step.new_biases(anatomy)
-        if self._whole.effective_allocation.per == "block":
-            step.allocation = self._allocation(number / self._rounds)
-        if step.attention_ratio is not None:  # of the groups that are left
-            part = step.attention_ratio / self._rounds
-            step.attention_ratio = part / (1 - (number - 1) * part)
-        return step
+        changed: dict[str, Any] = {
+            "ratio": None,
+            "parameters": total - round(due) + whole.new_biases(anatomy),
+        }
+        allocation = whole.effective_allocation
+        if allocation.per == "block" and not whole.keeps_even:
+            budget = self._removed / self._units
+            part = number / self._rounds
+            changed["allocation"] = PartOfAllocation(
+                whole=allocation, part=part, budget=budget, sizes=self._sizes
+            )
+        if whole.attention_ratio is not None:  # of the groups that are left
+            part = whole.attention_ratio / self._rounds
+            changed["attention_ratio"] = part / (1 - (number - 1) * part)
+        return replace(whole, **changed)
 
     def gone(self, anatomy: Anatomy) -> float:
         """The fraction of the units' parameters that is gone."""
@@ -42,29 +116,8 @@ class RoundBudget:
     def _left(self, anatomy: Anatomy) -> list[int]:
         return [self._whole.size(block) for block in self._whole.blocks(anatomy)]
 
-    def _allocation(self, part: float) -> Allocation:
-        """A part of what the allocation gives the blocks of the dense model, less what is gone.
 
-        So its limits are those of the whole budget, not of each round.
-        """
-        given, sizes, budget = self._whole.effective_allocation, self._sizes, self._removed
-
-        def shares(
-            self: Allocation, due: float, left: Sequence[int], importance: Sequence[float]
-        ) -> list[float]:
-            whole = given.shares(budget / sum(sizes), sizes, importance)
-            wished = [
-                (part * share * size - (size - now)) / max(now, 1)
-                for share, size, now in zip(whole, sizes, left, strict=True)
-            ]
-            return meet(wished, due, left, highest=1.0)
-
-        one, cls = copy.copy(given), type(given)
-        one.__class__ = type(cls.__name__, (cls,), {"shares": shares})
-        return one
-
-
-def due(step: Method, anatomy: Anatomy, last: bool) -> bool:
+def due(step: UnitPruning, anatomy: Anatomy, last: bool) -> bool:
     """Whether a round has a whole unit to remove.
 
     Raises:
@@ -74,13 +127,11 @@ def due(step: Method, anatomy: Anatomy, last: bool) -> bool:
         step.check(anatomy)
     except ValueError:
         missing = step.budget(anatomy) * sum(step.size(block) for block in step.blocks(anatomy))
-        smallest = sum(min(_unit_sizes(step, block)) for block in step.blocks(anatomy))
+        smallest = sum(
+            min([pool.size for pool in step.pools([block])] or [0])
+            for block in step.blocks(anatomy)
+        )
         if last and missing > smallest:
             raise
         return False
     return True
-
-
-def _unit_sizes(step: Any, block: Any) -> list[int]:
-    """Parameters of one unit of each kind that a block has."""
-    return [pool.size for pool in step.pools([block])] or [0]

@@ -15,13 +15,13 @@ from torch import nn
 from lightning_prune import distributed
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.evaluation import perplexity
-from lightning_prune.method import Method
+from lightning_prune.methods.units import UnitPruning
+from lightning_prune.pipeline.provenance import provenance
 from lightning_prune.pipeline.recovery import Recovery
 from lightning_prune.pipeline.round_budget import RoundBudget, due
 from lightning_prune.pipeline.run import prune
-from lightning_prune.plan import Plan
-from lightning_prune.provenance import provenance
-from lightning_prune.sweep.states import labels_of
+from lightning_prune.plan import Plan, joined
+from lightning_prune.tokens import IGNORED, labels_of
 
 __all__ = ["Gate", "Round", "check_rounds", "prune_in_rounds"]
 
@@ -96,13 +96,13 @@ class Round:
         return said + (", over the gate: taken back" if not self.kept else "")
 
 
-def check_rounds(anatomy: Anatomy, method: Method, rounds: int) -> None:
+def check_rounds(anatomy: Anatomy, method: UnitPruning, rounds: int) -> None:
     """Refuse what cannot be done in rounds, before anything expensive.
 
     Raises:
         ValueError: the method does not cut units, or a round would remove nothing.
     """
-    if not {"ratio", "parameters"} <= method.arguments.keys() or method.plan is not None:
+    if not isinstance(method, UnitPruning) or method.plan is not None:
         raise ValueError(
             f"{method!r} cannot go in rounds: a method that cuts units does, such as FLAP, with "
             "ratio or parameters, and without a plan"
@@ -118,7 +118,7 @@ def check_rounds(anatomy: Anatomy, method: Method, rounds: int) -> None:
 
 def prune_in_rounds(
     model: nn.Module,
-    method: Method,
+    method: UnitPruning,
     batches: Iterable[Batch] | None,
     rounds: int,
     validation: Iterable[Batch] | None = None,
@@ -196,7 +196,7 @@ def prune_in_rounds(
             f"of {limit:.2f}; it was taken back, and nothing is removed. Raise the gate, or take "
             "more and smaller rounds."
         )
-    whole = reduce(Plan.then, plans)
+    whole = reduce(joined, plans)
     state = model.state_dict()
     for name in whole.corrected:
         whole.set_corrected(name, state[name])  # a later round cut what an earlier one corrected
@@ -211,7 +211,7 @@ def _perplexity(
     """Over the windows of all processes; the same number in each."""
     if batches is None:
         return None
-    counts = [int((labels_of(batch)[:, 1:] != -100).sum()) for batch in batches]
+    counts = [int((labels_of(batch)[:, 1:] != IGNORED).sum()) for batch in batches]
     mine = [batch for batch, count in zip(batches, counts, strict=True) if count]
     nll = math.log(perplexity(model, mine, device)) * sum(counts) if mine else 0.0
     sums = torch.tensor([nll, sum(counts)], dtype=torch.float64)

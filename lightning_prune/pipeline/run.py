@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 
 import torch
 from torch import nn
 
 from lightning_prune import distributed, surgery
 from lightning_prune.anatomy import Anatomy, Block
-from lightning_prune.evidence import GradientEvidence, moved
-from lightning_prune.method import Decision, Method, Scores, check_finite
-from lightning_prune.pipeline.collect import Collector
+from lightning_prune.evidence import moved
+from lightning_prune.methods.base import Decision, Method, Scores, check_finite
+from lightning_prune.pipeline.collector import Collector
+from lightning_prune.pipeline.provenance import provenance
+from lightning_prune.pipeline.reuse import Reuse
 from lightning_prune.plan import Plan
-from lightning_prune.provenance import provenance
-from lightning_prune.reuse import Reuse
+from lightning_prune.repair import Repair
 from lightning_prune.surgery.features import kept_features
-from lightning_prune.sweep import HiddenStates, evaluating, home_device
+from lightning_prune.sweep import HiddenStates, InMemory, evaluating, home_device
 
 __all__ = ["prune"]
 
@@ -91,7 +92,8 @@ class _Run:
     def __init__(
         self, anatomy: Anatomy, method: Method, device: torch.device, reuse: Reuse | None
     ) -> None:
-        self.anatomy, self.method, self.device, self.reuse = anatomy, method, device, reuse
+        self.anatomy, self.method, self.reuse = anatomy, method, reuse
+        self.placement = InMemory(anatomy, device)
         self.blocks = method.blocks(anatomy)
         self.plan = Plan()
 
@@ -100,83 +102,74 @@ class _Run:
         budget = self.method.budget(self.anatomy)
         with self._outside_masked():
             states = self._states(batches) if self.method.calibrates else None
-            collector = Collector(
-                self.anatomy, self.method, self.blocks, states, self.device, self.reuse
-            )
+            collector = Collector(self.method, self.blocks, self.placement, states, self.reuse)
             importance = collector.importance()
             shares = self._shares(importance, budget)
             self._note_importance(importance)
         if self.method.survey:
             self._survey(collector, shares, budget)
-            return
-        # Closed at once after an error, so that blocks and hooks go back to where they were.
-        with closing(collector.evidence()) as sweep:
-            for block, evidence in sweep:
+        else:
+            self._block_by_block(collector, shares)
+
+    def _block_by_block(self, collector: Collector, shares: Mapping[str, float]) -> None:
+        """Decide on each block, and change it, before the next one is looked at."""
+        method, requests = self.method, self.method.requests(self.blocks)
+        assert len(requests) <= 1, "several kinds of evidence take a survey"
+        evidence = requests[0] if requests else None
+        with collector.collected(evidence, self.blocks, method.propagation) as steps:
+            for block, results in steps:
                 for share, part in _by_share(block, shares):
-                    decision, found = self.method.prune_block(part, evidence, share)
-                    self._note(part, decision, found)
+                    decision, scores = method.prune_block(part, results, share)
+                    self._note(part, decision, scores)
                     surgery.mask_block(part, decision.masks, decision.kept, decision.weights)
         surgery.shrink(self.anatomy, self.plan)
 
     def _survey(self, collector: Collector, shares: Mapping[str, float], budget: float) -> None:
         """Look at the whole model, decide, repair, and cut."""
-        repairs = self.method.effective_repair.evidence is not None
-        start = list(collector.states.hidden) if repairs else []
         scores = self._scores(collector)
         by_block = {block.index: shares[block.sites[0].name] for block in self.blocks}
         decisions = self.method.decide(self.blocks, scores, by_block, budget)
         for block in self.blocks:
             self._note(block, decisions[block.index], scores[block.index])
-        if repairs:
-            collector.states.rewind(start)
-            del start
-            self._repair(collector)
+        if self.method.effective_repair is not None:
+            self._repair(collector, self.method.effective_repair)
         surgery.apply_masks(self.anatomy, self.plan)
         surgery.shrink(self.anatomy, self.plan)
 
     def _scores(self, collector: Collector) -> Scores:
-        """Of all blocks on the dense model; by gradients, once for each objective."""
-        method = self.method
-        if method.influence is not None:
-            measured = [(block.index, float(value)) for block, value in collector.measured()]
-            self.plan.provenance["importance"] = {str(index): v for index, v in measured}
-            found = {index: {"block": torch.tensor([v])} for index, v in measured}
-            return self._finite({b.index: found.get(b.index, {}) for b in self.blocks})
-        kind = method.evidence
-        if kind is None or not issubclass(kind, GradientEvidence):
-            with closing(collector.evidence()) as sweep:
-                return self._finite({b.index: method.score(b, found) for b, found in sweep})
+        """Of all blocks on the dense model, once for each kind of evidence."""
         tables: list[Scores] = []
-        start = list(collector.states.hidden)
-        for objective in method.objectives:
-            collector.states.rewind(start)
-            with closing(collector.evidence(objective)) as sweep:
-                tables.append({b.index: method.score(b, found) for b, found in sweep})
-            self._finite(tables[-1])
-        if method.keep_scores and len(tables) > 1:
-            for objective, table in zip(method.objectives, tables, strict=True):
-                self._keep(table, f"/{type(objective).__name__}")
-        return method.combine(tables)
+        requests = self.method.requests(self.blocks)
+        for evidence in requests or (None,):
+            scores: dict[int, Mapping[str, torch.Tensor]] = {b.index: {} for b in self.blocks}
+            with collector.collected(evidence, self.blocks, "none") as steps:
+                for block, results in steps:
+                    scores[block.index] = self.method.score(block, results)
+            for block in self.blocks:  # the first block speaks
+                check_finite(block, scores[block.index], "scores")
+            tables.append(scores)
+        if len(tables) == 1:
+            self._note_block_scores(tables[0])
+            return tables[0]
+        if self.method.keep_scores:
+            for evidence, table in zip(requests, tables, strict=True):
+                self._keep(table, f"/{evidence.component}")
+        return self.method.combine(tables)
 
-    def _finite(self, scores: Scores) -> Scores:
-        """The scores, if from all of them something can be decided; the first block speaks."""
-        for block in self.blocks:
-            check_finite(block, scores[block.index], "scores")
-        return scores
-
-    def _repair(self, collector: Collector) -> None:
+    def _repair(self, collector: Collector, repair: Repair) -> None:
         """Visit the Linears that read removed units, and put right what is missing there."""
         readers, keep = _readers(self.blocks, self.plan)
-        with closing(collector.repair(readers)) as sweep:
-            for part, found in sweep:
+        label = type(repair).__name__
+        with collector.collected(repair.evidence, readers, "layer", label) as steps:
+            for part, results in steps:
                 decision = Decision()
                 for site in part.sites:
                     weight, bias = site.module.weight.detach(), site.module.bias
-                    fixed = self.method.effective_repair.fix(
+                    fixed = repair.fix(
                         weight.float(),
                         None if bias is None else bias.detach().float(),
                         keep[site.name].to(weight.device),
-                        moved(found[site.table.reads], weight.device),
+                        moved(results[site.table.reads], weight.device),
                     )
                     decision.weights[site.weight_name] = fixed.weight_OI.to(weight.dtype)
                     if fixed.bias_O is not None:
@@ -202,8 +195,8 @@ class _Run:
             raise
 
     def _states(self, batches: Iterable[Batch]) -> HiddenStates:
-        states = HiddenStates(self.anatomy, batches, self.device, self.method.offload)
-        if int(distributed.sum_(torch.tensor(states.counted()))) == 0:
+        states = HiddenStates(self.anatomy, batches, self.placement, self.method.offload)
+        if int(distributed.sum_(torch.tensor(int(not states.is_empty)))) == 0:
             raise ValueError(
                 "no calibration tokens: pass batches, dicts with input_ids (B, T), not all of them "
                 "padding. An iterator that was read before is empty: pass a list."
@@ -229,8 +222,14 @@ class _Run:
     def _note_importance(self, importance: Sequence[float]) -> None:
         """Write the importance of blocks, if it was measured, where a reader of the plan looks."""
         if len(importance) == len(self.blocks) and self.method.effective_allocation.per == "block":
-            found = {str(b.index): float(v) for b, v in zip(self.blocks, importance, strict=True)}
-            self.plan.provenance["importance"] = found
+            values = zip(self.blocks, importance, strict=True)
+            self.plan.provenance["importance"] = {str(b.index): float(v) for b, v in values}
+
+    def _note_block_scores(self, scores: Scores) -> None:
+        """Where a block's score is its importance, write it there too."""
+        values = {str(i): float(table["block"]) for i, table in scores.items() if "block" in table}
+        if values:
+            self.plan.provenance["importance"] = values
 
     def _note(self, block: Block, decision: Decision, scores: Mapping[str, torch.Tensor]) -> None:
         """Take process 0's word for a decision, and write it into the plan."""

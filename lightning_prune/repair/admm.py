@@ -24,7 +24,7 @@ from collections.abc import Callable
 import torch
 
 from lightning_prune.repair.gram import scaled_gram
-from lightning_prune.repair.least_squares import solve_on_support
+from lightning_prune.repair.support import solve_on_support
 
 __all__ = ["Project", "alps", "anneal"]
 

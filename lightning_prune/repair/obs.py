@@ -16,6 +16,7 @@ Axes: O output features, I input features, B columns of one call of `select`, T 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,7 +24,7 @@ import torch
 
 from lightning_prune.repair.gram import check_gram
 
-__all__ = ["HessianFactor", "Select", "hessian_factor", "obs_prune", "obs_update", "saliency"]
+__all__ = ["HessianFactor", "Select", "factored", "hessian_factor", "obs_prune", "saliency"]
 
 Select = Callable[[torch.Tensor, torch.Tensor, slice], torch.Tensor]
 """(current weight_OB, diagonal_B of U, columns) to keep_OB: what stays of these columns."""
@@ -86,6 +87,18 @@ def hessian_factor(
     )
 
 
+def factored(gram_II: torch.Tensor, damping: float) -> HessianFactor:
+    """The factor of a Gram matrix; says so if it took more damping than was asked for."""
+    factor = hessian_factor(gram_II, damping)
+    if factor.damping > damping:
+        warnings.warn(
+            f"a Gram matrix of {len(gram_II)} inputs took damping={factor.damping:g} in place of "
+            f"{damping:g}; more calibration tokens would help",
+            stacklevel=2,
+        )
+    return factor
+
+
 def saliency(weight_OB: torch.Tensor, diagonal_B: torch.Tensor) -> torch.Tensor:
     """(w / U_jj)²: the error of the layer's output that removing a weight costs (equation 5)."""
     return (weight_OB / diagonal_B).square_()
@@ -124,13 +137,6 @@ def obs_prune(
         torch.sub(current_TO, weight_IO[tile], out=change_IO[tile])
         weight_IO[tile] = current_TO
     return weight_IO.t().contiguous(), keep_IO.t().contiguous()
-
-
-def obs_update(
-    weight_OI: torch.Tensor, keep_OI: torch.Tensor, factor: HessianFactor
-) -> torch.Tensor:
-    """The new weights for a mask that is given beforehand."""
-    return obs_prune(weight_OI, factor, lambda weight_OB, diagonal_B, at: keep_OI[:, at])[0]
 
 
 def _eliminate(

@@ -15,10 +15,11 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 
+from lightning_prune.checks import Configured
 from lightning_prune.evidence import CrossGram, Gram, InputEvidence, InputMean
 from lightning_prune.repair.gram import check_gram
 
-__all__ = ["Bias", "Fixed", "LeastSquares", "NoRepair", "Repair", "least_squares"]
+__all__ = ["Bias", "Fixed", "LeastSquares", "Repair", "least_squares"]
 
 
 class Fixed(NamedTuple):
@@ -28,23 +29,31 @@ class Fixed(NamedTuple):
     bias_O: torch.Tensor | None
 
 
-class Repair(ABC):
+class Repair(Configured, ABC):
     """What is done about removed units, Linear by Linear, once all has been decided.
 
     The Linears that read units are visited in the order in which they run, in one forward pass in
     which every one before has been repaired already.
 
     Attributes:
-        evidence: what is collected at the input of each of these Linears; None: nothing is done.
+        evidence: what is collected at the input of each of these Linears.
         adds_biases: it gives a bias to Linears that have none.
     """
 
-    evidence: type[InputEvidence] | None = None
     adds_biases: ClassVar[bool] = False
+
+    @property
+    @abstractmethod
+    def evidence(self) -> InputEvidence:
+        """What is collected at the input of each of these Linears."""
 
     @abstractmethod
     def fix(
-        self, weight_OI: torch.Tensor, bias_O: torch.Tensor | None, keep_I: torch.Tensor, found: Any
+        self,
+        weight_OI: torch.Tensor,
+        bias_O: torch.Tensor | None,
+        keep_I: torch.Tensor,
+        evidence: Any,
     ) -> Fixed:
         """The new weight and bias.
 
@@ -52,23 +61,8 @@ class Repair(ABC):
             weight_OI: the weight, fp32.
             bias_O: the bias, if there is one, fp32.
             keep_I: True for the input features of units that stay.
-            found: the result of the evidence.
+            evidence: its result.
         """
-
-    def __repr__(self) -> str:
-        """The call that makes it again."""
-        said = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
-        return f"{type(self).__name__}({said})"
-
-
-class NoRepair(Repair):
-    """Leave the weights that stay as they are."""
-
-    def fix(
-        self, weight_OI: torch.Tensor, bias_O: torch.Tensor | None, keep_I: torch.Tensor, found: Any
-    ) -> Fixed:
-        """The columns that stay."""
-        return Fixed(weight_OI * keep_I, bias_O)
 
 
 class Bias(Repair):
@@ -84,14 +78,18 @@ class Bias(Repair):
     is not rounded to 16 bits, and it is taken behind the repairs of earlier blocks.
     """
 
-    evidence = InputMean
+    evidence = InputMean()
     adds_biases = True
 
     def fix(
-        self, weight_OI: torch.Tensor, bias_O: torch.Tensor | None, keep_I: torch.Tensor, found: Any
+        self,
+        weight_OI: torch.Tensor,
+        bias_O: torch.Tensor | None,
+        keep_I: torch.Tensor,
+        evidence: Any,
     ) -> Fixed:
         """The columns that stay, and the mean of what the others made."""
-        lost_O = (weight_OI * ~keep_I) @ found
+        lost_O = (weight_OI * ~keep_I) @ evidence
         return Fixed(weight_OI * keep_I, lost_O if bias_O is None else bias_O + lost_O)
 
 
@@ -129,29 +127,33 @@ class LeastSquares(Repair):
         ValueError: an argument is out of range.
     """
 
-    def __init__(self, ridge: float = 0.03, trust: float = 0.5) -> None:
-        if not (0 < ridge < math.inf and 0 <= trust <= 1):
-            raise ValueError(
-                "LeastSquares needs ridge > 0, usually 0.001 to 0.1, and 0 <= trust <= 1; got "
-                f"ridge={ridge}, trust={trust}"
-            )
-        self.ridge, self.trust = ridge, trust
+    ridge: float = 0.03
+    trust: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("ridge", 0 < self.ridge < math.inf, "it is above 0, usually 0.001 to 0.1")
+        self.require("trust", 0 <= self.trust <= 1, "it is in [0, 1]")
 
     @property
-    def evidence(self) -> type[InputEvidence]:  # type: ignore[override]
+    def evidence(self) -> InputEvidence:
         """Gram matrices, with those of the dense model if it is followed."""
-        return CrossGram if self.trust else Gram
+        return CrossGram() if self.trust else Gram()
 
     def fix(
-        self, weight_OI: torch.Tensor, bias_O: torch.Tensor | None, keep_I: torch.Tensor, found: Any
+        self,
+        weight_OI: torch.Tensor,
+        bias_O: torch.Tensor | None,
+        keep_I: torch.Tensor,
+        evidence: Any,
     ) -> Fixed:
-        """The solution."""
-        gram_II = found.gram_II if self.trust else found
+        """The columns that stay, fitted to the wanted output."""
+        gram_II = evidence.gram_II if self.trust else evidence
         right_OI = weight_OI @ gram_II
         if self.trust:
-            dense_OI = weight_OI @ found.cross_II
-            if found.error_DI is not None:
-                dense_OI += found.error_DI
+            dense_OI = weight_OI @ evidence.cross_II
+            if evidence.error_DI is not None:
+                dense_OI += evidence.error_DI
             right_OI = right_OI.lerp(dense_OI, self.trust)
         return Fixed(least_squares(weight_OI, keep_I, gram_II, right_OI, self.ridge), bias_O)
 

@@ -5,7 +5,7 @@ from lightning_prune.selection.pattern import Pattern
 from lightning_prune.selection.permutation import channel_permutation, keep_permuted
 from lightning_prune.selection.scale import standardised
 from lightning_prune.selection.scope import (
-    BLOCK,
+    COLUMNS,
     Scope,
     Ties,
     keep_globally,
@@ -22,7 +22,7 @@ from lightning_prune.selection.weights import (
 )
 
 __all__ = [
-    "BLOCK",
+    "COLUMNS",
     "Pattern",
     "Scope",
     "Ties",

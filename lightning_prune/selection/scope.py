@@ -17,19 +17,19 @@ from lightning_prune.selection.weights import (
     keep_per_row,
 )
 
-__all__ = ["BLOCK", "Scope", "Ties", "keep_globally", "keep_in_scope", "scope_size"]
+__all__ = ["COLUMNS", "Scope", "Ties", "keep_globally", "keep_in_scope", "scope_size"]
 
-Scope = Literal["row", "balanced", "matrix", "block", "global"]
+Scope = Literal["row", "balanced", "matrix", "columns", "global"]
 Ties = Literal["exact", "reference"]
 
-BLOCK = 128
-"""Columns of a block, as in SparseGPT."""
+COLUMNS = 128
+"""Consecutive columns that are compared together, as in SparseGPT."""
 
 
 def keep_in_scope(
     score_OI: torch.Tensor, sparsity: float, scope: Scope, ties: Ties = "exact"
 ) -> torch.Tensor:
-    """Remove the lowest scores of every row, of the matrix, or of each block of 128 columns.
+    """Remove the lowest scores of every row, of the matrix, or of every 128 columns.
 
     "row" takes the same whole number from every row, and so up to one weight a row too few;
     "balanced" takes the matrix's exact count, and from every row the same within one. "global" is
@@ -49,7 +49,7 @@ def keep_in_scope(
     keep = keep_per_matrix if ties == "exact" else keep_above_threshold
     if scope in ("matrix", "global"):
         return keep(score_OI, sparsity)
-    return torch.cat([keep(part_OB, sparsity) for part_OB in score_OI.split(BLOCK, dim=1)], dim=1)
+    return torch.cat([keep(part_OC, sparsity) for part_OC in score_OI.split(COLUMNS, dim=1)], dim=1)
 
 
 def keep_globally(
@@ -74,5 +74,5 @@ def keep_globally(
 def scope_size(shape: Sequence[int], scope: Scope) -> int:
     """Of how many weights of a matrix of shape (O, I) a fraction is taken at a time."""
     outputs, inputs = shape
-    columns = min(inputs, BLOCK) if scope == "block" else inputs
+    columns = min(inputs, COLUMNS) if scope == "columns" else inputs
     return columns if scope == "row" else outputs * columns

@@ -15,119 +15,121 @@ Axes: B sequences, T tokens, D hidden size.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 
 from lightning_prune.anatomy import Block
-from lightning_prune.evidence import GradientEvidence
-from lightning_prune.evidence.objective import NextToken, Objective
+from lightning_prune.evidence import Propagate, WeightEvidence
 from lightning_prune.sweep.listening import listening
 from lightning_prune.sweep.losses import Loss, Roots, loss_of
-from lightning_prune.sweep.placement import on_device
-from lightning_prune.sweep.room import fits_whole
+from lightning_prune.sweep.memory import fits_whole
 from lightning_prune.sweep.states import HiddenStates
 
 __all__ = ["gradient_sweep"]
 
-Found = Iterator[tuple[Block, dict[str, GradientEvidence]]]
+Steps = Iterator[tuple[Block, dict[str, Any]]]
 
 
 def gradient_sweep(
     states: HiddenStates,
-    evidence: type[GradientEvidence],
+    evidence: WeightEvidence,
     blocks: Sequence[Block],
-    objective: Objective | None = None,
+    propagate: Propagate = "none",
     whole: bool | None = None,
-) -> Found:
+) -> Steps:
     """Yield each wanted block, from the last to the first, with the evidence of its weights.
 
-    The caller must not change a block before the sweep is over. Where `states` stand then is not
-    said; rewind them before they are used again.
+    The caller must not change a block before the sweep is over.
 
     Args:
-        states: the calibration set in front of block 0.
-        evidence: makes the accumulator of a weight, `GradientEvidence` or a class of it.
+        states: the calibration set.
+        evidence: what to collect of each weight, and of which objective.
         blocks: the blocks to yield, with the sites that matter; the head may be one of them.
-        objective: of what gradients are taken; None: `NextToken()`, the mean cross entropy of the
-            next token over all counted tokens of all processes.
+        propagate: "none": gradients are those of the dense model.
         whole: run the whole model at once, or block by block; None: the whole, if it takes no more
             than half of the memory that is free and nothing is to be offloaded.
 
     Yields:
-        The block and its evidence by weight name, which is gone when the next block is asked for.
+        The block and the results by weight name, which are gone when the next block is asked for.
 
     Raises:
         ValueError: no token is left to predict.
     """
-    loss = loss_of(states, objective or NextToken())
-    if whole is None:
-        whole = fits_whole(loss, evidence, blocks)
-    return (_whole if whole else _by_block)(loss, evidence, blocks)
+    assert propagate == "none", "gradients are those of the dense model"
+    with states.from_start(), evidence.rules(states.anatomy.model):
+        loss = loss_of(states, evidence.objective)
+        if whole is None:
+            whole = fits_whole(loss, evidence, blocks)
+        yield from (_whole if whole else _by_block)(loss, evidence, blocks)
 
 
-def _whole(loss: Loss, kind: type[GradientEvidence], blocks: Sequence[Block]) -> Found:
+def _whole(loss: Loss, kind: WeightEvidence, blocks: Sequence[Block]) -> Steps:
     states, wanted = loss.states, {block.index: block for block in blocks}
     first = min(wanted)
     every = states.anatomy.blocks
-    with on_device([block.module for block in every], states.device), states.outside_on_device():
-        evidence = {index: _evidence(kind, block) for index, block in wanted.items()}
-        listened = {name: one for own in evidence.values() for name, one in own.items()}
-        for i, hidden in enumerate(states.hidden):
-            hidden = hidden.to(states.device)
+    with states.placement.blocks(every), states.placement.outside():
+        evidence = {index: _begun(kind, block) for index, block in wanted.items()}
+        by_weight = {name: one for table in evidence.values() for name, one in table.items()}
+        for i in states.indices:
+            hidden = states.entering(i)
             with torch.no_grad():
                 for block in every[:first]:
                     hidden = states.run(block, i, hidden)
-            _backward(loss, i, [wanted.get(b.index, b) for b in every[first:]], hidden, listened)
-        listened.clear()
+            _backward(loss, i, [wanted.get(b.index, b) for b in every[first:]], hidden, by_weight)
+        by_weight.clear()
         for index in sorted(wanted, reverse=True):
             yield from _complete(loss, wanted[index], evidence.pop(index))
 
 
-def _by_block(loss: Loss, kind: type[GradientEvidence], blocks: Sequence[Block]) -> Found:
+def _by_block(loss: Loss, kind: WeightEvidence, blocks: Sequence[Block]) -> Steps:
     states, wanted = loss.states, {block.index: block for block in blocks}
     first = min(wanted)
     inputs = _inputs_of_blocks(states, first)
     head = wanted.get(len(states.anatomy.blocks))
-    with states.outside_on_device():
-        evidence = _evidence(kind, head)
+    with states.placement.outside():
+        evidence = _begun(kind, head)
         upstream_BTD = [
-            _at_head(loss, i, hidden.to(states.device), evidence).to(states.store)
-            for i, hidden in enumerate(states.hidden)
+            _at_head(loss, i, states.entering(i), evidence).to(states.store) for i in states.indices
         ]
         if head is not None:
             yield from _complete(loss, head, evidence)
-    for own in reversed(states.anatomy.blocks[first:]):
-        block = wanted.get(own.index)
-        with on_device([own.module], states.device):
-            evidence = _evidence(kind, block)
-            for i, hidden in enumerate(inputs[own.index]):
+    for whole in reversed(states.anatomy.blocks[first:]):
+        block = wanted.get(whole.index)
+        with states.placement.block(whole):
+            evidence = _begun(kind, block)
+            entering = inputs.pop()
+            for i in states.indices:
                 upstream = upstream_BTD[i].to(states.device)
-                hidden = hidden.to(states.device)
-                found = _backward(loss, i, [block or own], hidden, evidence, upstream)
-                upstream_BTD[i] = found.to(states.store)
-            inputs[own.index].clear()
+                hidden = entering.entering(i)
+                gradient = _backward(loss, i, [block or whole], hidden, evidence, upstream)
+                upstream_BTD[i] = gradient.to(states.store)
+            del entering
             if block is not None:
                 yield from _complete(loss, block, evidence)
 
 
-def _evidence(kind: type[GradientEvidence], block: Block | None) -> dict[str, GradientEvidence]:
+def _begun(kind: WeightEvidence, block: Block | None) -> dict[str, WeightEvidence]:
+    """An accumulator for every weight of a block."""
     sites = block.sites if block is not None else ()
-    return {site.weight_name: kind(site.module.weight) for site in sites}
+    return {site.weight_name: kind.begin(site.module.weight) for site in sites}
 
 
-def _complete(loss: Loss, block: Block, evidence: dict[str, GradientEvidence]) -> Found:
-    for one in evidence.values():
-        one.reduce(loss.total)
-    yield block, evidence
-    evidence.clear()  # or the caller's name for it keeps it through the next block
+def _complete(loss: Loss, block: Block, evidence: dict[str, WeightEvidence]) -> Steps:
+    for accumulator in evidence.values():
+        accumulator.complete(loss.total)
+    results = {name: evidence.pop(name).result() for name in list(evidence)}
+    yield block, results
+    results.clear()  # or the caller's name for it keeps it through the next block
 
 
-def _inputs_of_blocks(states: HiddenStates, first: int) -> list[list[torch.Tensor]]:
-    """What stands in front of every block, kept from block `first` on."""
+def _inputs_of_blocks(states: HiddenStates, first: int) -> list[HiddenStates]:
+    """What stands in front of every block from block `first` on; `states` goes to the end."""
     inputs = []
     for block in states.anatomy.blocks:
-        inputs.append(list(states.hidden) if block.index >= first else [])
-        with on_device([block.module], states.device):
+        if block.index >= first:
+            inputs.append(states.beside())
+        with states.placement.block(block):
             states.advance(block)
     return inputs
 
@@ -137,7 +139,7 @@ def _backward(
     index: int,
     blocks: Sequence[Block],
     hidden: torch.Tensor,
-    evidence: Mapping[str, GradientEvidence],
+    evidence: Mapping[str, WeightEvidence],
     upstream: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Run a batch through blocks and back, and return the gradient in front of them.
@@ -152,11 +154,11 @@ def _backward(
     """
     hidden = hidden.detach().requires_grad_()
     output, roots = hidden, Roots()
-    own_B = _own_weights(loss, index, evidence)
+    weight_B = _weights_of_sequences(loss, index, evidence)
     for block in blocks:
         with (
             torch.enable_grad(),
-            listening([block], evidence, own_B),
+            listening([block], evidence, weight_B),
             loss.beginning(block, index, roots),
         ):
             output = loss.states.run(block, index, output)
@@ -167,16 +169,17 @@ def _backward(
 
 
 def _at_head(
-    loss: Loss, index: int, hidden: torch.Tensor, evidence: Mapping[str, GradientEvidence]
+    loss: Loss, index: int, hidden: torch.Tensor, evidence: Mapping[str, WeightEvidence]
 ) -> torch.Tensor:
-    own_B = _own_weights(loss, index, evidence)
-    with listening([loss.states.anatomy.head], evidence, own_B):
+    weight_B = _weights_of_sequences(loss, index, evidence)
+    with listening([loss.states.anatomy.head], evidence, weight_B):
         return loss.at_head(index, hidden)
 
 
-def _own_weights(
-    loss: Loss, index: int, evidence: Mapping[str, GradientEvidence]
+def _weights_of_sequences(
+    loss: Loss, index: int, evidence: Mapping[str, WeightEvidence]
 ) -> torch.Tensor | None:
-    if not any(one.squares for one in evidence.values()):
+    """What makes the gradient of each sequence that of its own mean, where that is wanted."""
+    if not any(one.by_sequence for one in evidence.values()):
         return None
     return loss.weight_B(index).to(loss.states.device)

@@ -8,19 +8,18 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from lightning_prune.anatomy import Block
-from lightning_prune.evidence import BlockEvidence
-from lightning_prune.sweep.placement import on_device
+from lightning_prune.evidence import BlockEvidence, Propagate
 from lightning_prune.sweep.states import HiddenStates
 
-__all__ = ["Part", "influence_sweep", "without"]
+__all__ = ["influence_sweep", "without"]
 
-Part = Literal["block", "attention", "mlp"]
+Steps = Iterator[tuple[Block, dict[str, Any]]]
 
 READERS = {"attention": "query", "mlp": "neuron"}
 """Role of the columns of the Linear through which a part speaks to the residual stream."""
@@ -29,11 +28,10 @@ READERS = {"attention": "query", "mlp": "neuron"}
 @torch.no_grad()
 def influence_sweep(
     states: HiddenStates,
-    evidence: type[BlockEvidence],
+    evidence: BlockEvidence,
     blocks: Sequence[Block],
-    span: int = 1,
-    part: Part = "block",
-) -> Iterator[tuple[Block, float]]:
+    propagate: Propagate = "none",
+) -> Steps:
     """Yield each wanted block with the influence of what begins there, from the first to the last.
 
     One forward pass; for a part of a block another one in which the other part is silent: what
@@ -41,46 +39,37 @@ def influence_sweep(
     block.
 
     Args:
-        states: the calibration set in front of block 0; behind the last block afterwards.
-        evidence: what is measured, e.g. `Cosine`.
+        states: the calibration set.
+        evidence: what is measured, e.g. `Cosine()`. Of a span of blocks, those with fewer behind
+            them are not yielded, and as many sets of hidden states are held.
         blocks: the blocks to yield.
-        span: how many consecutive blocks are taken as one; blocks with fewer behind them are not
-            yielded. That many sets of hidden states are held.
-        part: "block", or its "attention" or "mlp" alone, with a span of 1.
+        propagate: "none": the influence is that in the dense model.
     """
-    assert span == 1 or part == "block", "parts are measured one at a time"
-    wanted = {block.index for block in blocks}
-    before: deque[tuple[Block, list[torch.Tensor]]] = deque(maxlen=span)
-    for own in states.anatomy.blocks[: max(wanted) + span]:
-        with on_device([own.module], states.device):
-            start = list(states.hidden)
-            before.append((own, start))
-            if part != "block":
-                with without(own, "mlp"):
-                    middle = list(start)
-                    states.advance(own, middle)
-            states.advance(own)
-        first, entered = before[0]
-        if len(before) < span or first.index not in wanted:
-            continue
-        if part == "mlp":
-            entered = middle
-        left = middle if part == "attention" else states.hidden
-        yield first, _value(states, evidence, entered, left)
+    assert propagate == "none", "influence is that of blocks of the dense model"
+    wanted, span, part = {block.index for block in blocks}, evidence.span, evidence.part
+    before: deque[tuple[Block, HiddenStates]] = deque(maxlen=span)
+    with states.from_start():
+        for block in states.anatomy.blocks[: max(wanted) + span]:
+            before.append((block, states.beside()))
+            with states.placement.block(block):
+                middle = states.beside()
+                if part != "block":
+                    with without(block, "mlp"):
+                        middle.advance(block)
+                states.advance(block)
+            first, entering = before[0]
+            if len(before) == span and first.index in wanted:
+                start = middle if part == "mlp" else entering
+                end = middle if part == "attention" else states
+                yield first, {"block": _value(evidence, start, end)}
 
 
-def _value(
-    states: HiddenStates,
-    evidence: type[BlockEvidence],
-    before: Sequence[torch.Tensor],
-    after: Sequence[torch.Tensor],
-) -> float:
-    one = evidence(states.store)
-    for i, (before_BTD, after_BTD) in enumerate(zip(before, after, strict=True)):
-        keep_BT = states.keep(i)
-        one.update(before_BTD.to(states.device), after_BTD.to(states.device), keep_BT)
-    one.reduce()
-    return one.result()
+def _value(evidence: BlockEvidence, before: HiddenStates, after: HiddenStates) -> float:
+    accumulator = evidence.begin(before.store)
+    for i in before.indices:
+        accumulator.update(before.entering(i), after.entering(i), before.keep(i))
+    accumulator.reduce()
+    return accumulator.result()
 
 
 @contextmanager

@@ -14,30 +14,30 @@ import torch
 from torch import nn
 
 from lightning_prune.anatomy import Block
-from lightning_prune.evidence import GradientEvidence
+from lightning_prune.evidence import WeightEvidence
 
 __all__ = ["listening"]
 
 
 @contextmanager
 def listening(
-    blocks: Iterable[Block], evidence: Mapping[str, GradientEvidence], own_B: torch.Tensor | None
+    blocks: Iterable[Block], evidence: Mapping[str, WeightEvidence], weight_B: torch.Tensor | None
 ) -> Iterator[None]:
     """Feed the evidence, by weight name, whenever autograd comes by.
 
     Args:
         blocks: with the sites to listen at; those without evidence are left alone.
         evidence: by weight name.
-        own_B: what makes each sequence's gradient that of its own mean, if squares are wanted.
+        weight_B: what makes each sequence's gradient that of its own mean, if that is wanted too.
     """
 
     def hook(
-        one: GradientEvidence,
+        one: WeightEvidence,
     ) -> Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Tensor], None]:
         def listen(_: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
             if output.requires_grad:
                 input_BTI = inputs[0].detach()
-                output.register_hook(lambda gradient: _add(one, gradient, input_BTI, own_B))
+                output.register_hook(lambda gradient: _add(one, gradient, input_BTI, weight_B))
 
         return listen
 
@@ -52,25 +52,25 @@ def listening(
 
 @torch.no_grad()
 def _add(
-    one: GradientEvidence,
+    one: WeightEvidence,
     gradient_BTO: torch.Tensor,
     input_BTI: torch.Tensor,
-    own_B: torch.Tensor | None,
+    weight_B: torch.Tensor | None,
 ) -> None:
-    if own_B is None:
+    if weight_B is None:
         one.update(_product(gradient_BTO.flatten(0, -2), input_BTI.flatten(0, -2)))
         return
-    sequences = own_B.numel()
-    for own, gradient_TO, input_TI in zip(
-        own_B,
+    sequences = weight_B.numel()
+    for weight, gradient_TO, input_TI in zip(
+        weight_B,
         gradient_BTO.reshape(sequences, -1, gradient_BTO.shape[-1]),
         input_BTI.reshape(sequences, -1, input_BTI.shape[-1]),
         strict=True,
     ):
         sequence_OI = _product(gradient_TO, input_TI)
         one.update(sequence_OI)
-        if own > 0:
-            one.update_square(sequence_OI * own)
+        if weight > 0:
+            one.update_own(sequence_OI * weight)
 
 
 def _product(gradient_TO: torch.Tensor, input_TI: torch.Tensor) -> torch.Tensor:

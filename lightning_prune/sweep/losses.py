@@ -15,8 +15,9 @@ from torch import nn
 
 from lightning_prune import distributed
 from lightning_prune.anatomy import Block
-from lightning_prune.evidence.objective import Feature, NextToken, Objective
+from lightning_prune.evidence import Feature, HeadObjective, Objective
 from lightning_prune.sweep.states import HiddenStates
+from lightning_prune.tokens import IGNORED
 
 __all__ = ["Loss", "Roots", "loss_of"]
 
@@ -50,18 +51,19 @@ class Loss(ABC):
         yield
 
 
-class TokenLoss(Loss):
-    """The cross entropy of tokens; its gradient begins behind the last block alone.
+class HeadLoss(Loss):
+    """An objective of the logits; its gradient begins behind the last block alone.
 
     Raises:
-        ValueError: no token is asked for.
+        ValueError: nothing is asked for.
     """
 
-    def __init__(self, states: HiddenStates, objective: NextToken) -> None:
+    def __init__(self, states: HiddenStates, objective: HeadObjective) -> None:
         super().__init__(states)
-        self.labels = objective.labels
+        self.objective = objective
         self._count_B = [
-            (states.targets(i, self.labels) != -100).sum(dim=1) for i in range(len(states.batches))
+            (states.targets(i, objective) != IGNORED).reshape(states.members(i), -1).sum(dim=1)
+            for i in states.indices
         ]
         self.total = int(distributed.sum_(torch.tensor(sum(int(c.sum()) for c in self._count_B))))
         if self.total == 0:
@@ -71,13 +73,13 @@ class TokenLoss(Loss):
             )
 
     def weight_B(self, index: int) -> torch.Tensor:
-        """One over the number of tokens; 0 if nothing is predicted in a sequence."""
+        """One over the number of targets; 0 if nothing is asked of a sequence."""
         count_B = self._count_B[index]
         return (count_B > 0) / count_B.clamp(min=1)
 
     def at_head(self, index: int, hidden: torch.Tensor) -> torch.Tensor:
-        """From the losses of some tokens at a time."""
-        return self.states.loss_gradient(index, hidden, self.labels)
+        """From the losses of some columns at a time."""
+        return self.states.head_gradient(index, hidden, self.objective)
 
 
 class FeatureLoss(Loss):
@@ -90,7 +92,7 @@ class FeatureLoss(Loss):
     def __init__(self, states: HiddenStates, objective: Feature) -> None:
         super().__init__(states)
         self.objective = objective
-        sequences = sum(int((self.weight_B(i) > 0).sum()) for i in range(len(states.batches)))
+        sequences = sum(int((self.weight_B(i) > 0).sum()) for i in states.indices)
         self.total = int(distributed.sum_(torch.tensor(sequences))) * objective.scale
         if self.total == 0:
             raise ValueError("the calibration batches have no token that counts")
@@ -98,7 +100,7 @@ class FeatureLoss(Loss):
     def weight_B(self, index: int) -> torch.Tensor:
         """Every sequence that has a token counts as one."""
         keep_BT = self.states.keep(index)
-        sequences = len(self.states.batches[index]["input_ids"])
+        sequences = self.states.members(index)
         some_B = torch.ones(sequences) if keep_BT is None else keep_BT.any(dim=1)
         return some_B / self.objective.scale
 
@@ -125,7 +127,7 @@ class FeatureLoss(Loss):
 
     @contextmanager
     def _listening(self, modules: Iterable[nn.Module], index: int, roots: Roots) -> Iterator[None]:
-        shape_BT = self.states.batches[index]["input_ids"].shape
+        shape_BT = self.states.shape(index)
         keep_BT = self.states.keep(index)
 
         def listen(_: nn.Module, inputs: Any, output: Any) -> None:
@@ -159,5 +161,5 @@ def loss_of(states: HiddenStates, objective: Objective) -> Loss:
     """An objective on a calibration set."""
     if isinstance(objective, Feature):
         return FeatureLoss(states, objective)
-    assert isinstance(objective, NextToken), f"no gradients are known of {objective!r}"
-    return TokenLoss(states, objective)
+    assert isinstance(objective, HeadObjective), f"no gradients are known of {objective!r}"
+    return HeadLoss(states, objective)

@@ -27,24 +27,22 @@ class Waiting:
     """One call of a block for each batch. A context; behind it no hook and no call is left.
 
     Args:
-        states: knows the arguments that each batch brings.
-        block: the block, with the sites at whose inputs the calls wait.
-        hidden: what goes into it, by batch.
-        adding: sites whose outputs are to be noted.
+        states: the calibration set in front of the block.
+        block: the block, on the device, with the sites at whose inputs the calls wait.
+        adding: modules whose outputs are to be noted.
     """
 
     def __init__(
         self,
         states: HiddenStates,
         block: Block,
-        hidden: Sequence[torch.Tensor],
         adding: Sequence[nn.Module] = (),
     ) -> None:
         self.block = block
-        self._calls = [_Call(states, block, i, tensor) for i, tensor in enumerate(hidden)]
+        self._calls = [_Call(states, block, i) for i in states.indices]
         self._adding = adding
         self._running = -1
-        self._added: list[torch.Tensor | None] = [None] * len(hidden)
+        self._added: list[torch.Tensor | None] = [None] * len(self._calls)
         self._hooks = ExitStack()
 
     def __enter__(self) -> Waiting:
@@ -70,7 +68,7 @@ class Waiting:
         if not isinstance(arrived, tuple) or arrived[0] != name:
             raise RuntimeError(
                 f"batch {index} does not pass {name} of {self.block.name} in its turn, so that its "
-                "sites cannot be pruned one after the other. Use order='block'."
+                "sites cannot be pruned one after the other. Use propagate='block'."
             )
         return arrived[1]
 
@@ -98,10 +96,8 @@ class Waiting:
 class _Call:
     """One batch on its way through a block."""
 
-    def __init__(
-        self, states: HiddenStates, block: Block, index: int, hidden: torch.Tensor
-    ) -> None:
-        self._greenlet = greenlet(lambda: states.run(block, index, hidden.to(states.device)))
+    def __init__(self, states: HiddenStates, block: Block, index: int) -> None:
+        self._greenlet = greenlet(lambda: states.run(block, index, states.entering(index)))
         self._modes: _Modes | None = None
 
     @torch.no_grad()

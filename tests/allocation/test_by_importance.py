@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lightning_prune.allocation import Allocation, CFSPSigmoid, FromFile, Inverse, Proportional
+from lightning_prune import CFSPSigmoid, FromFile, Inverse, Proportional
+from lightning_prune.allocation import Allocation
 from lightning_prune.allocation.exact import meet_in_proportion
 
 SIZES = [100, 300, 100, 50]

@@ -8,7 +8,8 @@ import random
 import pytest
 import torch
 
-from lightning_prune.allocation import GlobalStandardised, Pool, Uniform, most
+from lightning_prune import GlobalStandardised, Uniform
+from lightning_prune.allocation import Pool, most
 from lightning_prune.allocation.counts import unit_counts
 from lightning_prune.allocation.global_standardised import global_counts
 

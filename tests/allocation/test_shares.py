@@ -8,12 +8,11 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from lightning_prune.allocation import OWL, PerBlock, Uniform, meet
+from lightning_prune import OWL, PerBlock, Uniform, Wanda, WandaSP
+from lightning_prune.allocation import meet
 from lightning_prune.allocation.owl import outlier_ratio
 from lightning_prune.anatomy import Anatomy
-from lightning_prune.callbacks import Wanda, WandaSP
 from lightning_prune.pipeline import prune
-from lightning_prune.repair import NoRepair
 from lightning_prune.sweep import HiddenStates, evaluating, forward_sweep
 from tests.contract.cases import batches, even_model
 
@@ -156,7 +155,7 @@ def test_owl_looks_at_the_dense_model_whatever_the_order() -> None:
 def test_owl_shares_units_too(kinds: dict[str, bool]) -> None:
     """Of each kind, within one: the rest is what whole units cannot make up."""
     model = even_model("llama")
-    method = WandaSP(ratio=0.5, allocation=OWL(spread=0.2), repair=NoRepair(), **kinds)
+    method = WandaSP(ratio=0.5, allocation=OWL(spread=0.2), repair=None, **kinds)
     pools = method.pools(method.blocks(Anatomy(model)))
     sizes = [method.size(block) for block in method.blocks(Anatomy(model))]
     shares = OWL(spread=0.2).shares(0.5, sizes, _outliers(model))

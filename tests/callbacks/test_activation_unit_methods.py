@@ -8,17 +8,22 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_prune import distributed
-from lightning_prune.allocation import GlobalStandardised, Uniform
+from lightning_prune import (
+    CFSP,
+    FLAP,
+    GlobalStandardised,
+    MagnitudeSP,
+    Uniform,
+    WandaSP,
+    distributed,
+)
 from lightning_prune.anatomy import Anatomy
-from lightning_prune.callbacks import CFSP, FLAP, MagnitudeSP, WandaSP
-from lightning_prune.callbacks.cfsp import neuron_score, relative
-from lightning_prune.callbacks.flap import feature_score
-from lightning_prune.callbacks.magnitude_sp import unit_norm
-from lightning_prune.callbacks.wanda_sp import column_score, unit_mean
 from lightning_prune.evidence import Moments
 from lightning_prune.pipeline import prune
-from lightning_prune.repair import NoRepair
+from lightning_prune.scores.cfsp import neuron_score, relative
+from lightning_prune.scores.flap import feature_score
+from lightning_prune.scores.magnitude import unit_norm
+from lightning_prune.scores.wanda import column_score, unit_mean
 from lightning_prune.selection import standardised
 from tests.callbacks.test_scores import random, rows_and_columns
 from tests.contract.cases import batches, even_model
@@ -194,7 +199,7 @@ def test_the_order_of_sequences_shows_in_the_reference_fluctuation_alone(size: i
             ordered = [
                 {k: v.flip(0) for k, v in b.items()} if name == "back" else b for b in ordered
             ]
-            method = FLAP(ratio=0.4, fluctuation=fluctuation, keep_scores=True, repair=NoRepair())
+            method = FLAP(ratio=0.4, fluctuation=fluctuation, keep_scores=True, repair=None)
             found[fluctuation, name] = prune(tiny_model("llama"), method, ordered).scores(
                 "neuron", 1
             )
@@ -233,7 +238,7 @@ def test_flap_compares_across_blocks_unless_told_otherwise() -> None:
         "UL-MM": {"attention_ratio": 0.25, "allocation": Uniform()},
     }.items():
         model = even_model("llama")
-        prune(model, FLAP(ratio=0.4, repair=NoRepair(), **settings), batches())
+        prune(model, FLAP(ratio=0.4, repair=None, **settings), batches())
         kept[name] = [(block.kv_heads, block.width) for block in Anatomy(model).blocks]
     assert len(set(kept["AL-AM"])) > 1
     assert max(n for _, n in kept["UL-UM"]) - min(n for _, n in kept["UL-UM"]) <= 1
@@ -305,7 +310,7 @@ def test_blocks_with_one_group_or_none_have_scores(groups: int, method: Any) -> 
 
 def test_magnitudes_need_no_calibration_without_a_repair() -> None:
     """No batches are asked for."""
-    assert prune(even_model("llama"), MagnitudeSP(ratio=0.5, repair=NoRepair())).removes_anything
+    assert prune(even_model("llama"), MagnitudeSP(ratio=0.5, repair=None)).removes_anything
     with pytest.raises(ValueError, match="needs calibration batches"):
         prune(even_model("llama"), MagnitudeSP(ratio=0.5))
 

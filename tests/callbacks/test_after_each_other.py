@@ -18,7 +18,7 @@ from lightning_prune import (
     prune,
 )
 from lightning_prune.anatomy import Anatomy
-from lightning_prune.provenance import fingerprint
+from lightning_prune.pipeline.provenance import fingerprint
 from lightning_prune.selection import removed_count
 from tests.contract.cases import assert_same_state, batches, even_model, state
 
@@ -119,7 +119,7 @@ def test_wrong_types_are_said(settings: dict[str, Any], said: str) -> None:
 def test_plans_that_differ_in_corrected_values_have_other_fingerprints() -> None:
     """Two dampings, one fixed mask: the same zeros, and other weights."""
     weak, strong = (
-        prune(even_model("llama"), Ablation(sparsity=0.5, damping=d, order="none"), batches())
+        prune(even_model("llama"), Ablation(sparsity=0.5, damping=d, propagate="none"), batches())
         for d in (0.01, 1.0)
     )
     assert all(torch.equal(weak.mask(name), strong.mask(name)) for name in weak.mask_names)

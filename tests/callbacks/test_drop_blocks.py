@@ -10,14 +10,13 @@ import pytest
 import torch
 from torch import nn
 
+from lightning_prune import Bias, DropBlocks, GQATaylor, SavePretrained, Wanda, WriteReport
 from lightning_prune.anatomy import Anatomy
-from lightning_prune.callbacks import DropBlocks, GQATaylor, SavePretrained, Wanda, WriteReport
 from lightning_prune.evidence import INFLUENCE
 from lightning_prune.export import load
 from lightning_prune.models import CausalLM, LoRA
 from lightning_prune.pipeline import prune
 from lightning_prune.plan import Plan
-from lightning_prune.repair import Bias
 from lightning_prune.sweep import HiddenStates, influence_sweep, removal_sweep
 from tests.lightning.runs import checkpoints, make_data, make_trainer
 from tests.tiny import tiny_batch, tiny_model

@@ -12,25 +12,26 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lightning_prune.allocation import Sensitivity, Uniform
-from lightning_prune.anatomy import Anatomy
-from lightning_prune.callbacks import (
+from lightning_prune import (
     AFR,
     RIA,
     SNIP,
     Magnitude,
-    PruningCallback,
     ReFer,
+    Sensitivity,
     SparseGPT,
     Taylor,
+    Uniform,
     Wanda,
     WeightAFR,
     WeightReFer,
     WeightSNIP,
 )
-from lightning_prune.callbacks.products import aggregate_units
+from lightning_prune.anatomy import Anatomy
+from lightning_prune.callbacks.base import PruningCallback
 from lightning_prune.pipeline import prune
 from lightning_prune.plan import Plan
+from lightning_prune.scores.products import aggregate_units
 from lightning_prune.selection import standardised
 from tests.tiny import tiny_batch, tiny_model
 
@@ -242,7 +243,7 @@ def test_any_score_can_be_compared_across_all_blocks(cls: type[Magnitude | Wanda
     assert int((~keep).sum()) == keep.numel() // 2
     assert score[~keep].max() <= score[keep].min()
     if cls is Wanda:
-        dense = scores(Wanda(0.5, order="none", keep_scores=True))
+        dense = scores(Wanda(0.5, propagate="none", keep_scores=True))
         assert torch.equal(weights_of(dense), score)
 
 

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from lightning_prune.anatomy import Anatomy
-from lightning_prune.callbacks.ria import RIA, ria_score
 from lightning_prune.evidence import InputNorm
 from lightning_prune.pipeline import prune
+from lightning_prune.scores.ria import RIA, ria_score
 from lightning_prune.surgery import mask_block
 from lightning_prune.sweep import HiddenStates, forward_sweep
 from tests.contract.cases import assert_same_state, batches, even_model, state
@@ -68,8 +68,8 @@ def test_folding_leaves_the_function_and_keeps_more(model_type: str) -> None:
     overrides: dict[str, Any] = {} if model_type == "opt" else {"head_dim": 8}
     model = even_model(model_type, **overrides)
     dense = copy.deepcopy(model)
-    plain = folded(copy.deepcopy(model), RIA(pattern="2:4", order="none"))
-    found = folded(model, RIA(pattern="2:4", order="none", permute="fold"))
+    plain = folded(copy.deepcopy(model), RIA(pattern="2:4", propagate="none"))
+    found = folded(model, RIA(pattern="2:4", propagate="none", permute="fold"))
     with torch.no_grad():
         torch.testing.assert_close(
             model(tiny_batch()).logits, dense(tiny_batch()).logits, rtol=1e-4, atol=2e-5
@@ -131,7 +131,10 @@ def test_virtual_permutations_keep_weights_where_they_are() -> None:
     [
         ({"sparsity": 0.5, "permute": "fold"}, "permute='fold' .* there is none; give pattern"),
         ({"pattern": "2:4", "permute": "all"}, "permute='all' is unknown; .*'none', 'fold'"),
-        ({"pattern": "2:4", "permute": "fold", "order": "linear"}, "use order='block' or 'none'"),
+        (
+            {"pattern": "2:4", "permute": "fold", "propagate": "layer"},
+            "use propagate='block' or 'none'",
+        ),
         ({"sparsity": 0.5, "power": -1.0}, "power=-1.0 must not be negative"),
     ],
 )

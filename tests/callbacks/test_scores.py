@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from lightning_prune.callbacks.residual_fit import dense_target
 
 from lightning_prune.anatomy import Anatomy
-from lightning_prune.callbacks.magnitude import magnitude_score
-from lightning_prune.callbacks.residual_fit import dense_target
-from lightning_prune.callbacks.taylor import taylor_score
-from lightning_prune.callbacks.wanda import adaptive_score, wanda_score
 from lightning_prune.evidence import PairedGram
+from lightning_prune.scores.magnitude import magnitude_score
+from lightning_prune.scores.taylor import taylor_score
+from lightning_prune.scores.wanda import adaptive_score, wanda_score
 from tests.sweep.helpers import shared_model
 from tests.tiny import MODEL_TYPES
 

@@ -9,11 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_prune.allocation import OWL
-from lightning_prune.callbacks import ALPS, Ablation, Magnitude, SparseGPT, Wanda
-from lightning_prune.callbacks.wanda import wanda_score
+from lightning_prune import ALPS, OWL, Ablation, Magnitude, SparseGPT, Wanda
 from lightning_prune.pipeline import prune
 from lightning_prune.plan import Plan
+from lightning_prune.scores.wanda import wanda_score
 from lightning_prune.selection import keep_per_row
 from tests.contract.cases import assert_same_state, batches, even_model, state
 from tests.sweep.helpers import traces
@@ -40,7 +39,7 @@ def test_names_choose_what_is_pruned(cls: Any, settings: Any, pruned: set[str] |
     """What matches an inclusion and no exclusion; the rest is as it was."""
     model = even_model("llama")
     before = state(model)
-    plan = prune(model, cls(sparsity=0.5, order="linear", **settings), batches())
+    plan = prune(model, cls(sparsity=0.5, propagate="layer", **settings), batches())
     assert modules_of(plan) == (pruned or {"q_proj", "gate_proj", "down_proj"})
     for name, tensor in model.state_dict().items():
         if name not in plan.mask_names:

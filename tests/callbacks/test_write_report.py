@@ -22,7 +22,7 @@ from lightning_prune import (
     Wanda,
     WriteReport,
 )
-from lightning_prune.callbacks import PruningCallback
+from lightning_prune.callbacks.base import PruningCallback
 from lightning_prune.report import Report
 from tests.lightning.runs import Losses, checkpoints, make_data, make_trainer
 

@@ -5,17 +5,16 @@ A new method needs an entry in `SETTINGS`, and then has the whole contract to ke
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import pkgutil
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-import lightning_prune.callbacks
-from lightning_prune.callbacks import Progressive, PruningCallback
+import lightning_prune
+from lightning_prune import Progressive
+from lightning_prune.callbacks.base import PruningCallback
 from tests.tiny import tiny_batch, tiny_model
 
 SETTINGS: dict[str, list[dict[str, Any]]] = {
@@ -23,15 +22,15 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
     "Wanda": [
         {"sparsity": 0.29},
         {"pattern": "2:4"},
-        {"sparsity": 0.29, "order": "linear"},
-        {"sparsity": 0.29, "adaptive": True, "order": "none"},
+        {"sparsity": 0.29, "propagate": "layer"},
+        {"sparsity": 0.29, "adaptive": True, "propagate": "none"},
     ],
     "RIA": [
         {"sparsity": 0.29},
         {"pattern": "2:4", "power": 1.0},
         {"pattern": "2:4", "permute": "fold"},
     ],
-    "SparseGPT": [{"sparsity": 0.29}, {"pattern": "2:4", "order": "linear"}],
+    "SparseGPT": [{"sparsity": 0.29}, {"pattern": "2:4", "propagate": "layer"}],
     "ALPS": [{"sparsity": 0.29, "scope": "row"}, {"pattern": "2:4"}],
     "Ablation": [
         {"sparsity": 0.29, "mask": "magnitude", "mask_from": "updated"},
@@ -80,25 +79,20 @@ class Case:
         return repr(self.make())
 
 
-def concrete_methods() -> list[type[PruningCallback]]:
-    """All methods that the package defines, exported or not."""
-    folder = lightning_prune.callbacks
-    for module in pkgutil.iter_modules(folder.__path__):
-        importlib.import_module(f"{folder.__name__}.{module.name}")
-    found: set[type[PruningCallback]] = set()
-    to_visit: list[type[PruningCallback]] = [PruningCallback]
-    while to_visit:
-        cls = to_visit.pop()
-        to_visit += cls.__subclasses__()
-        own = cls.__module__.startswith("lightning_prune.")
-        # Progressive holds another method: tests/callbacks/test_progressive.py
-        if own and not inspect.isabstract(cls) and cls is not Progressive:
-            found.add(cls)
-    return sorted(found, key=lambda cls: cls.__name__)
+def public_methods() -> list[type[PruningCallback]]:
+    """All methods that the package makes public."""
+    public = [getattr(lightning_prune, name) for name in lightning_prune.__all__]
+    return [
+        cls
+        for cls in public
+        if inspect.isclass(cls)
+        and issubclass(cls, PruningCallback)
+        and cls is not Progressive  # it holds another method: tests/callbacks/test_progressive.py
+    ]
 
 
-METHODS = concrete_methods()
-CASES = [Case(cls, settings) for cls in METHODS for settings in SETTINGS.get(cls.__name__, [])]
+METHODS = public_methods()
+CASES = [Case(cls, settings) for cls in METHODS for settings in SETTINGS[cls.__name__]]
 
 
 def even_model(model_type: str, **overrides: Any) -> nn.Module:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lightning_prune.callbacks import UnitPruning, WeightPruning
+from lightning_prune.methods.units import UnitPruning
+from lightning_prune.methods.weights import WeightPruning
 from tests.contract.cases import (
     CASES,
     METHODS,

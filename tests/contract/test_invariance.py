@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_prune.callbacks import UnitPruning
+from lightning_prune.methods.units import UnitPruning
 from lightning_prune.pipeline import prune
 from lightning_prune.plan import Plan
 from tests.contract.cases import (

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_prune.allocation import Uniform
+from lightning_prune import Uniform
 from lightning_prune.anatomy import Anatomy
-from lightning_prune.callbacks import PruningCallback, UnitPruning, WeightPruning
+from lightning_prune.callbacks.base import PruningCallback
+from lightning_prune.methods.units import UnitPruning
+from lightning_prune.methods.weights import WeightPruning
 from lightning_prune.pipeline import prune
 from tests.contract.cases import (
     METHODS,

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_prune.allocation import Uniform
+from lightning_prune import CFSP, Uniform
 from lightning_prune.anatomy import Anatomy
-from lightning_prune.callbacks import CFSP, PruningCallback, UnitPruning, WeightPruning
+from lightning_prune.callbacks.base import PruningCallback
+from lightning_prune.methods.units import UnitPruning
+from lightning_prune.methods.weights import WeightPruning
 from lightning_prune.pipeline import prune
-from lightning_prune.repair import NoRepair
 from tests.contract.cases import (
     Case,
     assert_same_state,
@@ -202,7 +203,7 @@ def test_the_only_key_value_head_stays(cls: type[UnitPruning], model_type: str) 
         total = sum(block.unit_size("group") for block in Anatomy(model).blocks)
         total += sum(b.units("neuron") * b.unit_size("neuron") for b in Anatomy(model).blocks)
         before = sum(parameter.numel() for parameter in model.parameters())
-        prune(model, cls(repair=NoRepair(), **settings), batches())
+        prune(model, cls(repair=None, **settings), batches())
         removed = before - sum(parameter.numel() for parameter in model.parameters())
         blocks = Anatomy(model).blocks
         assert abs(removed - 0.3 * total) <= len(blocks) * blocks[0].unit_size("neuron") / 2

@@ -8,13 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_prune.allocation import Uniform
+from lightning_prune import Bias, GQATaylor, LeastSquares, Uniform
 from lightning_prune.anatomy import UNIT_ROLES, Anatomy
-from lightning_prune.callbacks import GQATaylor, UnitPruning, WeightPruning
 from lightning_prune.evidence import CrossGram, GradientEvidence
+from lightning_prune.methods.units import UnitPruning
+from lightning_prune.methods.weights import WeightPruning
 from lightning_prune.pipeline import prune
 from lightning_prune.plan import Plan
-from lightning_prune.repair import Bias, LeastSquares, NoRepair, Repair
+from lightning_prune.repair import Repair
 from lightning_prune.selection import removed_count
 from lightning_prune.surgery import mask_units
 from lightning_prune.surgery.features import kept_features
@@ -118,7 +119,7 @@ def masked_copy(model_type: str, pruned: nn.Module, plan: Plan, **overrides: Any
     return masked
 
 
-REPAIRS = (NoRepair(), Bias(), LeastSquares(), LeastSquares(trust=0))
+REPAIRS = (None, Bias(), LeastSquares(), LeastSquares(trust=0))
 
 
 @unit_cases

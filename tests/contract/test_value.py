@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from lightning_prune.callbacks import PruningCallback
+from lightning_prune.callbacks.base import PruningCallback
 from lightning_prune.pipeline import prune
 from tests.contract.cases import (
     SETTINGS,

@@ -13,8 +13,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.distributed.tensor import DTensor
 
-from lightning_prune import CausalLM, GQATaylor, SavePretrained, Wanda
-from lightning_prune.callbacks import WriteReport
+from lightning_prune import CausalLM, GQATaylor, SavePretrained, Wanda, WriteReport
 from tests.lightning.runs import Losses, make_data, make_trainer
 
 SETUPS: dict[str, tuple[str, str | None, Any]] = {

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning_prune.callbacks.sparsegpt import SparseGPT
 from torch.utils.data import DataLoader
 from transformers import AutoModelForCausalLM
 
@@ -22,9 +23,8 @@ from lightning_prune import (
     SavePretrained,
     TextData,
     Wanda,
+    WriteReport,
 )
-from lightning_prune.callbacks import WriteReport
-from lightning_prune.callbacks.sparsegpt import SparseGPT
 from tests.lightning.runs import Losses, checkpoints, make_data, make_trainer
 
 METHODS = {

@@ -20,9 +20,10 @@ from lightning_prune import (
     Plan,
     SavePretrained,
     Wanda,
+    WriteReport,
     pipeline,
 )
-from lightning_prune.callbacks import WriteReport, base
+from lightning_prune.callbacks import base
 from lightning_prune.models import merged_model
 from lightning_prune.report import Report
 from tests.lightning.runs import Losses, checkpoints, make_data, make_trainer

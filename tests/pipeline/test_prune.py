@@ -9,12 +9,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from lightning_prune import Plan, prune
+from lightning_prune import GQATaylor, Magnitude, Plan, Wanda, prune
 from lightning_prune.allocation import Allocation
 from lightning_prune.anatomy import Anatomy
-from lightning_prune.callbacks import GQATaylor, Magnitude, Wanda
-from lightning_prune.provenance import fingerprint
-from lightning_prune.repair import NoRepair
+from lightning_prune.pipeline.provenance import fingerprint
 from tests.contract.cases import assert_same_state, batches, even_model, state
 from tests.sweep.helpers import counting_blocks, traces
 from tests.tiny import tiny_batch, tiny_model
@@ -269,7 +267,7 @@ def test_a_model_on_the_cpu_is_pruned_on_the_gpu(method: Any, offload: bool) -> 
 
 def test_a_plan_is_applied_by_the_method_that_made_it() -> None:
     """Wanda does not cut what GQATaylor planned to."""
-    method = GQATaylor(ratio=0.25, repair=NoRepair())
+    method = GQATaylor(ratio=0.25, repair=None)
     plan = prune(tiny_model("llama"), method, [{"input_ids": tiny_batch()}])
     model = tiny_model("llama")
     with pytest.raises(ValueError, match=r"made by GQATaylor; apply it with GQATaylor\(plan="):

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from lightning_prune import OWL, RIA, PerBlock, Sensitivity, SparseGPT, Wanda, prune
-from lightning_prune.reuse import Reuse
+from lightning_prune.pipeline.reuse import Reuse
 from tests.contract.cases import assert_same_state, batches, even_model, state
 from tests.sweep.helpers import counting_blocks
 
 CASES: list[tuple[Any, Any]] = [
-    (Wanda(sparsity=0.5, order="none"), RIA(pattern="2:4", order="none")),
-    (SparseGPT(sparsity=0.3, order="none"), SparseGPT(sparsity=0.6, order="none")),
+    (Wanda(sparsity=0.5, propagate="none"), RIA(pattern="2:4", propagate="none")),
+    (SparseGPT(sparsity=0.3, propagate="none"), SparseGPT(sparsity=0.6, propagate="none")),
 ]
 
 
@@ -34,7 +34,7 @@ def test_evidence_of_the_dense_model_is_collected_once(first: Any, second: Any) 
 def test_importance_is_measured_once_for_all_sparsities(allocation: Any) -> None:
     """It is the dense model's, whatever the method and the sparsity."""
     reuse, alone, model = Reuse(), even_model("llama"), even_model("llama")
-    again = Wanda(sparsity=0.6, order="none", allocation=allocation)
+    again = Wanda(sparsity=0.6, propagate="none", allocation=allocation)
     prune(alone, again, batches())
     prune(
         even_model("llama"), SparseGPT(sparsity=0.4, allocation=allocation), batches(), reuse=reuse
@@ -48,12 +48,12 @@ def test_importance_is_measured_once_for_all_sparsities(allocation: Any) -> None
 def test_other_sites_and_other_orders_collect_their_own() -> None:
     """Nothing is taken from a method that looked at other sites, or saw changes."""
     reuse = Reuse()
-    prune(even_model("llama"), Wanda(sparsity=0.5, order="none"), batches(), reuse=reuse)
+    prune(even_model("llama"), Wanda(sparsity=0.5, propagate="none"), batches(), reuse=reuse)
     for other in (
         Wanda(sparsity=0.5),
-        Wanda(sparsity=0.5, order="none", exclude=["*.o_proj"]),
-        Wanda(sparsity=0.5, order="none", embeddings=True),
-        Wanda(sparsity=0.5, order="none", layer_end=2, allocation=PerBlock([0.4, 0.6])),
+        Wanda(sparsity=0.5, propagate="none", exclude=["*.o_proj"]),
+        Wanda(sparsity=0.5, propagate="none", embeddings=True),
+        Wanda(sparsity=0.5, propagate="none", layer_end=2, allocation=PerBlock([0.4, 0.6])),
     ):
         alone, model = even_model("llama"), even_model("llama")
         prune(alone, other, batches())
@@ -64,9 +64,9 @@ def test_other_sites_and_other_orders_collect_their_own() -> None:
 def test_what_is_kept_stays_as_it_was() -> None:
     """Methods do not change the evidence that they share."""
     reuse = Reuse()
-    prune(even_model("llama"), SparseGPT(sparsity=0.5, order="none"), batches(), reuse=reuse)
+    prune(even_model("llama"), SparseGPT(sparsity=0.5, propagate="none"), batches(), reuse=reuse)
     ((_, steps),) = reuse.evidence.items()
     before = [{name: value.clone() for name, value in step.items()} for step in steps]
-    prune(even_model("llama"), SparseGPT(pattern="2:4", order="none"), batches(), reuse=reuse)
+    prune(even_model("llama"), SparseGPT(pattern="2:4", propagate="none"), batches(), reuse=reuse)
     for step, kept in zip(steps, before, strict=True):
         torch.testing.assert_close(dict(step), kept, rtol=0, atol=0)

@@ -37,7 +37,7 @@ METHODS = {
     "afr": AFR(ratio=0.3),
     "drop": DropBlocks(count=1, part="mlp"),
     "cfsp": CFSP(ratio=0.3),
-    "sensitivity": Wanda(sparsity=0.5, order="linear", allocation=Sensitivity(windows=3)),
+    "sensitivity": Wanda(sparsity=0.5, propagate="layer", allocation=Sensitivity(windows=3)),
 }
 SHARES = {"in turn": [0, 1, 0, 1], "uneven": [0, 0, 1, 0], "one has none": [0, 0, 0, 0]}
 ONLY_IN_TURN = {"sensitivity", "flap", "cfsp", "drop"}

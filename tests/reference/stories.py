@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForCausalLM
 
-from lightning_prune.callbacks import PruningCallback
+from lightning_prune.callbacks.base import PruningCallback
 from lightning_prune.evaluation import perplexity
 from lightning_prune.pipeline import prune
 from lightning_prune.plan import Plan

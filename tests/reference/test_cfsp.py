@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import torch
 
+from lightning_prune import CFSP
 from lightning_prune.anatomy import Anatomy
-from lightning_prune.callbacks import CFSP
-from lightning_prune.callbacks.magnitude_sp import unit_norm
 from lightning_prune.evidence import InputNorm
+from lightning_prune.scores.magnitude import unit_norm
 from lightning_prune.sweep import HiddenStates, forward_sweep
 from tests.reference.stories import golden, stories, windows
 

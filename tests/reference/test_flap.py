@@ -15,12 +15,11 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from lightning_prune import FLAP, Bias
 from lightning_prune.allocation.global_standardised import global_counts
 from lightning_prune.anatomy import Anatomy
-from lightning_prune.callbacks import FLAP
-from lightning_prune.callbacks.flap import feature_score
 from lightning_prune.evidence import AliasedMoments, InputMoments, Moments
-from lightning_prune.repair import Bias
+from lightning_prune.scores.flap import feature_score
 from lightning_prune.sweep import HiddenStates, forward_sweep
 from tests.reference.stories import golden, stories, windows
 from tests.shared import shared_path

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
+from lightning_prune import GQATaylor, Magnitude, Wanda
 from lightning_prune.anatomy import Anatomy
-from lightning_prune.callbacks import GQATaylor, Magnitude, Wanda
 from lightning_prune.evaluation import perplexity
 from lightning_prune.evidence import InputNorm, SquaredGradientEvidence
 from lightning_prune.pipeline import prune

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 import torch
 
+from lightning_prune import AFR, SNIP, ReFer, Taylor, WeightAFR
 from lightning_prune.anatomy import Anatomy, Block
-from lightning_prune.callbacks import AFR, SNIP, PruningCallback, ReFer, Taylor, WeightAFR
-from lightning_prune.callbacks.products import unit_products
-from lightning_prune.callbacks.taylor import salience
+from lightning_prune.callbacks.base import PruningCallback
 from lightning_prune.evidence import GradientEvidence, SquaredGradientEvidence
 from lightning_prune.evidence.objective import Feature, NextToken, Objective
+from lightning_prune.scores.products import unit_products
+from lightning_prune.scores.taylor import salience
 from lightning_prune.sweep import HiddenStates, gradient_sweep, losses
 from tests.reference.stories import golden, stories, windows
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from lightning_prune.allocation import CFSPSigmoid, Inverse, Proportional
+from lightning_prune import CFSPSigmoid, Inverse, Proportional
 from lightning_prune.allocation.by_importance import sigmoid_keep
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.evidence import INFLUENCE

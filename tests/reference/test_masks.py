@@ -12,12 +12,11 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_prune.allocation import OWL
+from lightning_prune import OWL, RIA, Wanda
 from lightning_prune.anatomy import Anatomy, Block
-from lightning_prune.callbacks import RIA, Wanda
-from lightning_prune.callbacks.ria import ria_score
 from lightning_prune.evidence import InputNorm
-from lightning_prune.method import Decision
+from lightning_prune.methods.base import Decision
+from lightning_prune.scores.ria import ria_score
 from lightning_prune.selection import Pattern, keep_permuted
 from lightning_prune.selection.permutation import dealt
 from lightning_prune.sweep import HiddenStates, forward_sweep

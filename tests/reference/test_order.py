@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+from lightning_prune import ALPS, Magnitude, SparseGPT, Wanda
 from lightning_prune.anatomy import Anatomy
-from lightning_prune.callbacks import ALPS, Magnitude, SparseGPT, Wanda
 from lightning_prune.evidence import Gram
 from lightning_prune.repair import relative_error
 from lightning_prune.sweep import HiddenStates, forward_sweep
@@ -25,9 +25,9 @@ def test_alps_sparsegpt_wanda_magnitude(settings: dict[str, Any]) -> None:
     states = HiddenStates(Anatomy(stories()), windows("calibration", 16), torch.device("cpu"))
     dense = stories().state_dict()
     methods = [
-        ALPS(**settings, order="none"),
-        SparseGPT(**settings | NEAREST.get(settings.get("scope"), {}), order="none"),
-        Wanda(**settings, order="none"),
+        ALPS(**settings, propagate="none"),
+        SparseGPT(**settings | NEAREST.get(settings.get("scope"), {}), propagate="none"),
+        Wanda(**settings, propagate="none"),
         Magnitude(**settings),
     ]
     results = [pruned(method)[0].state_dict() for method in methods]

@@ -11,7 +11,7 @@ import pytest
 
 from lightning_prune import Ablation, ResidualFit, Sensitivity, SparseGPT, prune
 from lightning_prune.evaluation import perplexity
-from lightning_prune.method import Method
+from lightning_prune.methods.base import Method
 from tests.reference.stories import stories, windows
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from lightning_prune.callbacks.ablation import HarmonicGram
 from torch import nn
 
+from lightning_prune import Ablation, SparseGPT
 from lightning_prune.anatomy import Anatomy
-from lightning_prune.callbacks import Ablation, SparseGPT
-from lightning_prune.callbacks.ablation import HarmonicGram
 from lightning_prune.evidence import Gram
 from lightning_prune.pipeline import prune
 from lightning_prune.sweep import HiddenStates, forward_sweep
@@ -35,7 +35,7 @@ def same_weights(model: nn.Module, name: str, block: int | None = None) -> list[
     ("name", "settings", "expected"),
     [
         ("sparsegpt_50", {"sparsity": 0.5}, 17.8751),
-        ("sparsegpt_50_true_sequential", {"sparsity": 0.5, "order": "linear"}, 18.0891),
+        ("sparsegpt_50_true_sequential", {"sparsity": 0.5, "propagate": "layer"}, 18.0891),
         ("sparsegpt_2of4", {"pattern": "2:4"}, 33.2033),
     ],
 )

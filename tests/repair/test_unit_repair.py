@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from lightning_prune import Bias, LeastSquares
 from lightning_prune.evidence import CrossGram, Gram, InputEvidence, InputMean
-from lightning_prune.repair import Bias, LeastSquares, NoRepair, Repair
+from lightning_prune.repair import Repair
 
 OUTPUTS, INPUTS, TOKENS = 5, 12, 200
 KEEP_I = torch.tensor([True, False, True, True, False, True, True, False, True, True, True, False])
@@ -44,11 +45,11 @@ def error(repair: Repair, input_NI: torch.Tensor) -> float:
 def test_every_repair_is_better_than_the_one_before() -> None:
     """None, then the mean, then least squares."""
     input_NI = inputs()
-    none = error(NoRepair(), input_NI)
+    none = error(None, input_NI)
     bias = error(Bias(), input_NI)
     fitted = error(LeastSquares(ridge=1e-6, trust=0), input_NI - input_NI.mean(0))
     assert bias < none
-    assert fitted < error(NoRepair(), input_NI - input_NI.mean(0)) <= bias * (1 + 1e-5)
+    assert fitted < error(None, input_NI - input_NI.mean(0)) <= bias * (1 + 1e-5)
 
 
 def test_least_squares_solves_its_equation() -> None:

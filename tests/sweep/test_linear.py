@@ -125,5 +125,5 @@ def test_a_block_that_skips_an_input_is_refused() -> None:
     mlp: Any = model.model.layers[0].mlp
     mlp.forward = lambda hidden: hidden
     states = HiddenStates(Anatomy(model), split(padded("none"), 2), CPU)
-    with pytest.raises(RuntimeError, match="does not pass mlp_input.*order='block'"):
+    with pytest.raises(RuntimeError, match="does not pass mlp_input.*propagate='block'"):
         list(forward_sweep(states, InputNorm, states.anatomy.blocks, "linear"))

@@ -1,0 +1,175 @@
+"""What goes into a model, what of it counts, and what its head is to say: the family's business.
+
+Sweeps and evidence know hidden states (B, T, D) and which of their rows count, nothing else.
+
+Axes: B sequences or images of a batch, T tokens (rows of the hidden states), C some of their
+columns, K classes that the head tells apart (the vocabulary, of a language model).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from lightning_prune.tokens import IGNORED, checked_batch, counted_tokens, next_tokens
+
+__all__ = ["CausalTask", "ImageTask", "Labels", "Task"]
+
+Batch = Mapping[str, torch.Tensor]
+Labels = Literal["all", "reference"]
+
+LOGITS = 2**26
+"""How many logits are held at once where only losses are asked for: 256 MiB in fp32."""
+
+
+class Task(ABC):
+    """What a family of models is for.
+
+    Attributes:
+        inputs: names of the tensors of a batch that the model's forward takes.
+        arguments: further arguments of every forward.
+        auto_class: name of the transformers class that loads such a model.
+        windows_of: name of the tensor of a batch whose first axis counts its members.
+    """
+
+    inputs: tuple[str, ...]
+    arguments: Mapping[str, Any] = {}
+    auto_class: str
+
+    @property
+    def windows_of(self) -> str:
+        """Name of the tensor of a batch whose first axis counts its members."""
+        return self.inputs[0]
+
+    @abstractmethod
+    def checked(self, batch: Any) -> dict[str, torch.Tensor]:
+        """A batch as a dict.
+
+        Raises:
+            ValueError: it is none that such a model can read.
+        """
+
+    def counts(self, batch: Batch) -> torch.Tensor | None:
+        """Which rows of the hidden states count in statistics, (B, T) bool; None: all of them."""
+        return None
+
+    @abstractmethod
+    def head(self, model: nn.Module) -> nn.Linear:
+        """The output layer."""
+
+    @abstractmethod
+    def targets(self, batch: Batch, labels: Labels = "all") -> torch.Tensor:
+        """What the logits are to say: class indices, or `IGNORED`.
+
+        Args:
+            batch: as `checked` gave it.
+            labels: "all" that a model of this kind is trained to say, or what a "reference" code
+                asks for in its place; see `TaskLoss`.
+
+        Raises:
+            ValueError: the batch has no labels, or there is no reference for this task.
+        """
+
+    def parts(
+        self, target: torch.Tensor, classes: int
+    ) -> Iterator[tuple[torch.Tensor | None, torch.Tensor]]:
+        """Parts of the targets whose logits may be held at once.
+
+        Args:
+            target: as `targets` gives them.
+            classes: K.
+
+        Yields:
+            The columns of the hidden states that the head needs for them (C,), or None if it needs
+            all of them together, and their targets.
+        """
+        yield None, target
+
+    def selected(self, inputs: Batch, columns_C: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Inputs for a forward in which the head sees these columns alone."""
+        raise NotImplementedError(f"the head of {type(self).__name__} sees all columns together")
+
+
+class CausalTask(Task):
+    """Language models that predict every next token from those before it."""
+
+    inputs = ("input_ids", "attention_mask", "position_ids")
+    arguments = {"use_cache": False}
+    auto_class = "AutoModelForCausalLM"
+
+    def checked(self, batch: Any) -> dict[str, torch.Tensor]:
+        """A dict with `input_ids` (B, T), and optional `attention_mask` (1 = token) and `labels`."""
+        return checked_batch(batch)
+
+    def counts(self, batch: Batch) -> torch.Tensor | None:
+        """Tokens that are neither padding nor ignored by the labels."""
+        keep_BT = counted_tokens(batch)
+        return None if bool(keep_BT.all()) else keep_BT
+
+    def head(self, model: nn.Module) -> nn.Linear:
+        """lm_head."""
+        return model.get_output_embeddings()  # type: ignore[operator]
+
+    def targets(self, batch: Batch, labels: Labels = "all") -> torch.Tensor:
+        """(B, T): the next token; for "reference", the last token of each sequence at its place."""
+        if labels == "all":
+            return next_tokens(batch)
+        keep_BT = counted_tokens(batch)
+        behind_BT = keep_BT.flip(1).cumsum(dim=1).flip(1)
+        return batch["input_ids"].masked_fill(~keep_BT | (behind_BT != 1), IGNORED)
+
+    def parts(
+        self, target: torch.Tensor, classes: int
+    ) -> Iterator[tuple[torch.Tensor | None, torch.Tensor]]:
+        """The columns that ask for something, as many at a time as `LOGITS` allows."""
+        at_once = max(1, LOGITS // (len(target) * classes))
+        asked = (target != IGNORED).any(dim=0).nonzero().flatten()
+        for columns_C in asked.split(at_once) if len(asked) else ():
+            yield columns_C, target[:, columns_C]
+
+    def selected(self, inputs: Batch, columns_C: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The token ids of these columns; norm and head see each token for itself."""
+        ids_BT = inputs["input_ids"]
+        return {"input_ids": ids_BT[:, columns_C.to(ids_BT.device)]}
+
+
+class ImageTask(Task):
+    """Image classifiers: one answer for all rows of an image.
+
+    Args:
+        head_path: path of the output layer in the model.
+    """
+
+    inputs = ("pixel_values",)
+    auto_class = "AutoModelForImageClassification"
+
+    def __init__(self, head_path: str = "classifier") -> None:
+        self.head_path = head_path
+
+    def checked(self, batch: Any) -> dict[str, torch.Tensor]:
+        """A dict with `pixel_values` (B, channels, height, width), and `labels` (B,) for losses."""
+        pixels = batch.get("pixel_values") if isinstance(batch, Mapping) else None
+        if not isinstance(pixels, torch.Tensor) or pixels.ndim != 4 or pixels.numel() == 0:
+            got = f"a {type(batch).__name__}" if pixels is None else f"{tuple(pixels.shape)}"
+            raise ValueError(
+                "a batch of images is a dict with pixel_values of shape (B, channels, height, "
+                f"width), and labels (B,) where a loss is asked for; got {got}"
+            )
+        return dict(batch)
+
+    def head(self, model: nn.Module) -> nn.Linear:
+        """The classifier."""
+        return model.get_submodule(self.head_path)  # type: ignore[return-value]
+
+    def targets(self, batch: Batch, labels: Labels = "all") -> torch.Tensor:
+        """(B,): the class of each image."""
+        if labels != "all" or "labels" not in batch:
+            raise ValueError(
+                "losses of images need labels (B,) in every batch, and labels='all'; got "
+                f"labels={labels!r} and a batch with {sorted(batch)}"
+            )
+        return batch["labels"]

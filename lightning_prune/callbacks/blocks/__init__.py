@@ -1,0 +1,1 @@
+"""Methods that take blocks out, one file each."""

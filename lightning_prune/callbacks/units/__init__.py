@@ -1,0 +1,1 @@
+"""Methods that cut units off, one file each."""

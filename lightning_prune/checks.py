@@ -1,0 +1,129 @@
+"""Classes whose annotated fields are their keyword arguments, and checks of what is given to them."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from functools import cache, wraps
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from typing_extensions import dataclass_transform
+
+__all__ = ["Configured", "argument_defaults", "nearest"]
+
+
+@dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(field,))
+class Configured:
+    """A class that is configured by keyword arguments, which are its annotated fields.
+
+    Subclasses annotate their own arguments, with defaults, and inherit the others: every argument
+    stands in the signature of every class. What is not annotated, or annotated as a ClassVar, is
+    no argument.
+
+    An argument of a wrong name, a value that a Literal type does not allow, and an object of a
+    class that is not the one asked for are refused when the object is made. Subclasses check ranges
+    in `__post_init__`, with `require`, and call that of their base first.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        dataclass(kw_only=True, eq=False, repr=False)(cls)
+        cls.__init__ = _naming_typos(cls.__init__)  # type: ignore[method-assign]
+
+    def __post_init__(self) -> None:
+        """Check the types that can be checked without knowing what a class is about."""
+        checkable = _checkable(type(self))  # type: ignore[arg-type]
+        for name, (choices, classes) in checkable.items():
+            value = getattr(self, name)
+            if choices and value not in choices:
+                allowed = ", ".join(map(repr, choices))
+                raise ValueError(self._says(name, f"it is one of {allowed}"))
+            if classes and not isinstance(value, classes):
+                wanted = " or ".join(
+                    "None" if one is type(None) else f"an object of the class {one.__name__}"
+                    for one in classes
+                )
+                raise ValueError(self._says(name, f"it is {wanted}"))
+
+    def require(self, name: str, holds: bool, allowed: str) -> None:
+        """Refuse the value of an argument.
+
+        Args:
+            name: of the argument.
+            holds: whether its value is allowed.
+            allowed: what is, as the end of a sentence: "it is in (0, 1)".
+
+        Raises:
+            ValueError: it is not.
+        """
+        if not holds:
+            raise ValueError(self._says(name, allowed))
+
+    def _says(self, name: str, allowed: str) -> str:
+        return f"{type(self).__name__}: {name}={getattr(self, name)!r} is not allowed; {allowed}"
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments by name, with their values."""
+        return {name: getattr(self, name) for name in argument_defaults(type(self))}
+
+    def __repr__(self) -> str:
+        """The call that makes this object again, without arguments left at their defaults."""
+        defaults = argument_defaults(type(self))
+        values = self.arguments.items()
+        shown = [f"{k}={v!r}" for k, v in values if repr(v) != repr(defaults[k])]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def argument_defaults(cls: type[Configured]) -> dict[str, Any]:
+    """The arguments of a class by name, with their defaults."""
+    return {one.name: one.default for one in fields(cls) if one.init}  # type: ignore[arg-type]
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown name: the nearest known one, if one is near."""
+    close = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else "."
+
+
+def _naming_typos(init: Any) -> Any:
+    """A constructor that names the class, and the nearest argument, when one is unknown."""
+
+    @wraps(init)
+    def checked(self: Any, *args: Any, **kwargs: Any) -> None:
+        names = list(argument_defaults(type(self)))
+        for name in kwargs:
+            if name not in names:
+                raise TypeError(
+                    f"{type(self).__name__} has no argument {name!r}{nearest(name, names)} Its "
+                    f"arguments are {', '.join(names)}"
+                )
+        if args:
+            raise TypeError(
+                f"{type(self).__name__} takes its arguments by name, as in "
+                f"{type(self).__name__}({names[0] if names else ''}=…); got {args[0]!r} without one"
+            )
+        init(self, **kwargs)
+
+    return checked
+
+
+@cache
+def _checkable(cls: type[Configured]) -> dict[str, tuple[tuple[Any, ...], tuple[type, ...]]]:
+    """By argument: the values of its Literal type, or the classes of ours that it may be of."""
+    hints = get_type_hints(cls)
+    table: dict[str, tuple[tuple[Any, ...], tuple[type, ...]]] = {}
+    for argument in argument_defaults(cls):
+        hint = hints[argument]
+        members = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+        literals = [one for one in members if get_origin(one) is Literal]
+        ours = [one for one in members if isinstance(one, type) and issubclass(one, Configured)]
+        none = type(None) in members
+        if literals and len(literals) + none == len(members):
+            values = tuple(value for one in literals for value in get_args(one))
+            table[argument] = (values + (None,) * none, ())
+        elif ours and len(ours) + none == len(members):
+            table[argument] = ((), (*ours, *((type(None),) * none)))
+    return table

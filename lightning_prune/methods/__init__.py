@@ -1,0 +1,1 @@
+"""Families of pruning methods: what the pipeline asks of one. Torch only, no Lightning."""

@@ -1,0 +1,1 @@
+"""From evidence to one number for each unit; higher stays. Pure functions of tensors."""

@@ -1,0 +1,54 @@
+"""From evidence to the sweep that collects it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
+
+from lightning_prune.anatomy import Block
+from lightning_prune.evidence import Evidence, Propagate
+from lightning_prune.sweep.backward import gradient_sweep
+from lightning_prune.sweep.forward import forward_sweep
+from lightning_prune.sweep.influence import influence_sweep
+from lightning_prune.sweep.paired import paired_sweep
+from lightning_prune.sweep.placement import Placement
+from lightning_prune.sweep.removal import removal_sweep
+from lightning_prune.sweep.states import HiddenStates
+from lightning_prune.sweep.trial import trial_sweep
+
+__all__ = ["Collected", "collect", "visit"]
+
+Collected = Generator[tuple[Block, dict[str, Any]], None, None]
+
+_SWEEPS: dict[str, Callable[..., Any]] = {
+    "forward": forward_sweep,
+    "paired": paired_sweep,
+    "backward": gradient_sweep,
+    "influence": influence_sweep,
+    "removal": removal_sweep,
+    "trial": trial_sweep,
+}
+
+
+def collect(
+    states: HiddenStates, evidence: Evidence, blocks: Sequence[Block], propagate: Propagate
+) -> Collected:
+    """Yield each wanted block, on the device, with what was collected.
+
+    Args:
+        states: the calibration set; it stands in front of the first block before and afterwards.
+        evidence: what to collect; it says by which sweep.
+        blocks: the blocks to yield, with the sites that matter.
+        propagate: which of the changes that the caller makes between two steps the evidence sees.
+
+    Yields:
+        The block, perhaps in parts, and results by the names that the evidence says.
+    """
+    yield from _SWEEPS[evidence.sweep](states, evidence, blocks, propagate)
+
+
+def visit(placement: Placement, blocks: Sequence[Block]) -> Collected:
+    """Yield each block, on the device, with nothing: for methods that look at weights alone."""
+    for block in blocks:
+        with placement.block(block):
+            yield block, {}

@@ -1,0 +1,63 @@
+"""Trials on the dense model: what a block's output loses when one of its Linears is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from typing import Any
+
+import torch
+
+from lightning_prune import distributed
+from lightning_prune.anatomy import Block
+from lightning_prune.evidence import Propagate, Trial
+from lightning_prune.sweep.forward import forward_sweep
+from lightning_prune.sweep.states import HiddenStates
+
+__all__ = ["trial_sweep"]
+
+
+@torch.no_grad()
+def trial_sweep(
+    states: HiddenStates,
+    evidence: Trial,
+    blocks: Sequence[Block],
+    propagate: Propagate = "none",
+) -> Iterator[tuple[Block, dict[str, Any]]]:
+    """Yield each wanted block with its output's squared relative change, by Linear.
+
+    Args:
+        states: the calibration set.
+        evidence: what is changed, and on how many calibration windows.
+        blocks: the blocks to yield, with the sites to try.
+        propagate: "none": each is changed alone, in the dense model.
+    """
+    assert propagate == "none", "trials are made on the dense model"
+    # By block, the states stand in front of the block that is yielded, and go on when it is dense
+    # again.
+    sweep = forward_sweep(states, evidence.inputs, blocks, "block", evidence.windows)
+    with closing(sweep) as steps:  # type: ignore[type-var]
+        for block, inputs in steps:
+            dense = [states.run(block, i, states.entering(i)) for i in states.indices]
+            changes: dict[str, float] = {}
+            for site in block.sites:
+                weight_OI = site.module.weight.clone()
+                site.module.weight.copy_(evidence.changed(site, inputs[site.table.reads]))
+                try:
+                    changes[site.name] = _change(states, block, dense)
+                finally:
+                    site.module.weight.copy_(weight_OI)
+            yield block, changes
+
+
+def _change(states: HiddenStates, block: Block, dense: list[torch.Tensor]) -> float:
+    """||changed - dense||² / ||dense||² of a block's outputs, over the tokens that count."""
+    sums = torch.zeros(2, dtype=torch.float64, device=states.device)
+    for i, dense_BTD in zip(states.indices, dense, strict=True):
+        keep_BT = states.keep(i)
+        kept = slice(None) if keep_BT is None else keep_BT
+        change_BTD = states.run(block, i, states.entering(i)) - dense_BTD
+        sums[0] += change_BTD[kept].double().square().sum()
+        sums[1] += dense_BTD[kept].double().square().sum()
+    distributed.sum_(sums)
+    return float(sums[0] / sums[1])
