@@ -162,8 +162,7 @@ class PruningCallback(Method, Callback):
         if self.plan is None:  # a plan that was given keeps saying where it comes from
             plan.provenance["identity"] = identity
         if self.calibrates:
-            found = {name: getattr(data, name, None) for name in _CALIBRATION}
-            plan.provenance["calibration"] = {k: v for k, v in found.items() if v is not None}
+            plan.provenance["calibration"] = _calibration_of(data)
         distributed.once(lambda: plan.save(folder, model))
         return plan
 
@@ -189,8 +188,6 @@ class PruningCallback(Method, Callback):
 # Settings that change no decision, or that are part of the identity otherwise.
 _NO_DECISION = ("plan", "keep_scores", "offload")
 
-_CALIBRATION = ("source", "nsamples", "length", "seed")
-
 
 def methods_of(trainer: Trainer) -> list[PruningCallback]:
     """The pruning methods in a Trainer, in their order."""
@@ -200,6 +197,13 @@ def methods_of(trainer: Trainer) -> list[PruningCallback]:
 def _observers(trainer: Trainer) -> list[PruneObserver]:
     found = [c for c in trainer.callbacks if isinstance(c, PruneObserver)]  # type: ignore[attr-defined]
     return sorted(found, key=lambda observer: (observer.saves, observer.reports))
+
+
+def _calibration_of(data: Any) -> dict[str, Any]:
+    """What a datamodule says of its calibration text; one of the user's own may say less."""
+    source = getattr(data, "sources", {}).get("calibration", getattr(data, "source", None))
+    settings = {name: getattr(data, name, None) for name in ("nsamples", "length", "seed")}
+    return {k: v for k, v in {"source": source, **settings}.items() if v is not None}
 
 
 def _fingerprint(data: Any) -> str:
