@@ -17,9 +17,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from lightning_prune.export import load, save
-from lightning_prune.pipeline import prune, prune_in_rounds
-from lightning_prune.plan import Plan
+from lightning_prune.modeling.registry import register_all
 from lightning_prune.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -61,8 +59,12 @@ if TYPE_CHECKING:
         WeightSNIP,
         WriteReport,
     )
+    from lightning_prune.checkpoints.load import load
     from lightning_prune.data import TextData
+    from lightning_prune.export.hf import save
     from lightning_prune.models import CausalLM, Distillation, LoRA, QLoRA
+    from lightning_prune.pipeline import prune, prune_in_rounds
+    from lightning_prune.plan import Plan
     from lightning_prune.repair import Bias, LeastSquares, NoRepair
 
 __all__ = [
@@ -138,6 +140,7 @@ _ROOMS = {
     "NoRepair": "repair",
     "OWL": "allocation",
     "PerBlock": "allocation",
+    "Plan": "plan",
     "Progressive": "callbacks",
     "Proportional": "allocation",
     "QLoRA": "models",
@@ -158,7 +161,13 @@ _ROOMS = {
     "WeightReFer": "callbacks",
     "WeightSNIP": "callbacks",
     "WriteReport": "callbacks",
+    "load": "checkpoints.load",
+    "prune": "pipeline",
+    "prune_in_rounds": "pipeline",
+    "save": "export.hf",
 }
+
+register_all()
 
 
 def __getattr__(name: str) -> Any:

@@ -13,10 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub import EvalResult, ModelCardData
 from torch import nn
 
 from lightning_prune.anatomy import Anatomy
+from lightning_prune.checkpoints.save import is_uneven
 from lightning_prune.evaluation import Evaluation
 from lightning_prune.plan import Plan
 from lightning_prune.report import Report
@@ -27,16 +29,17 @@ __all__ = ["model_card"]
 
 
 def model_card(
-    model: nn.Module, plan: Plan | None, uneven: bool, report: Report | None = None
+    model: nn.Module, plan: Plan | None, report: Report | None, dtype: torch.dtype
 ) -> str:
     """A model card for the Hugging Face Hub.
 
     Args:
         model: the pruned causal LM.
         plan: what was decided, if known.
-        uneven: the blocks differ, and the folder needs its own code.
         report: what was measured, if anything was.
+        dtype: of the weights that are saved.
     """
+    uneven = is_uneven(model)
     base = _base_model(model, plan)
     pruned = "Pruned" if plan is not None or uneven else "Trained"
     found = _evaluations(report)
@@ -58,7 +61,7 @@ def model_card(
     if plan is not None:
         parts += ["## What was pruned", _decisions(plan)]
     if report is not None and report.stages:
-        parts += ["## What was measured", _measured(report, model)]
+        parts += ["## What was measured", _measured(report, dtype)]
         sheets = (perplexity_sheet(found), task_sheet(found))
         parts += [f"### {sheet.title}\n\n{sheet.markdown()}" for sheet in sheets if sheet]
     parts += ["## Blocks", _blocks(model)] if uneven else []
@@ -144,7 +147,7 @@ def _call(step: dict[str, Any]) -> str:
     return f"`{step['method']}({', '.join(f'{k}={v!r}' for k, v in said.items())})`"
 
 
-def _measured(report: Report, model: nn.Module) -> str:
+def _measured(report: Report, dtype: torch.dtype) -> str:
     """Every stage of the run that led here, and the share that went since the first."""
     rows = ["| | perplexity | parameters | of which not zero |", "|---|---|---|---|"]
     for name, stage in report.stages.items():
@@ -156,9 +159,9 @@ def _measured(report: Report, model: nn.Module) -> str:
     window, count = (report.settings.get(key) for key in ("window", "validation_windows"))
     if window:
         lines.append(f"Perplexity is over {count} validation windows of {window} tokens.")
-    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
-    if (measured := report.settings.get("dtype", dtype)) != dtype:
-        lines.append(f"It was measured in {measured}, and these weights are {dtype}.")
+    saved = str(dtype).removeprefix("torch.")
+    if (measured := report.settings.get("dtype", saved)) != saved:
+        lines.append(f"It was measured in {measured}, and these weights are {saved}.")
     if last.parameters >= first.parameters:
         note = zeros_note({"this model": 1 - last.nonzero / max(last.parameters, 1)})
         lines += [note] if note else []

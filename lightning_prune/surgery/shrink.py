@@ -13,8 +13,8 @@ from torch import nn
 from transformers import CONFIG_MAPPING
 
 from lightning_prune.anatomy import PRUNED_PREFIX, Anatomy, Block
-from lightning_prune.export.pruned_model import set_counts
-from lightning_prune.export.registry import layout_of, pruned_classes, stock_class
+from lightning_prune.modeling.modeling_pruned import set_counts
+from lightning_prune.modeling.registry import layout_of, pruned_classes, stock_class
 from lightning_prune.plan import Plan
 from lightning_prune.surgery.biases import lacking_biases
 from lightning_prune.surgery.drop import drop_blocks

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from lightning_prune.export import load, save
+from lightning_prune.checkpoints.load import load
+from lightning_prune.export.hf import save
 from lightning_prune.plan import Plan
-from tests.export.models import even, uneven
+from tests.checkpoints.models import even, uneven
 from tests.tiny import tiny_model, uneven_plan
 
 

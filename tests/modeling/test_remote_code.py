@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lightning_prune.anatomy import Anatomy
-from lightning_prune.export import save
+from lightning_prune.export.hf import save
 from lightning_prune.surgery import add_biases, shrink
-from tests.export.test_hf import tokenizer
+from tests.checkpoints.models import tokenizer
 from tests.tiny import MODEL_TYPES, tiny_batch, tiny_model, tiny_plan, uneven_plan
 
 STRANGER = Path(__file__).with_name("stranger.py")
