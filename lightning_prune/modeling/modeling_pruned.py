@@ -156,6 +156,8 @@ def make_models(base: str, layout: Layout, config: type) -> tuple[type, type]:
         layout: the family's layout.
         config: what `make_config` made of the two.
     """
+    from transformers import GenerationMixin  # imports much, and is not needed before
+
     stock_config: Any = CONFIG_MAPPING[base]
     stock_model: Any = MODEL_MAPPING[stock_config]
     stock_causal_lm: Any = MODEL_FOR_CAUSAL_LM_MAPPING[stock_config]
@@ -167,7 +169,8 @@ def make_models(base: str, layout: Layout, config: type) -> tuple[type, type]:
             super().__init__(config)
             _resize_blocks(self, layout.blocks.partition(".")[2], layout)
 
-    class CausalLM(stock_causal_lm):
+    # Where it sees no GenerationMixin, transformers makes one more class, which pickle cannot find.
+    class CausalLM(stock_causal_lm, GenerationMixin):
         config_class = config
 
         def __init__(self, config: Any) -> None:

@@ -10,7 +10,6 @@ finds them.
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any, NamedTuple
 
 from transformers import (
@@ -33,9 +32,6 @@ __all__ = [
     "stock_class",
 ]
 
-_layouts: dict[str, Layout] = {}
-"""By stock model type, of everything that is registered."""
-
 
 class PrunedClasses(NamedTuple):
     """The classes of pruned models of one type."""
@@ -43,6 +39,11 @@ class PrunedClasses(NamedTuple):
     config: type
     model: type
     causal_lm: type
+
+
+_layouts: dict[str, Layout] = {}
+_classes: dict[str, PrunedClasses] = {}
+"""By stock model type, what is registered, and of it what was needed so far."""
 
 
 def layout_of(family: Family) -> Layout:
@@ -67,11 +68,13 @@ def stock_class(base: str) -> type:
 def register(family: Family) -> None:
     """Let transformers' Auto classes read pruned models of a family's types.
 
-    A type that is registered again gets new classes.
+    A type that was registered with another table gets new classes; models of the old ones stay as
+    they are, but pickle does not know them any more.
 
     Raises:
         ValueError: transformers does not know one of the family's types.
     """
+    layout = layout_of(family)
     for base in family.model_types:
         if base not in CONFIG_MAPPING:
             raise ValueError(
@@ -79,12 +82,12 @@ def register(family: Family) -> None:
                 "known first: AutoConfig.register, AutoModel.register and "
                 "AutoModelForCausalLM.register."
             )
-        _layouts[base] = layout_of(family)
-        config: Any = make_config(base, _layouts[base])
-        config.__module__ = __name__
-        config.__new__ = _new_config
-        AutoConfig.register(config.model_type, config)
-    pruned_classes.cache_clear()
+        if _layouts.get(base) != layout:
+            config: Any = make_config(base, layout)
+            config.__module__, config.__new__ = __name__, _new_config
+            AutoConfig.register(config.model_type, config)
+            _layouts[base] = layout
+            _classes.pop(base, None)
 
 
 def register_all() -> None:
@@ -93,7 +96,6 @@ def register_all() -> None:
         register(family)
 
 
-@cache
 def pruned_classes(base: str) -> PrunedClasses:
     """The classes for pruned models of the stock type `base`, such as "llama".
 
@@ -105,13 +107,14 @@ def pruned_classes(base: str) -> PrunedClasses:
             f"no family with the model type {base!r} is registered; there are "
             f"{', '.join(sorted(_layouts))}"
         )
-    config = CONFIG_MAPPING[PRUNED_PREFIX + base]
-    classes = PrunedClasses(config, *make_models(base, _layouts[base], config))
-    for cls in classes:
-        cls.__module__ = __name__
-    AutoModel.register(config, classes.model)
-    AutoModelForCausalLM.register(config, classes.causal_lm)
-    return classes
+    if base not in _classes:
+        config: Any = CONFIG_MAPPING[PRUNED_PREFIX + base]
+        model, causal_lm = make_models(base, _layouts[base], config)
+        model.__module__ = causal_lm.__module__ = __name__
+        AutoModel.register(config, model)
+        AutoModelForCausalLM.register(config, causal_lm)
+        _classes[base] = PrunedClasses(config, model, causal_lm)
+    return _classes[base]
 
 
 def _new_config(cls: Any, *args: Any, **kwargs: Any) -> Any:

@@ -1,10 +1,10 @@
 """Reads or writes weights in a process of its own, and prints the most memory that it took.
 
-    python memory.py read FILE           every tensor of a file
-    python memory.py rows FILE           a few rows of each
-    python memory.py count FOLDER        the zeros of a folder
-    python memory.py write FILE OUT      a file into shards of 8 MB
-    python memory.py convert FOLDER OUT  a folder into another one in bfloat16, in shards of 8 MB
+python memory.py read FILE           every tensor of a file
+python memory.py rows FILE           a few rows of each
+python memory.py count FOLDER        the zeros of a folder
+python memory.py write FILE OUT      a file into shards of 8 MB
+python memory.py convert FOLDER OUT  a folder into another one in bfloat16, in shards of 8 MB
 """
 
 from __future__ import annotations

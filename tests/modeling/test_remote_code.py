@@ -87,6 +87,7 @@ def test_a_stranger_sees_the_same_logits(
     model, got = models[model_type], seen[model_type]
     with torch.no_grad():
         torch.testing.assert_close(got["logits"], model(tiny_batch()).logits)
+        torch.testing.assert_close(got["pickled"], got["logits"])
         hidden = model.base_model(tiny_batch()).last_hidden_state
         torch.testing.assert_close(got["hidden"], hidden)
 
