@@ -33,17 +33,18 @@ class Journal:
 
     def __init__(self, folder: str | Path, work: Mapping[str, Any]) -> None:
         self.folder = Path(folder)
-        self.work: dict[str, Any] = _plain(dict(work))
+        self.work = _plain(dict(work))
 
-    def get(self, step: Mapping[str, Any]) -> Any:
+    def get(self, step: Mapping[str, Any]) -> dict[str, Any] | None:
         """The record of a step; None where it is not finished, or its file cannot be read."""
         step, path = self._place(step)
         entry = _read(path)
         if entry is None or (entry["work"], entry["step"]) != (self.work, step):
             return None
-        return entry["record"]
+        record: dict[str, Any] = entry["record"]
+        return record
 
-    def put(self, step: Mapping[str, Any], record: Any) -> Any:
+    def put(self, step: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
         """Keep the record of a finished step, in JSON's types, and return it as it will be read.
 
         Raises:
@@ -51,8 +52,9 @@ class Journal:
             OSError: it cannot be written; an older record of the step is left as it was.
         """
         step, path = self._place(step)
-        write_json(path, {"work": self.work, "step": step, "record": record})
-        return _plain(record)
+        plain = _plain(dict(record))
+        write_json(path, {"work": self.work, "step": step, "record": plain})
+        return plain
 
     def check(self) -> None:
         """Refuse to go on in a folder with records of other work.
@@ -60,25 +62,14 @@ class Journal:
         Raises:
             ValueError: there are some; it is said in what their work differs.
         """
-        for path, entry in self._entries():
-            if entry["work"] != self.work:
-                there = entry["work"]
-                keys = sorted({*there, *self.work})
-                differences = [
-                    f"{key} was {there.get(key)!r} and is {self.work.get(key)!r}"
-                    for key in keys
-                    if there.get(key) != self.work.get(key) or (key in there) != (key in self.work)
-                ]
-                raise ValueError(
-                    f"{self.folder} has steps of other work ({path.name}): "
-                    f"{'; '.join(differences)}. Go on with what it was begun with, or give another "
-                    "folder."
-                )
-
-    def _entries(self) -> Iterator[tuple[Path, dict[str, Any]]]:
         for path in sorted(self.folder.glob("*.json")):
-            if (entry := _read(path)) is not None:
-                yield path, entry
+            entry = _read(path)
+            if entry is not None and entry["work"] != self.work:
+                raise ValueError(
+                    f"{self.folder} has steps of other work ({path.name}), which differs in "
+                    f"{', '.join(_differences(entry['work'], self.work))}. Go on with what it was "
+                    "begun with, or give another folder."
+                )
 
     def _place(self, step: Mapping[str, Any]) -> tuple[dict[str, Any], Path]:
         step = _plain(dict(step))
@@ -87,9 +78,23 @@ class Journal:
         return step, self.folder / f"{name}.json"
 
 
-def _plain(value: Any) -> Any:
+def _differences(there: dict[str, Any], here: dict[str, Any]) -> Iterator[str]:
+    """The keys that differ, with the values on both sides."""
+    for key in sorted(there.keys() | here.keys()):
+        values = [_short(work[key]) if key in work else "none" for work in (there, here)]
+        if key not in there or key not in here or there[key] != here[key]:
+            yield f"{key} (there {values[0]}, here {values[1]})"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:39]}…"
+
+
+def _plain(value: dict[str, Any]) -> dict[str, Any]:
     """As JSON gives it back."""
-    return json.loads(json.dumps(value))
+    plain: dict[str, Any] = json.loads(json.dumps(value))
+    return plain
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -104,8 +104,8 @@ def _state(model: Any) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     quantizer = getattr(model, "hf_quantizer", None)
     if quantizer is not None and not quantizer.is_serializable():
         raise ValueError(
-            f"the weights are packed by {quantizer.quantization_config.quant_method}, which cannot "
-            "be saved. Save the model from before."
+            f"weights that are packed as by {type(quantizer).__name__} cannot be saved. Save the "
+            "model from before."
         )
     state, metadata = quantizer.get_state_dict_and_metadata(model) if quantizer else (None, {})
     state = dict(model.state_dict() if state is None else state)

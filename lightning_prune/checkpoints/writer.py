@@ -57,7 +57,7 @@ class ShardWriter:
         self._held: dict[str, torch.Tensor] = {}
         self._shard_of: dict[str, int] = {}
         self._files: list[Path] = []
-        self._parameters = self._bytes = 0
+        self._parameters = self._bytes = self._held_bytes = 0
         if old := sorted([*self._folder.glob("model*.safetensors"), *self._folder.glob(INDEX)]):
             raise ValueError(f"{self._folder} has weights already ({old[0].name})")
 
@@ -75,7 +75,7 @@ class ShardWriter:
         """
         if name in self._shard_of:
             raise ValueError(f"{name} is written twice")
-        if self._held and self._size() + tensor.nbytes > self._limit:
+        if self._held and self._held_bytes + tensor.nbytes > self._limit:
             self._flush()
         tensor = tensor.detach().to("cpu").contiguous()
         if tensor.untyped_storage().nbytes() > tensor.nbytes:
@@ -84,6 +84,7 @@ class ShardWriter:
         self._shard_of[name] = len(self._files)
         self._parameters += tensor.numel()
         self._bytes += tensor.nbytes
+        self._held_bytes += tensor.nbytes
 
     def __exit__(
         self,
@@ -102,14 +103,12 @@ class ShardWriter:
             for path in () if finished else self._files:
                 path.unlink(missing_ok=True)
 
-    def _size(self) -> int:
-        return sum(tensor.nbytes for tensor in self._held.values())
-
     def _flush(self) -> None:
         path = self._folder / f".model-{len(self._files) + 1:05d}.safetensors"
         save_tensors(path, self._held, self._metadata)
         self._files.append(path)
         self._held.clear()
+        self._held_bytes = 0
 
     def _finish(self) -> None:
         if self._held or not self._files:

@@ -77,7 +77,7 @@ def to_hf(
 
     Raises:
         FileNotFoundError: no such folder.
-        ValueError: as of `load` and `save`; or another dtype of packed weights.
+        ValueError: as of `load` and `save`, or packed weights.
         OSError: too little room on the disk.
     """
     folder = Path(folder)
@@ -85,10 +85,9 @@ def to_hf(
     cast = parse_dtype(dtype)
     parse_size(shard_size)
     check_stored(folder, verify)
-    if cast and raw_config(folder).get("quantization_config"):
+    if raw_config(folder).get("quantization_config"):
         raise ValueError(
-            f"the weights in {folder} are packed by a quantisation and have no other dtype; export "
-            "the model from before"
+            f"the weights in {folder} are packed by a quantisation; export the model from before"
         )
     plan = Plan.load(folder) if (folder / "plan.json").is_file() else None
     tokenizer, report = read_tokenizer(folder), _read_report(folder / REPORT)

@@ -1,16 +1,16 @@
-"""Reads or writes weights in a process of its own, and prints the most memory that it took.
+"""Reads and writes a model folder in several ways, and prints how much memory each of them took.
 
-python memory.py read FILE           every tensor of a file
-python memory.py rows FILE           a few rows of each
-python memory.py count FOLDER        the zeros of a folder
-python memory.py write FILE OUT      a file into shards of 8 MB
-python memory.py convert FOLDER OUT  a folder into another one in bfloat16, in shards of 8 MB
+    python memory.py FOLDER OUT
+
+Run in a process of its own.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from lightning_prune.analysis.zeros import sparsity
@@ -18,7 +18,40 @@ from lightning_prune.checkpoints.reader import TensorReader
 from lightning_prune.checkpoints.writer import ShardWriter
 from lightning_prune.export.hf import to_hf
 
-SHARD = 8_000_000
+SHARD = 8_500_000
+FOLDER, OUT = map(Path, sys.argv[1:])
+
+
+def read() -> None:
+    """Every number of every tensor."""
+    reader = TensorReader(FOLDER)
+    for name in reader.info:
+        reader.tensor(name).sum()
+
+
+def rows() -> None:
+    """Two rows of every tensor, all of them held."""
+    reader = TensorReader(FOLDER)
+    held = [reader.rows(name, 5, 7) for name in reader.info]
+    assert all(part.isfinite().all() for part in held)
+
+
+def write() -> None:
+    """Every tensor, into shards."""
+    reader = TensorReader(FOLDER)
+    with ShardWriter(OUT / "written", SHARD) as writer:
+        for name in reader.info:
+            writer.add(name, reader.tensor(name))
+
+
+def convert() -> None:
+    """The folder as another one, of another type, in shards."""
+    to_hf(FOLDER, OUT / "converted", "bfloat16", SHARD, verify=False)
+
+
+def count() -> None:
+    """The zeros of the folder."""
+    sparsity(FOLDER)
 
 
 def resident(kind: str) -> int:
@@ -27,49 +60,24 @@ def resident(kind: str) -> int:
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{kind}:"))
 
 
-def read(file: str) -> None:
-    reader = TensorReader(file)
-    for name in reader.info:
-        reader.tensor(name).sum()
-
-
-def rows(file: str) -> None:
-    reader = TensorReader(file)
-    held = [reader.rows(name, 5, 7) for name in reader.info]
-    assert all(part.sum() != 0 for part in held)
-
-
-def write(file: str, out: str) -> None:
-    reader = TensorReader(file)
-    with ShardWriter(out, SHARD) as writer:
-        for name in reader.info:
-            writer.add(name, reader.tensor(name))
-
-
-def count(folder: str) -> None:
-    sparsity(folder)
-
-
-def convert(folder: str, out: str) -> None:
-    to_hf(folder, out, "bfloat16", SHARD, verify=False)
-
-
-WORK = {work.__name__: work for work in (read, rows, write, count, convert)}
-
-if __name__ == "__main__":
-    name, *paths = sys.argv[1:]
-    kind = "RssAnon" if name == "convert" else "VmRSS"
-    start = peak = resident(kind)
-    done = threading.Event()
+def taken(work: Callable[[], None], kind: str) -> int:
+    """The most bytes that were there during some work, less those before it."""
+    start = resident(kind)
+    seen, done = [start], threading.Event()
 
     def watch() -> None:
-        global peak
         while not done.wait(0.001):
-            peak = max(peak, resident(kind))
+            seen.append(resident(kind))
 
     thread = threading.Thread(target=watch)
     thread.start()
-    WORK[name](*paths)
+    work()
     done.set()
     thread.join()
-    sys.stdout.write(f"{peak - start}\n")
+    return max(seen) - start
+
+
+if __name__ == "__main__":
+    most = {work.__name__: taken(work, "VmRSS") for work in (read, rows, write)}
+    most |= {work.__name__: taken(work, "RssAnon") for work in (convert, count)}
+    (OUT / "taken.json").write_text(json.dumps(most), encoding="utf-8")

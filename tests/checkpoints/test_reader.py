@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +11,6 @@ from safetensors.torch import load_file, save_file
 
 from lightning_prune.checkpoints.reader import DTYPES, TensorInfo, TensorReader
 from tests.tiny import tiny_model
-
-MEMORY = Path(__file__).with_name("memory.py")
 
 
 def stored(folder: Path) -> dict[str, object]:
@@ -76,42 +72,6 @@ def test_changing_a_tensor_changes_no_file(tmp_path: Path) -> None:
     reader.tensor("weight").fill_(1)
     reader.rows("weight", 0, 2).fill_(1)
     assert not reader.tensor("weight").any()
-
-
-# --- never more than what is asked for ---
-
-
-@pytest.fixture(scope="module")
-def large_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """100 MB: 25 tensors of 4 MB."""
-    path = tmp_path_factory.mktemp("large") / "model.safetensors"
-    save_file({f"layers.{i:02d}.weight": torch.ones(1000, 1000) for i in range(25)}, path)
-    return path
-
-
-def taken(work: str, *paths: Path) -> int:
-    """Bytes that some work took at most, in a process of its own."""
-    if not Path("/proc/self/status").is_file():
-        pytest.skip("the memory of a process is read from /proc")
-    command = [sys.executable, str(MEMORY), work, *map(str, paths)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return int(done.stdout.splitlines()[-1])
-
-
-def test_one_tensor_at_a_time_is_in_memory(large_file: Path) -> None:
-    """A tensor's memory is given back with it, also where it is mapped."""
-    assert 2_000_000 < taken("read", large_file) < 16_000_000
-
-
-def test_rows_that_are_not_asked_for_are_not_read(large_file: Path) -> None:
-    """Two rows of 1000 of every tensor, all held."""
-    assert taken("rows", large_file) < 12_000_000
-
-
-def test_zeros_are_counted_without_holding_the_model(large_file: Path) -> None:
-    """One tensor and what is computed of it."""
-    assert taken("count", large_file.parent) < 32_000_000
 
 
 # --- what cannot be read ---

@@ -10,11 +10,12 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaForCausalLM
 
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.checkpoints.load import load
-from lightning_prune.export.hf import save
+from lightning_prune.checkpoints.reader import TensorReader
+from lightning_prune.export.hf import save, to_hf
 from lightning_prune.plan import Plan
 from lightning_prune.surgery import shrink
 from tests.checkpoints.models import assert_same_model, even, tokenizer, uneven
@@ -119,3 +120,46 @@ def test_adapters_must_be_merged_before_saving(tmp_path: Path) -> None:
             save(model, tmp_path / "model")
     merged = wrapped.merge_and_unload()
     assert_same_model(merged.eval(), load(save(merged, tmp_path / "model")))
+
+
+# --- as transformers would ---
+
+
+def assert_same_folder(ours: Path, theirs: Path) -> None:
+    """The same weights, and the same words beside them."""
+    read, expected = TensorReader(ours), TensorReader(theirs)
+    assert read.info.keys() == expected.info.keys()
+    for name in expected.info:
+        torch.testing.assert_close(read.tensor(name), expected.tensor(name), rtol=0, atol=0)
+    for name in ("config.json", "generation_config.json"):
+        keys = json.loads((ours / name).read_text("utf-8"))
+        keys.pop("auto_map", None)
+        assert keys == json.loads((theirs / name).read_text("utf-8"))
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("make", [even, uneven])
+@pytest.mark.parametrize("model_type", ["llama", "gemma3_text", "opt"])
+def test_what_is_saved_is_what_transformers_saves(
+    model_type: str, make: Any, tied: bool, tmp_path: Path
+) -> None:
+    """Every tensor once, the config and the settings of generation."""
+    model = make(model_type, tie_word_embeddings=tied, dtype=torch.float16)
+    model.generation_config.max_new_tokens = 7
+    save(model, tmp_path / "ours", shard_size="10KB")
+    model.save_pretrained(tmp_path / "theirs")
+    assert_same_folder(tmp_path / "ours", tmp_path / "theirs")
+
+
+def test_packed_weights_are_saved_as_transformers_saves_them(tmp_path: Path) -> None:
+    """Four bits a number, and what is needed to unpack them."""
+    pytest.importorskip("bitsandbytes")
+    tiny_model("llama", hidden_size=64, intermediate_size=64).save_pretrained(tmp_path / "plain")
+    packing = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "plain", quantization_config=packing)
+    save(model, tmp_path / "ours")
+    model.save_pretrained(tmp_path / "theirs")
+    assert_same_folder(tmp_path / "ours", tmp_path / "theirs")
+    assert sum("quant_state" in name for name in TensorReader(tmp_path / "ours").info) == 21
+    with pytest.raises(ValueError, match="packed by a quantisation; export the model from before"):
+        to_hf(tmp_path / "ours", tmp_path / "again")

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from huggingface_hub import ModelCard
 
+from lightning_prune.checkpoints.load import load
 from lightning_prune.evaluation import TextPerplexity
 from lightning_prune.export.hf import save, to_hf
 from lightning_prune.models import CausalLM
 from lightning_prune.plan import Plan
 from lightning_prune.report import Report
-from tests.checkpoints.models import even
+from tests.checkpoints.models import assert_same_model, even, uneven
 from tests.report.example import example_report, full_report
-from tests.tiny import tiny_model, tiny_plan
+from tests.tiny import MODEL_TYPES, tiny_model, tiny_plan
 
 
 def test_the_card_of_an_even_model_asks_for_no_remote_code(tmp_path: Path) -> None:
@@ -91,3 +94,16 @@ def test_figures_of_another_dtype_are_said_to_be_such(tmp_path: Path) -> None:
     assert "measured in" not in card.lower()
     card = (to_hf(folder, tmp_path / "half", "bfloat16") / "README.md").read_text(encoding="utf-8")
     assert "It was measured in float32, and these weights are bfloat16." in card
+
+
+@pytest.mark.parametrize("make", [even, uneven])
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_a_folder_of_another_type_is_what_was_loaded_as_such(
+    model_type: str, make: Any, tmp_path: Path
+) -> None:
+    """In shards or not, tied or not: as if it had been loaded in that type and saved."""
+    folder = save(make(model_type, tie_word_embeddings=True), tmp_path / "model")
+    half = load(to_hf(folder, tmp_path / "half", "bfloat16", "20KB"))
+    assert half.config.dtype == half.dtype == torch.bfloat16
+    assert_same_model(load(folder, torch.bfloat16), half)
+    assert_same_model(load(folder), load(to_hf(folder, tmp_path / "same")))
