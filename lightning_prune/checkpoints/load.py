@@ -45,16 +45,10 @@ def load(
     parse_dtype(dtype)
     kwargs = {"trust_remote_code": False, **kwargs}
     check_stored(folder, verify, kwargs.get("config"), kwargs["trust_remote_code"])
+    auto: Any = AutoModelForCausalLM
     try:
-        model, keys = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, output_loading_info=True, **kwargs
-        )
-    except (
-        AttributeError,
-        KeyError,
-        TypeError,
-        ValueError,
-    ) as error:  # such as of generation_config
+        model, keys = auto.from_pretrained(folder, dtype=dtype, output_loading_info=True, **kwargs)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # as of generation_config
         raise ValueError(
             f"the model in {folder} cannot be loaded ({reason_of(error)}). Correct its files, or "
             "save or download it again."
@@ -70,7 +64,8 @@ def load(
             f"{type(model).__name__} takes: without them it would compute something else. Load it "
             "with the code that wrote it, or correct its config.json."
         )
-    return (model if device is None else model.to(device)).eval()
+    placed: nn.Module = model if device is None else model.to(device)
+    return placed.eval()
 
 
 def check_stored(

@@ -113,8 +113,7 @@ def _silent(stock: type, output: str) -> type:
 
 def _empty_silent(stock: type, output: str) -> Any:
     """An attention without heads for pickle and copy to fill."""
-    silent = _silent(stock, output)
-    return silent.__new__(silent)
+    return object.__new__(_silent(stock, output))
 
 
 def resize(linear: nn.Linear, out_features: int, in_features: int) -> None:
