@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM
 
 from lightning_prune.checkpoints.checksums import check_checksums
 from lightning_prune.checkpoints.config import raw_config, read_config, reason_of
 from lightning_prune.checkpoints.names import ADAPTER, CONFIG
 from lightning_prune.checkpoints.reader import DTYPES, TensorReader
+from lightning_prune.modeling.registry import auto_class
 
 __all__ = ["check_stored", "load", "parse_dtype"]
 
@@ -34,7 +34,7 @@ def load(
         dtype: of the weights; "auto" takes the one in the config.
         device: where to put the model.
         verify: compare the files with the checksums that `save` left in the folder.
-        kwargs: handed on to `AutoModelForCausalLM.from_pretrained`.
+        kwargs: handed on to `from_pretrained` of transformers' auto class.
 
     Raises:
         FileNotFoundError: no such folder, or a file is missing in it.
@@ -45,7 +45,7 @@ def load(
     parse_dtype(dtype)
     kwargs = {"trust_remote_code": False, **kwargs}
     check_stored(folder, verify, kwargs.get("config"), kwargs["trust_remote_code"])
-    auto: Any = AutoModelForCausalLM
+    auto = auto_class(str(raw_config(folder).get("model_type")))
     try:
         model, keys = auto.from_pretrained(folder, dtype=dtype, output_loading_info=True, **kwargs)
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # as of generation_config
@@ -116,7 +116,8 @@ def parse_dtype(dtype: str | torch.dtype) -> torch.dtype | None:
 def _check_fit(reader: TensorReader, config: Any, folder: Path, trust_remote_code: bool) -> None:
     try:
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+            auto = auto_class(config.model_type)
+            model = auto.from_config(config, trust_remote_code=trust_remote_code)
     except Exception as error:  # what transformers raises depends on the key
         raise ValueError(
             f"no model can be made from {folder / CONFIG} ({reason_of(error)}). Correct it, or "

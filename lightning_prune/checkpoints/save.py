@@ -15,14 +15,14 @@ from transformers.core_model_loading import revert_weight_conversion
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.modeling_utils import remove_tied_weights_from_state_dict
 
-from lightning_prune.anatomy import PRUNED_PREFIX, family_of
+from lightning_prune.anatomy import PRUNED_PREFIX
 from lightning_prune.checkpoints.checksums import write_checksums
 from lightning_prune.checkpoints.config import raw_config
 from lightning_prune.checkpoints.folder import replaced_folder
 from lightning_prune.checkpoints.names import CODE, CONFIG
 from lightning_prune.checkpoints.writer import ShardWriter, parse_size
 from lightning_prune.modeling import modeling_pruned
-from lightning_prune.modeling.registry import layout_of, pruned_classes
+from lightning_prune.modeling.registry import pruned_classes, registered_layout
 from lightning_prune.plan import Plan
 
 __all__ = ["is_uneven", "refuse_adapters", "save_folder"]
@@ -42,7 +42,7 @@ def save_folder(
     Besides the model and what goes with it no more is held than one file of weights.
 
     Args:
-        model: a Hugging Face causal LM, pruned or not.
+        model: a Hugging Face model, pruned or not.
         folder: new, empty, or a model folder, which is replaced as a whole.
         plan: what was pruned; saved beside the model.
         tokenizer: the model's tokenizer; saved beside the model.
@@ -131,9 +131,9 @@ def _add_code(model: nn.Module, folder: Path) -> None:
     """Write the model code, and name its classes in the config for every Auto class."""
     base = model.config.model_type.removeprefix(PRUNED_PREFIX)  # type: ignore[union-attr, operator]
     names = [cls.__name__ for cls in pruned_classes(base)]
-    layout = pformat(layout_of(family_of(base)), width=90, sort_dicts=False)
+    layout = registered_layout(base)
     classes = (
-        f"\n\nLAYOUT = {layout}\n"
+        f"\n\nLAYOUT = {pformat(layout, width=90, sort_dicts=False)}\n"
         f"{names[0]} = make_config({base!r}, LAYOUT)\n"
         f"{names[1]}, {names[2]} = make_models({base!r}, LAYOUT, {names[0]})\n"
     )
@@ -141,7 +141,7 @@ def _add_code(model: nn.Module, folder: Path) -> None:
     (folder / CODE).write_text(source, encoding="utf-8")
 
     config = raw_config(folder)
-    autos = ("AutoConfig", "AutoModel", "AutoModelForCausalLM")
+    autos = ("AutoConfig", "AutoModel", layout.auto_class)
     module = CODE.removesuffix(".py")
     config["auto_map"] = {auto: f"{module}.{name}" for auto, name in zip(autos, names, strict=True)}
     text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False)

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import transformers
 from torch import nn
-from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_MAPPING
+from transformers import CONFIG_MAPPING, MODEL_MAPPING
 
 __all__ = ["BlockConfig", "Layout", "make_config", "make_models", "resize", "set_counts"]
 
@@ -26,13 +27,14 @@ class Layout:
     """Where the counted features are in a family of models.
 
     Attributes:
-        blocks: path of the list of blocks in the causal LM, whose first part is the base model.
+        blocks: path of the list of blocks in the model, whose first part is the base model.
         attention: path of the attention module in a block.
         sites: path of each Linear in a block → roles of its rows, role of its columns. "query",
             "key", "value" and "neuron" have counted features; "" stands for the residual stream.
         keys: the config keys that count "heads", "kv_heads" (absent: as many as heads), "width".
         attributes: module attributes in a block that hold a count, as path → key of `keys`.
         attention_reads_config: the attention's forward reads head counts from its config.
+        auto_class: name of transformers' class that loads such a model.
     """
 
     blocks: str
@@ -41,6 +43,7 @@ class Layout:
     keys: dict[str, str]
     attributes: dict[str, str]
     attention_reads_config: bool = False
+    auto_class: str = "AutoModelForCausalLM"
 
 
 class BlockConfig:
@@ -148,18 +151,19 @@ def make_config(base: str, layout: Layout) -> type:
 
 
 def make_models(base: str, layout: Layout, config: type) -> tuple[type, type]:
-    """The base model and causal LM classes for pruned models of the type `base`.
+    """The classes for pruned models of the type `base`: the base model, and the model with a head.
 
     Args:
         base: the stock `model_type`.
         layout: the family's layout.
         config: what `make_config` made of the two.
     """
-    from transformers import GenerationMixin  # imports much, and is not needed before
-
     stock_config: Any = CONFIG_MAPPING[base]
     stock_model: Any = MODEL_MAPPING[stock_config]
-    stock_causal_lm: Any = MODEL_FOR_CAUSAL_LM_MAPPING[stock_config]
+    stock_whole: Any = getattr(transformers, layout.auto_class)._model_mapping[stock_config]
+    # Where it sees no GenerationMixin, transformers makes one more class, which pickle cannot find.
+    mixin = transformers.GenerationMixin
+    bases: Any = (stock_whole, mixin) if issubclass(stock_whole, mixin) else (stock_whole,)
 
     class Model(stock_model):
         config_class = config
@@ -168,15 +172,14 @@ def make_models(base: str, layout: Layout, config: type) -> tuple[type, type]:
             super().__init__(config)
             _resize_blocks(self, layout.blocks.partition(".")[2], layout)
 
-    # Where it sees no GenerationMixin, transformers makes one more class, which pickle cannot find.
-    class CausalLM(stock_causal_lm, GenerationMixin):
+    class Whole(*bases):  # type: ignore[misc]
         config_class = config
 
         def __init__(self, config: Any) -> None:
             super().__init__(config)
             _resize_blocks(self, layout.blocks, layout)
 
-    return _named(Model, stock_model), _named(CausalLM, stock_causal_lm)
+    return _named(Model, stock_model), _named(Whole, stock_whole)
 
 
 def _named(cls: type, stock: type) -> type:

@@ -12,33 +12,30 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from transformers import (
-    CONFIG_MAPPING,
-    MODEL_FOR_CAUSAL_LM_MAPPING,
-    AutoConfig,
-    AutoModel,
-    AutoModelForCausalLM,
-)
+import transformers
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModel
 
 from lightning_prune.anatomy import FAMILIES, PRUNED_PREFIX, Family
 from lightning_prune.modeling.modeling_pruned import Layout, make_config, make_models
 
 __all__ = [
     "PrunedClasses",
+    "auto_class",
     "layout_of",
     "pruned_classes",
     "register",
     "register_all",
+    "registered_layout",
     "stock_class",
 ]
 
 
 class PrunedClasses(NamedTuple):
-    """The classes of pruned models of one type."""
+    """The classes of pruned models of one type; `whole` is the model with its head."""
 
     config: type
-    model: type
-    causal_lm: type
+    base: type
+    whole: type
 
 
 _layouts: dict[str, Layout] = {}
@@ -59,9 +56,15 @@ def layout_of(family: Family) -> Layout:
     )
 
 
+def auto_class(model_type: str) -> Any:
+    """Transformers' class that loads models of a type, pruned or not: of causal LMs, if unknown."""
+    layout = _layouts.get(model_type.removeprefix(PRUNED_PREFIX))
+    return getattr(transformers, layout.auto_class if layout else Layout.auto_class)
+
+
 def stock_class(base: str) -> type:
-    """The stock causal LM class of a model type."""
-    stock: Any = MODEL_FOR_CAUSAL_LM_MAPPING[CONFIG_MAPPING[base]]
+    """The stock class of a model type, with its head."""
+    stock: Any = auto_class(base)._model_mapping[CONFIG_MAPPING[base]]
     return stock
 
 
@@ -79,8 +82,8 @@ def register(family: Family) -> None:
         if base not in CONFIG_MAPPING:
             raise ValueError(
                 f"transformers knows no model type {base!r}. Make its config and model classes "
-                "known first: AutoConfig.register, AutoModel.register and "
-                "AutoModelForCausalLM.register."
+                f"known first: AutoConfig.register, AutoModel.register and {layout.auto_class}."
+                "register."
             )
         if _layouts.get(base) != layout:
             config: Any = make_config(base, layout)
@@ -96,8 +99,8 @@ def register_all() -> None:
         register(family)
 
 
-def pruned_classes(base: str) -> PrunedClasses:
-    """The classes for pruned models of the stock type `base`, such as "llama".
+def registered_layout(base: str) -> Layout:
+    """Where the counted features are in models of the stock type `base`.
 
     Raises:
         ValueError: no family of this type is registered.
@@ -107,13 +110,23 @@ def pruned_classes(base: str) -> PrunedClasses:
             f"no family with the model type {base!r} is registered; there are "
             f"{', '.join(sorted(_layouts))}"
         )
+    return _layouts[base]
+
+
+def pruned_classes(base: str) -> PrunedClasses:
+    """The classes for pruned models of the stock type `base`, such as "llama".
+
+    Raises:
+        ValueError: no family of this type is registered.
+    """
+    layout = registered_layout(base)
     if base not in _classes:
         config: Any = CONFIG_MAPPING[PRUNED_PREFIX + base]
-        model, causal_lm = make_models(base, _layouts[base], config)
-        model.__module__ = causal_lm.__module__ = __name__
+        model, whole = make_models(base, layout, config)
+        model.__module__ = whole.__module__ = __name__
         AutoModel.register(config, model)
-        AutoModelForCausalLM.register(config, causal_lm)
-        _classes[base] = PrunedClasses(config, model, causal_lm)
+        auto_class(base).register(config, whole)
+        _classes[base] = PrunedClasses(config, model, whole)
     return _classes[base]
 
 

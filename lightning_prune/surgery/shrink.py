@@ -123,7 +123,7 @@ def _make_uneven(anatomy: Anatomy, counts: list[dict[str, int]]) -> None:
     config = model.config
     if not config.model_type.startswith(PRUNED_PREFIX):
         classes = pruned_classes(config.model_type)
-        model.__class__, config.__class__ = classes.causal_lm, classes.config
+        model.__class__, config.__class__ = classes.whole, classes.config
         config.__dict__.pop(OWN_TYPE, None)
         config.head_dim = anatomy.blocks[0].head_dim
         config.allow_global_per_layer_attribute_access = True

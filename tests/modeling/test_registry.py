@@ -19,15 +19,19 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
+    AutoModelForImageClassification,
     LlamaConfig,
     LlamaForCausalLM,
     LlamaModel,
+    ViTForImageClassification,
 )
 
 from lightning_prune.anatomy import Anatomy, family_of
 from lightning_prune.checkpoints.load import load
+from lightning_prune.checkpoints.save import save_folder
 from lightning_prune.export.hf import save
 from lightning_prune.modeling import registry
+from lightning_prune.modeling.modeling_pruned import Layout
 from lightning_prune.surgery import add_biases, shrink
 from tests.checkpoints.models import assert_same_model, uneven
 from tests.tiny import MODEL_TYPES, tiny_batch, tiny_model, tiny_plan
@@ -194,3 +198,44 @@ def test_a_family_of_ones_own_gets_classes() -> None:
     assert [layer.mlp.up_proj.out_features for layer in model.model.layers] == [22, 3, 9]
     assert pickle.loads(pickle.dumps(model.config)).to_dict() == model.config.to_dict()
     assert registry.pruned_classes("llama") is before
+
+
+def test_an_image_classifier_gets_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the auto class of its kind; it is saved, loaded and pickled like a language model."""
+    sites: dict[str, tuple[tuple[str, ...], str]] = {
+        "attention.q_proj": (("query",), ""),
+        "attention.k_proj": (("key",), ""),
+        "attention.v_proj": (("value",), ""),
+        "attention.o_proj": ((), "query"),
+        "mlp.fc1": (("neuron",), ""),
+        "mlp.fc2": ((), "neuron"),
+    }
+    layout = Layout(
+        blocks="vit.layers",
+        attention="attention",
+        sites=sites,
+        keys={"heads": "num_attention_heads", "width": "intermediate_size"},
+        attributes={"attention.num_attention_heads": "heads"},
+        auto_class="AutoModelForImageClassification",
+    )
+    monkeypatch.setattr(registry, "layout_of", lambda _: layout)
+    registry.register(replace(family_of("opt"), model_types=("vit",)))
+    counts = {0: {"num_attention_heads": 0}, 1: {"intermediate_size": 5}}
+    sizes = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 4}
+    config = AutoConfig.for_model(
+        "pruned_vit",
+        **sizes,
+        **{"intermediate_size": 8, "image_size": 8, "patch_size": 4, "head_dim": 4},
+        per_layer_config=counts,
+        allow_global_per_layer_attribute_access=True,
+    )
+    model = AutoModelForImageClassification.from_config(config).eval()
+    assert isinstance(model, ViTForImageClassification)
+    assert [layer.mlp.fc1.out_features for layer in model.vit.layers] == [8, 5, 8]
+    pixels = torch.ones(2, 3, 8, 8)
+    with torch.no_grad():
+        logits = model(pixels).logits
+        assert torch.equal(pickle.loads(pickle.dumps(model))(pixels).logits, logits)
+        loaded = load(save_folder(model, tmp_path / "model"))
+        assert type(loaded) is type(model)
+        assert torch.equal(loaded(pixels).logits, logits)
