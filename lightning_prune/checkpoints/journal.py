@@ -101,6 +101,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     """What is in a file, if it is a record and whole."""
     try:
         entry = json.loads(path.read_text(encoding="utf-8"))
-        return entry if entry.keys() >= {"work", "step", "record"} else None
-    except (AttributeError, OSError, ValueError):
+        parts = [entry[part] for part in ("work", "step", "record")]
+    except (KeyError, OSError, TypeError, ValueError):
         return None
+    return entry if all(isinstance(part, dict) for part in parts) else None

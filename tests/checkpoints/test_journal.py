@@ -68,7 +68,9 @@ def test_going_on_with_other_work_is_refused_by_what_differs(tmp_path: Path) -> 
     assert len(message) < 400
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1]", '{"work": {}}', "\x00" * 40])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[1]", '{"work": {}}', '{"work": 1, "step": 1, "record": 1}', "\x00"]
+)
 def test_a_half_written_record_is_none(content: str, tmp_path: Path) -> None:
     """It is ignored, and the step is done again."""
     journal = Journal(tmp_path, WORK)
