@@ -7,6 +7,7 @@ from typing import Literal
 
 from lightning_prune.analysis.scores import ScoreReport, compare_scores
 from lightning_prune.commands.arguments import writable_folder
+from lightning_prune.commands.output import print_files
 from lightning_prune.files import write_json
 from lightning_prune.report.scores_picture import NEEDS, can_draw, write_scores_pdf
 from lightning_prune.report.scores_table import print_scores
@@ -34,7 +35,9 @@ def analyze(what: Literal["scores"], plans: list[str], *, out: str | Path | None
         raise ValueError(f"one or two plans are compared, and {len(plans)} are given")
     folder = writable_folder(out)
     report = compare_scores(*plans)
-    print_scores(report, {} if folder is None else _write(report, folder))
+    print_scores(report)
+    if folder is not None:
+        print_files(_write(report, folder))
 
 
 def _write(report: ScoreReport, folder: Path) -> dict[str, str]:

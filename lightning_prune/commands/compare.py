@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from lightning_prune.analysis.structure import structure
 from lightning_prune.commands.arguments import model_folder, usable_device, writable_folder
@@ -46,23 +45,20 @@ def compare(
         FileNotFoundError: there is no such model or text.
         ValueError: a folder is damaged, or the models cannot be compared on the text.
     """
-    where = usable_device(device)
     folders = [model_folder(path) for path in (a, b)]
+    where = usable_device(device) if text is not None or device is not None else None
     folder = writable_folder(out)
-    measure: Callable[[], list[float]] = list
-    settings: dict[str, Any] = {}
+    compared = None
     if text is not None:
         # Models and tokenizers are slow to import, and sizes and structures need neither.
         from lightning_prune.commands.compared_text import ComparedText
 
         compared = ComparedText(folders, text, split, length, batch_size, text_column)
-        settings = compared.settings | {"device": str(where)}
-
-        def measure() -> list[float]:
-            return compared.perplexities(where)
-
     one, other = (
         replace(structure(at), path=path) for at, path in zip(folders, (a, b), strict=True)
     )
-    comparison = Comparison(one, other, measure() or None, settings)
+    comparison = Comparison(one, other)
+    if compared is not None and where is not None:
+        settings = compared.settings | {"device": str(where)}
+        comparison = Comparison(one, other, compared.perplexities(where), settings)
     print_comparison(comparison, {} if folder is None else comparison.write(folder))

@@ -76,6 +76,7 @@ class PruneCLI(LightningCLI):
             auto_configure_optimizers=False,
             subclass_mode_model="model" in named,
             subclass_mode_data="data" in named,
+            load_from_checkpoint_support=bool(named),  # CausalLM keeps no hyperparameters
         )
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]

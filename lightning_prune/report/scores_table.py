@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 from rich import box
 from rich.console import Console
@@ -18,10 +17,8 @@ MOST_ROWS = 100
 """Above this many, a table on the terminal has its last row only."""
 
 
-def print_scores(
-    report: ScoreReport, files: Mapping[str, str], console: Console | None = None
-) -> None:
-    """Print a table for each pair of scores, one of how scores are spread, and the files."""
+def print_scores(report: ScoreReport, console: Console | None = None) -> None:
+    """Print a table for each pair of scores, and one of how scores are spread."""
     console = console or Console()
     for pair in report.pairs:
         console.print(_agreements(pair))
@@ -29,9 +26,6 @@ def print_scores(
         line = "One set of scores of each kind; name a second plan to compare it with."
         console.print(Text(line), soft_wrap=True)
     console.print(_distributions(report))
-    width = max(map(len, files), default=0)
-    for name, path in files.items():
-        console.print(Text.assemble((f"{name:{width}}", "bold"), f"  {path}"), soft_wrap=True)
 
 
 def _agreements(pair: ScorePair) -> Table:

@@ -14,7 +14,7 @@ from lightning_prune.report.grid import Grid
 from lightning_prune.reuse import Reuse
 from lightning_prune.selection import Pattern
 from lightning_prune.studies.bench import Asked, Bench
-from lightning_prune.studies.specs import Spec, label, make, with_arguments
+from lightning_prune.studies.specs import Spec, label, make, with_arguments, without_arguments
 
 __all__ = ["sweep_methods"]
 
@@ -101,13 +101,12 @@ def _is_number(text: str) -> bool:
 
 def _method(spec: Spec, target: Mapping[str, Any]) -> WeightPruning:
     """The method with its target."""
-    if "pattern" in target and isinstance(spec, Mapping):
-        arguments = dict(spec.get("init_args") or {})
-        kept = {name: value for name, value in arguments.items() if name not in VARIES}
-        spec = {**spec, "init_args": kept}
+    if "pattern" in target:
+        spec = without_arguments(spec, VARIES)
     try:
-        method: WeightPruning = make(with_arguments(spec, target), WeightPruning)
+        method: WeightPruning = make(
+            with_arguments(spec, target), WeightPruning, "methods that set weights to zero"
+        )
     except ValueError as error:
-        hint = "methods that set weights to zero are compared, by class_path and init_args"
-        raise ValueError(f"sweep: {error} ({hint})") from error
+        raise ValueError(f"sweep: {error}") from error
     return method

@@ -82,7 +82,7 @@ def _asked(method: Spec, vary: Mapping[str, Sequence[Any]]) -> list[tuple[Asked,
         arguments = dict(zip(vary, values, strict=True))
         samples = arguments.pop(SAMPLES, 0)
         try:
-            made = make(with_arguments(method, arguments), PruningCallback)
+            made = make(with_arguments(method, arguments), PruningCallback, "pruning methods")
         except ValueError as error:
             raise ValueError(f"search: {error}") from error
         name = ", ".join(shown[:-1]) or label(method).partition("(")[0]

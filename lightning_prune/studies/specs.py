@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,7 @@ from jsonargparse import ArgumentParser
 from lightning_prune.method import Method
 from lightning_prune.parsing import OneLine, Refused, construct, import_public_names
 
-__all__ = ["Spec", "label", "make", "with_arguments"]
+__all__ = ["Spec", "label", "make", "with_arguments", "without_arguments"]
 
 Spec = str | Mapping[str, Any] | Callable[..., Any] | Method
 """A method: a class, a `functools.partial` of one, or, as in a configuration, its name or a mapping
@@ -72,12 +72,25 @@ def with_arguments(spec: Spec, arguments: Mapping[str, Any]) -> Spec:
     return made
 
 
-def make(spec: Spec, base: type) -> Any:
+def without_arguments(spec: Spec, names: Collection[str]) -> Spec:
+    """The same method without some of the arguments that it is given."""
+    if isinstance(spec, partial):
+        kept = {name: value for name, value in spec.keywords.items() if name not in names}
+        return partial(spec.func, *spec.args, **kept)
+    if isinstance(spec, Mapping):
+        arguments = dict(spec.get("init_args") or {})
+        kept = {name: value for name, value in arguments.items() if name not in names}
+        return {**spec, "init_args": kept}
+    return spec
+
+
+def make(spec: Spec, base: type, kind: str) -> Any:
     """The method itself; types are checked as in a run.
 
     Args:
         spec: what to make.
-        base: what it has to be.
+        base: the class that it has to be of.
+        kind: which methods these are, for errors.
 
     Raises:
         ValueError: it cannot be made, or is something else.
@@ -87,15 +100,21 @@ def make(spec: Spec, base: type) -> Any:
     elif not isinstance(spec, (str, Mapping)):
         made = spec
     else:
-        import_public_names()
-        parser = _Parser()
-        parser.add_subclass_arguments(base, "method")
-        parser.add_instantiator(construct, object)
-        given = {"class_path": spec} if isinstance(spec, str) else dict(spec)
-        try:
-            made = parser.instantiate_classes(parser.parse_object({"method": given})).method
-        except Refused as refused:
-            raise ValueError(" ".join(str(refused).split())) from refused.error
+        made = _parsed({"class_path": spec} if isinstance(spec, str) else spec, base, kind)
     if not isinstance(made, base):
-        raise ValueError(f"{label(spec)} makes {made!r}, which is no {base.__name__}")
+        raise ValueError(f"{label(spec)} is not one of the {kind}")
     return made
+
+
+def _parsed(spec: Mapping[str, Any], base: type, kind: str) -> Any:
+    import_public_names()
+    parser = _Parser()
+    parser.add_subclass_arguments(base, "method")
+    parser.add_instantiator(construct, object)
+    try:
+        return parser.instantiate_classes(parser.parse_object({"method": dict(spec)})).method
+    except Refused as refused:
+        reason = " ".join(str(refused).split())
+        if reason.startswith("method"):  # the class itself
+            reason = f"{reason} These are the {kind}."
+        raise ValueError(reason) from refused.error

@@ -127,10 +127,9 @@ def search_shares(
 
 def _made(spec: Spec) -> UnitPruning:
     try:
-        method: UnitPruning = make(spec, UnitPruning)
+        method: UnitPruning = make(spec, UnitPruning, "methods that cut units")
     except ValueError as error:
-        hint = "trials are made with methods that cut units"
-        raise ValueError(f"search: {error} ({hint})") from error
+        raise ValueError(f"search: {error}") from error
     return method
 
 

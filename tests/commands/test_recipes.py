@@ -32,6 +32,9 @@ SMALLER = {
     "layer_end: 30": "layer_end: 3",
     "count: 8": "count: 1",
 }
+SHORT_REPORT = (
+    '--trainer.callbacks+={"class_path": "WriteReport", "init_args": {"speed": false, "prompt": 0}}'
+)
 RECOVERY = [
     name
     for name in RECIPES
@@ -89,7 +92,9 @@ def run_recipe(run: Any, tmp_path: Path) -> Any:
                 (tmp_path / path).parent
             )
         one_text = [f"--data.{use}=null" for use in ("calibration", "validation", "test")]
-        root: Path = run(command, f"--config={tmp_path / name}", *one_text, *arguments)
+        root: Path = run(
+            command, f"--config={tmp_path / name}", *one_text, *arguments, own=[SHORT_REPORT]
+        )
         return root
 
     return run_recipe
