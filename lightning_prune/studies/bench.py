@@ -176,7 +176,15 @@ def attach(data: Any, module: CausalLM) -> None:
     """Make a data module ready for a model, without a Trainer.
 
     `TextData` takes the tokenizer; any other one is set up as for `fit`.
+
+    Raises:
+        ValueError: it has no calibration batches.
     """
+    if not hasattr(data, "calibration_dataloader"):
+        raise ValueError(
+            f"{type(data).__name__} has no calibration_dataloader; give a data module that has "
+            "one, such as lightning_prune.TextData"
+        )
     if not hasattr(data, "attach"):
         data.prepare_data()
         data.setup("fit")

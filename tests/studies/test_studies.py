@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import LightningDataModule
 
 from lightning_prune import (
     FLAP,
@@ -174,5 +175,7 @@ def test_data_of_others_are_studied(module: CausalLM) -> None:
     assert grid.cells[0].error == ""
     assert grid.settings["window"] == 16
     assert measure_importance(module, TheirData(), "norm", windows=0).settings["windows"] == 8
+    with pytest.raises(ValueError, match="LightningDataModule has no calibration_dataloader; give"):
+        sweep_methods(module, LightningDataModule(), [Magnitude], [0.5])
     with pytest.raises(ValueError, match="TheirData has no nsamples that could be varied"):
         vary_arguments(module, TheirData(), Magnitude, {"nsamples": [1]})
