@@ -20,7 +20,7 @@ ROOT_ROOM = "lightning_prune"
 
 # Lowest first. A room may import its own layer, without going in circles, and those above it here.
 LAYERS = (
-    {"files", "distributed", "version"},
+    {"files", "distributed", "version", "parsing"},
     {"plan", "plan_file", "anatomy", "evidence", "allocation", "selection", "repair", "reuse"},
     {"method", "provenance"},
     {
@@ -29,11 +29,12 @@ LAYERS = (
     },
     {"pipeline"},
     {"data", "models", "callbacks"},
-    {"cli"},
-    {"__main__", ROOT_ROOM},
+    {"studies"},
+    {"commands"},
+    {"cli", "__main__", ROOT_ROOM},
 )
 LAYER_OF = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
-HOST_ROOMS = LAYERS[5] | LAYERS[6] | LAYERS[7]  # the only ones that know lightning
+HOST_ROOMS = set().union(*LAYERS[5:])  # the only ones that know lightning
 TENSOR_ROOMS = LAYERS[0] | LAYERS[1] | LAYERS[2]
 
 LIGHTNING = {"lightning", "lightning_fabric", "pytorch_lightning"}
