@@ -49,7 +49,7 @@ def test_an_allocation_uses_the_file_and_measures_nothing_anew(
     config = Path("method.yaml")
     config.write_text(
         "trainer:\n  callbacks:\n    - class_path: WandaSP\n      init_args:\n"
-        "        ratio: 0.3\n        attention: false\n        repair: {class_path: NoRepair}\n"
+        "        ratio: 0.3\n        attention: false\n        repair: null\n"
         "        allocation: {class_path: Inverse, init_args: {importance: mine.json}}\n"
     )
     folder: Path = run("prune", "--config=method.yaml")

@@ -24,7 +24,7 @@ def test_known_scores_give_what_scoring_gives() -> None:
     plan = prune(even_model("llama"), FLAP(ratio=0.3, keep_scores=True), batches())
     known = {block: {kind: plan.scores(kind, block) for kind in plan.kinds} for block in range(3)}
     prune(ours, KnownScores.of(with_shares(FLAP(ratio=0.3), shares), known), batches())
-    prune(alone, FLAP(ratio=0.3, allocation=PerBlock(shares)), batches())
+    prune(alone, FLAP(ratio=0.3, allocation=PerBlock(fractions=shares)), batches())
     assert_same_state(ours, state(alone))
 
 
