@@ -27,6 +27,7 @@ from lightning_prune import (
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.pipeline import Gate, Recovery
 from lightning_prune.pipeline.rounds import Round
+from lightning_prune.plan import joined
 from tests.contract.cases import assert_same_state, batches, even_model, state
 
 
@@ -114,7 +115,7 @@ def test_survivors_are_scored_anew() -> None:
     model = even_model("llama")
     first = prune(model, FLAP(ratio=0.25), batches())
     left = sum(parameter.numel() for parameter in cut.parameters())
-    both = first.then(prune(model, FLAP(parameters=left), batches()))
+    both = joined(first, prune(model, FLAP(parameters=left), batches()))
     for kind in plan.kinds:
         for block in plan.blocks(kind):
             assert torch.equal(plan.kept(kind, block), both.kept(kind, block))
