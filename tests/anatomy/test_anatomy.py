@@ -104,6 +104,14 @@ def test_blocks_and_outside_hold_every_parameter(anatomy: Anatomy) -> None:
     assert outside | inside == {id(p) for p in anatomy.model.parameters()}
 
 
+def test_norms_behind_the_layers_are_known() -> None:
+    """OPT-350m has them: what a layer gives is not what the residual stream gets."""
+    for before in (True, False):
+        model = tiny_model("opt", do_layer_norm_before=before)
+        adds = [site.table.adds for block in Anatomy(model).blocks for site in block.sites]
+        assert any(adds) == before
+
+
 def test_a_model_with_adapters_is_refused() -> None:
     """A model wrapped by peft must be merged before it is pruned."""
     peft = pytest.importorskip("peft")

@@ -68,15 +68,15 @@ def test_the_last_round_meets_the_budget(method: Any) -> None:
 
 @pytest.mark.parametrize("rounds", [1, 2, 4])
 @pytest.mark.parametrize(
-    ("allocation", "lowest", "highest"),
+    ("allocation", "low", "high"),
     [
-        (Inverse("norm", lowest=0.2, highest=0.55), 0.2, 0.55),
-        (PerBlock([0.6, 0.2, 0.4]), 0.2, 0.6),
+        (Inverse(importance="norm", min_share=0.2, max_share=0.55), 0.2, 0.55),
+        (PerBlock(fractions=[0.6, 0.2, 0.4]), 0.2, 0.6),
     ],
     ids=["Inverse", "PerBlock"],
 )
 def test_shares_of_blocks_are_of_the_whole_budget(
-    allocation: Any, lowest: float, highest: float, rounds: int
+    allocation: Any, low: float, high: float, rounds: int
 ) -> None:
     """Their limits hold for what is gone in the end, in however many rounds it went."""
     method = WandaSP(ratio=0.4, attention=False, allocation=allocation)
@@ -85,8 +85,8 @@ def test_shares_of_blocks_are_of_the_whole_budget(
     dense = Anatomy(even_model("llama")).blocks
     gone = [1 - block.width / old.width for block, old in zip(blocks, dense, strict=True)]
     one = 1 / min(block.width for block in dense)
-    assert min(gone) >= lowest - one
-    assert max(gone) <= highest + one
+    assert min(gone) >= low - one
+    assert max(gone) <= high + one
     if isinstance(allocation, PerBlock):
         assert gone == pytest.approx(allocation.fractions, abs=one)
 
@@ -94,8 +94,8 @@ def test_shares_of_blocks_are_of_the_whole_budget(
 def test_shares_that_cannot_be_are_refused_before_anything_is_measured() -> None:
     """By `check`, with the importance of blocks still unknown."""
     for method in (
-        WandaSP(ratio=0.5, allocation=Inverse("removal", highest=0.4)),
-        WandaSP(ratio=0.5, allocation=PerBlock([0.2] * 3)),
+        WandaSP(ratio=0.5, allocation=Inverse(max_share=0.4)),
+        WandaSP(ratio=0.5, allocation=PerBlock(fractions=[0.2] * 3)),
     ):
         with pytest.raises(ValueError, match="asked for"):
             method.check(Anatomy(even_model("llama")))
