@@ -179,10 +179,10 @@ class Anatomy:
             linear = None
         if linear is None:
             raise ValueError(
-                f"{type(model).__name__} is not laid out as {model_type} models that can be pruned: "
-                f"they have their blocks in {self.family.blocks!r} and a head behind them. Pass "
-                f"what {self.task.auto_class}.from_pretrained gives, before adapters are attached "
-                "(merge them first)."
+                f"{type(model).__name__} is not laid out as {model_type} models that can be "
+                f"pruned: they have their blocks in {self.family.blocks!r} and a head behind them. "
+                f"Pass what {self.task.auto_class}.from_pretrained gives, before adapters are "
+                "attached (merge them first)."
             )
         self._head = linear
         self.blocks = [self._bind(i, block) for i, block in enumerate(modules.children())]
@@ -235,7 +235,7 @@ def _no_model(model: nn.Module) -> str:
     if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
         return f"{type(model).__name__} is a wrapper; pass the model that is in it, model.module"
     return (
-        f"{type(model).__name__} is no Hugging Face model: it has no config with a model_type. Pass "
-        "what AutoModelForCausalLM.from_pretrained gives, or register a table of your own "
+        f"{type(model).__name__} is no Hugging Face model: it has no config with a model_type. "
+        "Pass what AutoModelForCausalLM.from_pretrained gives, or register a table of your own "
         "architecture (lightning_prune.register_family) and give the module such a config"
     )

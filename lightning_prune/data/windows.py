@@ -17,8 +17,8 @@ from transformers import PreTrainedTokenizerBase
 
 from lightning_prune.data.cache import token_stream
 from lightning_prune.data.chats import encoded
-from lightning_prune.tokens import IGNORED
 from lightning_prune.data.documents import Documents
+from lightning_prune.tokens import IGNORED
 
 __all__ = ["Item", "Windows", "blocks", "collate", "random_windows"]
 

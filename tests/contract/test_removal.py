@@ -10,7 +10,6 @@ from torch import nn
 
 from lightning_prune import Bias, GQATaylor, LeastSquares, Uniform
 from lightning_prune.anatomy import UNIT_ROLES, Anatomy
-from lightning_prune.evidence import CrossGram, GradientEvidence
 from lightning_prune.methods.units import UnitPruning
 from lightning_prune.methods.weights import WeightPruning
 from lightning_prune.pipeline import prune
@@ -213,11 +212,12 @@ def test_only_what_is_needed_runs(case: Case) -> None:
     model = even_model("llama")
     with counting_blocks(model) as seen:
         prune(model, case.make(layer_start=0, layer_end=1), batches(size=4))
-    kind = case.cls.evidence
-    if isinstance(kind, type) and issubclass(kind, GradientEvidence):
-        runs = len(case.make().objectives)  # each forward, and perhaps once more with gradients
-        assert max(seen.count(1), seen.count(2)) <= 2 * runs
-    elif case.cls.evidence is CrossGram:
+    requests = case.make().requests()
+    if requests[0].sweep == "backward":  # each forward, and perhaps once more with gradients
+        assert max(seen.count(1), seen.count(2)) <= 2 * len(requests)
+    elif requests[0].sweep == "removal":
+        assert seen == [0, 1, 2] * 2  # the perplexity needs all: of the dense model, and without
+    elif requests[0].sweep == "paired":
         assert seen == [0, 0]  # the dense one beside it
     else:
         assert set(seen) == {0}
