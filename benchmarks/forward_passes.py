@@ -58,11 +58,11 @@ from lightning_prune.sweep.waiting import Waiting
 METHODS: dict[str, Callable[[], Method]] = {
     "Magnitude 50%": lambda: Magnitude(sparsity=0.5),
     "Wanda 50%": lambda: Wanda(sparsity=0.5),
-    "Wanda 50%, linear": lambda: Wanda(sparsity=0.5, propagate="layer"),
+    "Wanda 50%, layer": lambda: Wanda(sparsity=0.5, propagate="layer"),
     "Wanda 50%, none": lambda: Wanda(sparsity=0.5, propagate="none"),
     "Wanda 2:4": lambda: Wanda(pattern="2:4"),
     "SparseGPT 50%": lambda: SparseGPT(sparsity=0.5),
-    "SparseGPT 50%, linear": lambda: SparseGPT(sparsity=0.5, propagate="layer"),
+    "SparseGPT 50%, layer": lambda: SparseGPT(sparsity=0.5, propagate="layer"),
     "SparseGPT 2:4": lambda: SparseGPT(pattern="2:4"),
     "ALPS 50%": lambda: ALPS(sparsity=0.5),
     "ResidualFit 50%": lambda: ResidualFit(sparsity=0.5),
@@ -78,7 +78,7 @@ METHODS: dict[str, Callable[[], Method]] = {
 
 PARTS: list[tuple[str, Any, str]] = [
     ("forward", HiddenStates, "advance"),
-    ("forward", HiddenStates, "_capture"),
+    ("forward", HiddenStates, "_embedded"),
     ("forward", forward, "_collect"),
     ("forward", Waiting, "_resume"),
     ("evidence", InputNorm, "update"),
