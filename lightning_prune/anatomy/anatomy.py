@@ -3,7 +3,8 @@
 Everything is read from the modules' real shapes, so that an already pruned, uneven model is
 described as truly as a dense one.
 
-Axes: O output features, I input features, U units, S features of one unit.
+Axes: O output features, I input features, U units, S features of one unit, V vocabulary, D hidden
+size.
 """
 
 from __future__ import annotations
@@ -199,6 +200,15 @@ class Anatomy:
         name = next(name for name, module in self.model.named_modules() if module is linear)
         site = Site(name, SiteTable("", reads="head_input"), linear)
         return Block(len(self.blocks), name, linear, self.family, (site,))
+
+    @property
+    def token_table(self) -> nn.Parameter | None:
+        """The weight of the input embeddings, (V, D); None where no tokens go in."""
+        try:
+            table = self.model.get_input_embeddings()  # type: ignore[operator]
+        except (AttributeError, NotImplementedError):
+            return None
+        return table.weight if isinstance(table, nn.Embedding) else None
 
     @property
     def outside(self) -> list[nn.Module]:
