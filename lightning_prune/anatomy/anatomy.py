@@ -202,7 +202,7 @@ class Anatomy:
         return Block(len(self.blocks), name, linear, self.family, (site,))
 
     @property
-    def token_table(self) -> nn.Parameter | None:
+    def token_table(self) -> torch.Tensor | None:
         """The weight of the input embeddings, (V, D); None where no tokens go in."""
         try:
             table = self.model.get_input_embeddings()  # type: ignore[operator]
