@@ -27,7 +27,7 @@ def main() -> None:
     from transformers import AutoTokenizer
 
     from lightning_prune import load
-    from lightning_prune.cli.arguments import model_folder
+    from lightning_prune.commands.arguments import model_folder
     from lightning_prune.export.gguf import to_gguf
 
     parser = argparse.ArgumentParser(description=__doc__)

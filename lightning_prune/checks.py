@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
@@ -12,7 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from typing_extensions import dataclass_transform
 
-__all__ = ["Configured", "argument_defaults", "nearest"]
+__all__ = ["Configured", "argument_defaults", "meant", "nearest"]
 
 
 @dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(field,))
@@ -92,10 +92,17 @@ def _argument_types(cls: type[Configured]) -> dict[str, Any]:
     return {name: hints[name] for name in argument_defaults(cls)}
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown name: the nearest known one, if one is near."""
-    close = get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else "."
+def nearest(word: str, allowed: Sequence[str]) -> str | None:
+    """The allowed word that is meant, if one is near."""
+    lower = {name.lower(): name for name in reversed(allowed)}
+    near = get_close_matches(word.lower(), lower, 1, 0.65)
+    return lower[near[0]] if near else None
+
+
+def meant(word: str, allowed: Sequence[str]) -> str:
+    """ " Did you mean …?", where one of the allowed words is near; else nothing."""
+    near = nearest(word, allowed)
+    return f" Did you mean {near}?" if near else ""
 
 
 def _naming_typos(init: Any) -> Any:
@@ -107,8 +114,8 @@ def _naming_typos(init: Any) -> Any:
         for name in kwargs:
             if name not in names:
                 raise TypeError(
-                    f"{type(self).__name__} has no argument {name!r}{nearest(name, names)} Its "
-                    f"arguments are {', '.join(names)}"
+                    f"{type(self).__name__} has no argument {name!r}.{meant(name, names)} "
+                    f"Allowed: {', '.join(names)}."
                 )
         if args:
             raise TypeError(

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from lightning_prune.anatomy.tasks import CausalTask, Task
-from lightning_prune.checks import nearest
+from lightning_prune.checks import meant
 
 __all__ = ["FAMILIES", "PRUNED_PREFIX", "Family", "SiteTable", "add_family", "family_of"]
 
@@ -170,6 +170,6 @@ def family_of(model_type: str) -> Family:
             return family
     known = sorted(name for family in FAMILIES for name in family.model_types)
     raise ValueError(
-        f"unknown model type {model_type!r}{nearest(base, known)} Known: {', '.join(known)}. A "
+        f"unknown model type {model_type!r}.{meant(base, known)} Known: {', '.join(known)}. A "
         "family of your own is one table: see lightning_prune.register_family."
     )

@@ -1,4 +1,4 @@
-"""Units cut by scores that are known already, for trials of other budgets and allocations."""
+"""Units cut by scores that are known already, for trials of budgets and allocations."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from lightning_prune.allocation import Allocation
 from lightning_prune.anatomy import Block
 from lightning_prune.checks import argument_defaults
 from lightning_prune.methods.base import Scores
@@ -17,10 +16,10 @@ __all__ = ["KnownScores"]
 
 
 class KnownScores(UnitPruning):
-    """What a method does with another allocation, without scoring the dense model again.
+    """What a method does, without scoring the dense model again.
 
     Args:
-        method: whose scores they are.
+        method: whose scores they are; the other arguments are as its own.
         scores: by block index and kind of unit, (U,).
     """
 
@@ -28,15 +27,20 @@ class KnownScores(UnitPruning):
     scores: Scores
 
     @classmethod
-    def of(cls, method: UnitPruning, scores: Scores, allocation: Allocation) -> KnownScores:
-        """The method's arguments, with its scores and another allocation."""
+    def of(cls, method: UnitPruning, scores: Scores) -> KnownScores:
+        """The method's arguments, with its scores."""
         shared = {name: getattr(method, name) for name in argument_defaults(UnitPruning)}
-        return cls(**shared | {"allocation": allocation, "method": method, "scores": scores})
+        return cls(**shared, method=method, scores=scores)
 
     def score(self, block: Block, evidence: Mapping[str, Any]) -> dict[str, torch.Tensor]:
         """Those that are known."""
         return dict(self.scores[block.index])
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Those of the method."""
+        return self.method.arguments
+
     def __repr__(self) -> str:
-        """The method and the allocation."""
-        return f"{self.method!r} with {self.allocation!r}"
+        """The method's call."""
+        return repr(self.method)

@@ -24,7 +24,7 @@ MASKS = ["--trainer.callbacks+=Wanda", "--trainer.callbacks.sparsity=0.5"]
 
 def fit(root: Path, *arguments: str) -> None:
     """Run the quickstart's `fit` for two steps, as a user would."""
-    command = [sys.executable, "-m", "lightning_prune.cli", "fit", "--config=quickstart.yaml"]
+    command = [sys.executable, "-m", "lightning_prune", "fit", "--config=quickstart.yaml"]
     short = ["--trainer.max_steps=2", "--trainer.accelerator=cpu", "--data.nsamples=32"]
     done = subprocess.run(
         [*command, f"--trainer.default_root_dir={root}", *short, *arguments],

@@ -1,0 +1,86 @@
+"""What a Hugging Face folder says of its model besides the weights: config and tokenizer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+
+from lightning_prune.checkpoints.names import CONFIG
+
+__all__ = ["raw_config", "read_config", "read_tokenizer", "reason_of"]
+
+
+def raw_config(folder: Path) -> dict[str, Any]:
+    """The keys of config.json, as they stand there.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no model at {str(folder)!r}: {path} does not exist. Give the folder that {CONFIG} "
+            "lies in."
+        )
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} is damaged ({reason_of(error)}). Save or download it again."
+        ) from error
+
+
+def read_config(folder: Path, **kwargs: Any) -> PreTrainedConfig:
+    """The model's configuration.
+
+    Args:
+        folder: a Hugging Face folder.
+        kwargs: handed on to `AutoConfig.from_pretrained`.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged, or means nothing to transformers.
+    """
+    raw_config(folder)
+    try:
+        return AutoConfig.from_pretrained(folder, **kwargs)
+    except Exception as error:  # what transformers raises depends on the key
+        raise ValueError(
+            f"{folder / CONFIG} cannot be used ({reason_of(error)}). Correct it, or save or "
+            "download it again."
+        ) from error
+
+
+def read_tokenizer(folder: Path, **kwargs: Any) -> PreTrainedTokenizerBase | None:
+    """The model's tokenizer; None where no file of one is there.
+
+    Args:
+        folder: a Hugging Face folder.
+        kwargs: handed on to `AutoTokenizer.from_pretrained`.
+
+    Raises:
+        ValueError: its files are damaged, or some are missing.
+    """
+    files = sorted(
+        path.name for pattern in ("tokenizer*", "vocab*") for path in folder.glob(pattern)
+    )
+    if not files:
+        return None
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, **kwargs)
+    except Exception as error:  # what transformers and tokenizers raise depends on the file
+        raise ValueError(
+            f"the tokenizer in {folder} ({', '.join(files)}) cannot be read: {reason_of(error)}. "
+            "Save or download its files again."
+        ) from error
+    return tokenizer
+
+
+def reason_of(error: Exception) -> str:
+    """What an error of another library says, with its kind, on one line and not too long."""
+    said = " ".join(str(error).split()).rstrip(".")
+    return f"{type(error).__name__}: {said[:300]}" if said else type(error).__name__

@@ -1,0 +1,69 @@
+"""Checks of what several commands take, before work is done."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import torch
+
+__all__ = ["model_folder", "usable_device", "writable_folder"]
+
+QUICKSTART = "quickstart"
+
+
+def usable_device(name: str | None) -> torch.device:
+    """A device that is there; None: a GPU if there is one, else the CPU.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device).item()
+    except (AssertionError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise ValueError(f"device {name!r} cannot be used: {reason}") from error
+    return device
+
+
+def writable_folder(out: str | Path | None) -> Path | None:
+    """A folder to write into: it is made, and a file is tried there; None: nothing is written.
+
+    Raises:
+        ValueError: a file is there.
+        OSError: nothing can be written there.
+    """
+    if out is None:
+        return None
+    folder = Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{out} is a file; give the name of a folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+    return folder
+
+
+def model_folder(path: str) -> str:
+    """Where a saved model lies; never asks the hub.
+
+    Args:
+        path: a Hugging Face folder, or "quickstart" for the model that comes with the package.
+
+    Raises:
+        FileNotFoundError: no such folder, or no model in it.
+    """
+    if path == QUICKSTART:
+        return str(Path(__file__).resolve().parents[1] / QUICKSTART)
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder {path!r}; give one that holds config.json and weights")
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(
+            f"the folder {path!r} holds no model: it has no config.json. Give the folder that "
+            "holds config.json and model.safetensors."
+        )
+    return str(folder)

@@ -1,0 +1,213 @@
+"""LightningCLI with our commands, defaults and messages."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.strategies import StrategyRegistry
+from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from lightning_prune.callbacks.base import methods_of
+from lightning_prune.callbacks.save_pretrained import SavePretrained
+from lightning_prune.callbacks.write_report import WriteReport
+from lightning_prune.commands.classes import names_class
+from lightning_prune.commands.errors import is_ours
+from lightning_prune.commands.predict import WritePredictions
+from lightning_prune.commands.prune import NO_METHOD
+from lightning_prune.commands.quiet import quiet_training
+from lightning_prune.commands.recipes import with_recipes
+from lightning_prune.commands.resume import SayHowToGoOn
+from lightning_prune.commands.trainer import STUDIES, PruneTrainer
+from lightning_prune.data import TextData
+from lightning_prune.models import CausalLM
+from lightning_prune.parsing import OneLine, construct
+
+__all__ = ["PruneCLI", "run"]
+
+OURS = ("prune", *STUDIES)
+DEFAULTS = {"model": CausalLM, "data": TextData}
+"""What is meant where no class is named."""
+ANY = {"model": LightningModule, "data": LightningDataModule}
+"""What may be named instead."""
+
+
+class _Parser(OneLine, LightningArgumentParser):
+    """A parser whose errors say what is wrong before, and instead of, everything else."""
+
+
+class _SaveConfig(SaveConfigCallback):
+    """Keep the merged configuration as `config.yaml` in the run's folder."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{**kwargs, "save_to_log_dir": False})
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage == "fit":  # validating a run must not overwrite what made it
+            _save(self.parser, self.config, trainer)
+
+
+class PruneCLI(LightningCLI):
+    """One command: fit, validate, test, predict, prune, sweep, importance or search.
+
+    Args:
+        command: its name.
+        description: what it does.
+        named: the keys, of "model" and "data", for which a class is named.
+    """
+
+    def __init__(self, command: str, description: str, named: Sequence[str] = ()) -> None:
+        self.command, self.named = command, named
+        classes = {key: ANY[key] if key in named else DEFAULTS[key] for key in DEFAULTS}
+        super().__init__(
+            classes["model"],
+            classes["data"],
+            trainer_class=PruneTrainer,
+            parser_class=_Parser,
+            parser_kwargs={"prog": "lightning-prune", command: {"description": description}},
+            save_config_callback=_SaveConfig,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            subclass_mode_model="model" in named,
+            subclass_mode_data="data" in named,
+            load_from_checkpoint_support=bool(named),  # CausalLM keeps no hyperparameters
+        )
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """The command, with the arguments that the CLI provides; parsers are slow to make."""
+        skipped = {**LightningCLI.subcommands(), **dict.fromkeys(OURS, {"model", "datamodule"})}
+        return {self.command: skipped[self.command]}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """What a configuration says of the usual classes holds until another one is named."""
+        for key in self.named:
+            usual = DEFAULTS[key]
+            parser.set_defaults({key: {"class_path": f"{usual.__module__}.{usual.__qualname__}"}})
+
+    def before_instantiate_classes(self) -> None:
+        """What a class says of its arguments is the error; studies keep their configuration."""
+        self.parser.add_instantiator(construct, object)
+        if self.command in STUDIES:
+            setattr(self, f"before_{self.command}", self._keep_configuration)
+
+    def before_fit(self) -> None:
+        """Refuse a checkpoint that is not there before anything is pruned; say if nothing is."""
+        path = self.config[self.command].get("ckpt_path")
+        named = path in (None, "best", "last", "hpc") or "://" in path
+        if not named and not Path(path).exists():
+            raise FileNotFoundError(f"there is no checkpoint {path!r} to go on from")
+        if not methods_of(self.trainer) and _is_dense(self.model):
+            rank_zero_info(f"Nothing is pruned, only trained. To prune, {NO_METHOD}")
+
+    def after_validate(self) -> None:
+        """Below Lightning's table, what its perplexity is of."""
+        self._say_windows("val", "validation", self.trainer.num_val_batches)
+
+    def after_test(self) -> None:
+        """Below Lightning's table, what its perplexity is of."""
+        self._say_windows("test", "test", self.trainer.num_test_batches)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """A Trainer whose run leaves everything in one folder.
+
+        What the configuration does not name is added: a CSV log, checkpoints, a report, and the
+        Hugging Face folders.
+
+        Raises:
+            ValueError: Lightning refuses a setting.
+        """
+        config = self.config_init[self.command]["trainer"]
+        root = Path(config.get("default_root_dir") or "runs")
+        if self.command in STUDIES:
+            kwargs |= {"logger": False, "enable_checkpointing": False}
+            kwargs |= {"devices": 1} if config.get("devices") == "auto" else {}
+        elif config.get("logger") in (None, True):
+            kwargs.setdefault("logger", CSVLogger(root, name="logs"))
+        kwargs.setdefault("default_root_dir", str(root))
+        trainer = _made(super().instantiate_trainer, config, kwargs)
+        present = trainer.callbacks  # type: ignore[attr-defined]
+        if self.command in ("fit", "prune"):
+            for usual in (SavePretrained, WriteReport):
+                if not any(isinstance(callback, usual) for callback in present):
+                    present.append(usual())
+            for callback in present:
+                if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+                    callback.dirpath = str((root / "checkpoints").resolve())
+                    callback.save_last = True
+                    # Of a second run in this folder too, last.ckpt is the last.
+                    callback._enable_version_counter = False
+            present.append(SayHowToGoOn(self.command))
+        elif self.command == "predict" and isinstance(self.model, CausalLM):
+            present.append(WritePredictions())
+        return trainer
+
+    def _keep_configuration(self) -> None:
+        _save(self._parser(self.command), self.config[self.command], self.trainer)
+
+    def _say_windows(self, name: str, use: str, batches: list[int | float]) -> None:
+        data, trainer = self.datamodule, self.trainer
+        if trainer.is_global_zero and isinstance(data, TextData):
+            most = int(sum(batches)) * data.batch_size * trainer.world_size
+            print(f"{name}_perplexity is of {data.described(use, most)}")
+
+
+def run(command: str, description: str, arguments: Sequence[str]) -> None:
+    """Run one of the commands that take a configuration.
+
+    Args:
+        command: its name.
+        description: what it does.
+        arguments: of the command line, with the command's name.
+
+    Raises:
+        ValueError: an argument cannot be used.
+    """
+    arguments = with_recipes(arguments)
+    named = [key for key in DEFAULTS if names_class(key, command, arguments)]
+    before = sys.argv
+    # LightningCLI, and what starts other processes, read sys.argv.
+    sys.argv = [before[0], *arguments]
+    try:
+        with quiet_training():
+            PruneCLI(command, description, named)
+    finally:
+        sys.argv = before
+
+
+def _save(parser: LightningArgumentParser, config: Any, trainer: Trainer) -> None:
+    folder = Path(trainer.default_root_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    parser.save(config, str(folder / "config.yaml"), overwrite=True, multifile=False)
+
+
+def _is_dense(model: LightningModule) -> bool:
+    """Whether a model comes from weights that carry no plan."""
+    source = getattr(model, "source", None)
+    return source is not None and not (Path(source.location) / "plan.json").is_file()
+
+
+def _made(make: Callable[..., Trainer], config: Any, arguments: dict[str, Any]) -> Trainer:
+    """The Trainer; what it refuses is told by its key and value."""
+    strategy, known = config.get("strategy"), StrategyRegistry.available_strategies()
+    if isinstance(strategy, str) and strategy not in ("auto", *known):
+        raise ValueError(
+            f"trainer.strategy={strategy} is not allowed. Allowed: auto, ddp, fsdp2, or another "
+            "name that Lightning knows."
+        )
+    try:
+        return make(**arguments)
+    except (ValueError, TypeError, MisconfigurationException) as error:
+        if is_ours(error):
+            raise
+        values = {name: config.get(name) for name in ("accelerator", "devices", "strategy")}
+        asked = ", ".join(f"trainer.{k}={v}" for k, v in values.items() if v != "auto")
+        raise ValueError(
+            f"Lightning refuses {asked or 'a setting of the trainer'}: {error}"
+        ) from error

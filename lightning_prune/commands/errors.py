@@ -1,0 +1,81 @@
+"""Errors that fit on one line, and are said once however many processes meet them."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import NoReturn
+
+from lightning_prune.parsing import Refused
+
+__all__ = ["end", "fail", "is_ours"]
+
+WAIT = 15.0  # seconds that another process has to fail first
+
+
+def end(error: BaseException) -> NoReturn:
+    """Say in one line what is wrong, if that is all there is to say, and exit with status 2.
+
+    Raises:
+        SystemExit: the error is this package's own, one that a class has raised of its arguments,
+            or of the disk.
+        BaseException: the error itself, which is unexpected.
+    """
+    refused = isinstance(error, Refused)
+    root = error.error if isinstance(error, Refused) else error
+    if (
+        isinstance(root, OSError)
+        or (isinstance(root, ValueError) and refused)
+        or (isinstance(root, (ValueError, TypeError, KeyError, ImportError)) and is_ours(root))
+        or type(root).__name__ == "MisconfigurationException"  # Lightning may not be imported
+    ):
+        fail(_message(root))
+    if _said_by_first_process():
+        raise SystemExit(2) from None
+    raise root
+
+
+def fail(reason: str) -> NoReturn:
+    """Say what is wrong in one line, and exit with status 2."""
+    if not _said_by_first_process():
+        where = f" in process {_rank()}" if _rank() else ""
+        print(f"lightning-prune: error{where}: {reason}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def is_ours(error: BaseException) -> bool:
+    """Whether an error was raised by a line of this package."""
+    frames = traceback.extract_tb(error.__traceback__)
+    package = Path(__file__).parents[1]
+    return bool(frames) and Path(frames[-1].filename).is_relative_to(package)
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, KeyError) and error.args:  # str() of it is a repr
+        return str(error.args[0])
+    return " ".join(str(error).split())
+
+
+def _said_by_first_process() -> bool:
+    """Whether this is a process that another one started, which has failed too and said why.
+
+    Most errors are met by all processes. The others wait a little: if the first one goes, it has
+    told the user; if it stays, the error is this process's own.
+    """
+    if not _rank():
+        return False
+    parent, deadline = os.getppid(), time.monotonic() + WAIT
+    while time.monotonic() < deadline:
+        if os.getppid() != parent:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def _rank() -> int:
+    """This process's number; 0 where Lightning, which starts the others, is not imported."""
+    utilities = sys.modules.get("lightning.pytorch.utilities")
+    return getattr(getattr(utilities, "rank_zero_only", None), "rank", None) or 0

@@ -1,0 +1,75 @@
+"""`lightning-prune evaluate A [B …]`: perplexity, tasks and generations of saved models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from lightning_prune.callbacks.evaluate import Evaluate
+from lightning_prune.commands.arguments import usable_device, writable_folder
+from lightning_prune.commands.models import known_models, loaded
+from lightning_prune.commands.output import print_files
+from lightning_prune.commands.quiet import quiet_loading
+from lightning_prune.data.judged import JudgedText
+from lightning_prune.evaluation import SEVEN, Evaluation
+from lightning_prune.models import CausalLM
+from lightning_prune.models.loading import DType
+from lightning_prune.report.evaluation import print_evaluations, write_evaluations
+
+__all__ = ["BARE", "evaluate"]
+
+BARE = {"tasks": SEVEN}
+"""`--tasks` without a name asks for the seven of pruning papers."""
+
+
+@quiet_loading()
+def evaluate(
+    models: list[str],
+    asked: Evaluate,
+    *,
+    dtype: DType = "auto",
+    device: str | None = None,
+    trust_remote_code: bool = False,
+    out: str | Path | None = None,
+) -> None:
+    """Judge saved models, side by side; the others are compared with the first.
+
+    Perplexity of texts at several window lengths, tasks of lm-eval with standard errors, and what
+    the models say.
+
+    Args:
+        models: folders, names on the hub, or "quickstart".
+        asked: what they are judged by.
+        dtype: of the weights.
+        device: where to run; null: a GPU if there is one.
+        trust_remote_code: run Python code that comes with a model.
+        out: a folder for evaluation.json and evaluation.md.
+
+    Raises:
+        FileNotFoundError: there is no such model or text.
+        ValueError: a model or text cannot be used; before the first model is loaded.
+    """
+    where = usable_device(device)
+    asked.check()
+    modules = known_models(models, dtype, trust_remote_code)
+    texts = _texts(asked, modules)
+    folder = writable_folder(out)
+    evaluations: dict[str, Evaluation] = {}
+    for name, module in loaded(modules):
+        evaluations[name] = asked.of(module.base, module.tokenizer, where, texts.pop(name))
+    print_evaluations(evaluations)
+    if folder is not None:
+        settings = asked.settings | {"device": str(where), "dtype": dtype}
+        print_files(write_evaluations(evaluations, folder, settings, "evaluation"))
+
+
+def _texts(asked: Evaluate, modules: Mapping[str, CausalLM]) -> dict[str, list[JudgedText]]:
+    """The texts in tokens of each model: everything that may be refused before one is judged."""
+    documents, texts = asked.read(), {}
+    for name, module in modules.items():
+        try:
+            longest = module.max_position_embeddings
+            texts[name] = asked.cut(module.tokenizer, longest, documents)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+    return texts

@@ -1,0 +1,104 @@
+"""`lightning-prune measure A [B …]`: size and speed of saved models on the device at hand."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from lightning_prune.checkpoints.names import weight_files
+from lightning_prune.commands.arguments import usable_device, writable_folder
+from lightning_prune.commands.models import known_models, loaded
+from lightning_prune.commands.output import print_files, say
+from lightning_prune.commands.quiet import quiet_loading
+from lightning_prune.evaluation import Evaluation, Size, check_numbers, generation_speed
+from lightning_prune.models import CausalLM
+from lightning_prune.models.loading import DType
+from lightning_prune.report.evaluation import print_evaluations, write_evaluations
+
+__all__ = ["measure"]
+
+
+@quiet_loading()
+def measure(
+    models: list[str],
+    *,
+    batch_sizes: Sequence[int] = (1, 8),
+    lengths: Sequence[int] = (128,),
+    new_tokens: int = 32,
+    runs: int = 5,
+    dtype: DType = "auto",
+    device: str | None = None,
+    trust_remote_code: bool = False,
+    out: str | Path | None = None,
+) -> None:
+    """Measure saved models, side by side; the others are compared with the first.
+
+    Parameters, zeros, bytes on disk, and the speed and memory of generation with a KV cache on this
+    machine.
+
+    Args:
+        models: folders, names on the hub, or "quickstart".
+        batch_sizes: how many prompts at once.
+        lengths: tokens of the prompts.
+        new_tokens: how many tokens are generated after each prompt.
+        runs: timed runs; their median counts.
+        dtype: of the weights.
+        device: where to run; null: a GPU if there is one.
+        trust_remote_code: run Python code that comes with a model.
+        out: a folder for measurement.json and measurement.md.
+
+    Raises:
+        FileNotFoundError: there is no such model.
+        ValueError: a model cannot be used, or a number is out of range; before the first model is
+            loaded.
+    """
+    where = usable_device(device)
+    modules = known_models(models, dtype, trust_remote_code)
+    shapes = [
+        {"batch_size": batch_size, "prompt": length, "new_tokens": new_tokens, "runs": runs}
+        for batch_size in batch_sizes
+        for length in lengths
+    ]
+    for name, module in modules.items():
+        for shape in shapes:
+            try:
+                check_numbers(module.max_position_embeddings, **shape)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
+    folder = writable_folder(out)
+    measured = {
+        name: Evaluation(
+            size=_size(module),
+            speeds=[generation_speed(module.base, where, **shape) for shape in shapes],
+        )
+        for name, module in loaded(modules)
+    }
+    settings = {
+        "device": torch.cuda.get_device_name(where) if where.type == "cuda" else "cpu",
+        "dtype": dtype,
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "new_tokens": new_tokens,
+        "runs": runs,
+        "torch": str(torch.__version__),
+    }
+    print_evaluations(measured)
+    say(", ".join(f"{name} {value}" for name, value in settings.items()))
+    if folder is not None:
+        print_files(write_evaluations(measured, folder, settings, "measurement"))
+
+
+def _size(module: CausalLM) -> Size:
+    parameters = list(module.base.parameters())
+    assert module.source is not None
+    folder = Path(module.source.location)
+    files = weight_files(folder) if folder.is_dir() else None
+    return Size(
+        parameters=sum(p.numel() for p in parameters),
+        nonzero=sum(int(p.count_nonzero()) for p in parameters),
+        bytes=sum(p.numel() * p.element_size() for p in parameters),
+        disk=None if files is None else sum(file.stat().st_size for file in files),
+    )

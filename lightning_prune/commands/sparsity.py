@@ -1,0 +1,41 @@
+"""`lightning-prune sparsity PATH`: the zeros of a saved model, as a table and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from lightning_prune.analysis.zeros import PATTERNS
+from lightning_prune.analysis.zeros import sparsity as count_zeros
+from lightning_prune.commands.arguments import QUICKSTART, model_folder, writable_folder
+from lightning_prune.commands.output import print_files
+from lightning_prune.files import write_json
+from lightning_prune.report.zeros_table import print_sparsity
+
+__all__ = ["sparsity"]
+
+
+def sparsity(
+    path: str, *, patterns: Sequence[str] = PATTERNS, out: str | Path | None = None
+) -> None:
+    """Count the zeros of a saved model, without loading it.
+
+    Per block, per kind of matrix, per row, and by N:M pattern (N kept of M consecutive inputs).
+
+    Args:
+        path: a Hugging Face folder with safetensors, one such file, or "quickstart".
+        patterns: the patterns N:M to look for.
+        out: a folder for sparsity.json, which has everything.
+
+    Raises:
+        FileNotFoundError: there is no model.
+        ValueError: a pattern is none, or the files are damaged.
+    """
+    folder = writable_folder(out)
+    location = model_folder(path) if path == QUICKSTART else path
+    report = replace(count_zeros(location, patterns), path=path)
+    print_sparsity(report)
+    if folder is not None:
+        write_json(folder / "sparsity.json", report.to_dict())
+        print_files({"sparsity.json": str(folder / "sparsity.json")})

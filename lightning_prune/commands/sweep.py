@@ -1,0 +1,44 @@
+"""`lightning-prune sweep`: one model under a grid of methods and sparsities, in one table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch import LightningDataModule, Trainer
+
+from lightning_prune.commands.study import study_folder
+from lightning_prune.models import CausalLM
+from lightning_prune.report.grid import print_grid
+from lightning_prune.studies import sweep_methods
+
+__all__ = ["sweep"]
+
+
+def sweep(
+    trainer: Trainer,
+    model: CausalLM,
+    datamodule: LightningDataModule,
+    methods: list[str | dict[str, Any]],
+    sparsities: list[float | str],
+) -> None:
+    """Prune one model by several methods and sparsities, and compare them in one table.
+
+    Each cell of the grid starts from the dense weights again. What is done already is read from
+    the run's folder and not done again; a cell that fails is a row with its error.
+
+    Args:
+        trainer: says on which device, and in which folder.
+        model: the model.
+        datamodule: calibration and validation text.
+        methods: names of methods that set weights to zero, or their class_path and init_args
+            (without sparsity and pattern), with a `name` for the table if wanted.
+        sparsities: fractions of zeros, such as 0.5, and patterns N:M, such as "2:4" (N kept).
+
+    Raises:
+        ValueError: a method or a sparsity is none, or the trainer has methods or processes.
+    """
+    folder = study_folder(trainer, "sweep", "methods")
+    device = trainer.strategy.root_device
+    journal = folder / "cells"
+    grid = sweep_methods(model, datamodule, methods, sparsities, device=device, journal=journal)
+    print_grid(grid, grid.write(folder))

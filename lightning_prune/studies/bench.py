@@ -1,0 +1,242 @@
+"""What studies work on: a dense model, its texts, and the results that are there already."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from torch import nn
+
+from lightning_prune.anatomy import Anatomy
+from lightning_prune.checkpoints.journal import Journal
+from lightning_prune.evaluation import perplexity
+from lightning_prune.methods.base import Method
+from lightning_prune.models import CausalLM
+from lightning_prune.pipeline import prune
+from lightning_prune.pipeline.provenance import fingerprint
+from lightning_prune.pipeline.reuse import Reuse
+from lightning_prune.report.grid import Cell, number
+from lightning_prune.version import __version__
+
+__all__ = ["Asked", "Batches", "Bench", "attach", "first_windows"]
+
+Batches = list[dict[str, torch.Tensor]]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One result that is wanted.
+
+    Attributes:
+        label: the method, for a table.
+        target: what is asked of it, for a table.
+        method: the method itself.
+    """
+
+    label: str
+    target: str
+    method: Method
+
+
+class Bench:
+    """A dense model and its texts: copies of it are pruned and judged, each of them once.
+
+    Args:
+        module: the model.
+        data: calibration and validation batches.
+        device: where blocks run; None: where the model is.
+        journal: a folder in which results are kept and found again; None: they are not kept.
+
+    Attributes:
+        calibration: the calibration batches.
+        validation: the validation batches.
+    """
+
+    def __init__(
+        self,
+        module: CausalLM,
+        data: Any,
+        device: torch.device | str | None = None,
+        journal: str | Path | None = None,
+    ) -> None:
+        module.load()
+        attach(data, module)
+        self.module, self.data = module, data
+        parameter = next(module.base.parameters())
+        self.device = parameter.device if device is None else torch.device(device)
+        self.calibration: Batches = list(data.calibration_dataloader())
+        self.validation: Batches = list(data.val_dataloader())
+        self._weights = sum(
+            site.module.weight.numel()
+            for block in Anatomy(module.base).blocks
+            for site in block.sites
+        )
+        work = {"model": fingerprint(module.base), "version": __version__}
+        self._journal = None if journal is None else Journal(journal, work)
+
+    @property
+    def name(self) -> str:
+        """Of the model."""
+        return str(self.module.path)
+
+    def dense(self) -> float:
+        """The perplexity of the dense model on the validation text."""
+        texts = self.calibration, self.validation
+        cell = self._known("dense", *texts)
+        if cell is None:
+            value = perplexity(self.module.base, self.validation, self.device)
+            cell = Cell("dense", "", value, 0.0, 0.0)
+            self._keep("dense", *texts, cell)
+        assert cell.perplexity is not None
+        return cell.perplexity
+
+    def cell(
+        self,
+        asked: Asked,
+        reuse: Reuse,
+        calibration: Batches | None = None,
+        judge: Batches | None = None,
+    ) -> Cell:
+        """One result, known or new; an error is one, too, and is tried again the next time.
+
+        Args:
+            asked: what is wanted.
+            reuse: what other methods have collected on the same calibration batches.
+            calibration: other calibration batches; None: all.
+            judge: other batches for the perplexity; None: the validation text.
+        """
+        calibration = self.calibration if calibration is None else calibration
+        judge = self.validation if judge is None else judge
+        call = repr(asked.method)
+        known = self._known(call, calibration, judge)
+        cell = known or self._new(asked, reuse, calibration, judge)
+        if known is None and not cell.error:
+            self._keep(call, calibration, judge, cell)
+        result = cell.error or f"perplexity {number(cell.perplexity)}" + ", known" * bool(known)
+        rank_zero_info(f"{asked.label} {asked.target}: {result}")
+        return replace(cell, method=asked.label, target=asked.target)
+
+    def settings(self) -> dict[str, Any]:
+        """What the results are measured with."""
+        device = self.device
+        windows, length = _windows(self.calibration)
+        return {
+            "window": self.validation[0]["input_ids"].shape[1],
+            "windows": _windows(self.validation)[0],
+            "calibration": f"calibrated on {windows} x {length} tokens",
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+            "dtype": str(self.module.base.dtype).removeprefix("torch."),
+            "data": getattr(self.data, "sources", {}),
+            "versions": {"torch": str(torch.__version__), "lightning_prune": __version__},
+        }
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longest calibration window."""
+        return _windows(self.calibration)[1]
+
+    def _new(self, asked: Asked, reuse: Reuse, calibration: Batches, judge: Batches) -> Cell:
+        try:
+            pruned = copy.deepcopy(self.module.base)
+            start = time.perf_counter()
+            prune(pruned, asked.method, calibration, self.device, reuse)
+            seconds = time.perf_counter() - start
+            return Cell(
+                asked.label,
+                asked.target,
+                perplexity=perplexity(pruned, judge, self.device),
+                sparsity=1 - _nonzero(pruned) / self._weights,
+                seconds=seconds,
+            )
+        except Exception as error:  # a row of the table; the other cells go on
+            reason = " ".join(str(error).split())
+            if not (reason and isinstance(error, (ValueError, OSError))):
+                reason = f"{type(error).__name__}: {reason}"
+            return Cell(asked.label, asked.target, error=reason)
+
+    def _known(self, call: str, calibration: Batches, judge: Batches) -> Cell | None:
+        """A result that is in the journal."""
+        record = self._journal and self._journal.get(self._step(call, calibration, judge))
+        if not record:
+            return None
+        return Cell(**record | {"perplexity": float(record["perplexity"])})
+
+    def _keep(self, call: str, calibration: Batches, judge: Batches, cell: Cell) -> None:
+        """Write a result into the journal."""
+        if self._journal is not None:
+            record = asdict(cell) | {"perplexity": str(cell.perplexity)}  # JSON has no inf
+            self._journal.put(self._step(call, calibration, judge), record)
+
+    def _step(self, call: str, calibration: Batches, judge: Batches) -> dict[str, Any]:
+        return {"call": call, "calibration": _digest(calibration), "validation": _digest(judge)}
+
+
+def attach(data: Any, module: CausalLM) -> None:
+    """Make a data module ready for a model, without a Trainer.
+
+    `TextData` takes the tokenizer; any other one is set up as for `fit`.
+
+    Raises:
+        ValueError: it has no calibration batches.
+    """
+    if not hasattr(data, "calibration_dataloader"):
+        raise ValueError(
+            f"{type(data).__name__} has no calibration_dataloader; give a data module that has "
+            "one, such as lightning_prune.TextData"
+        )
+    if not hasattr(data, "attach"):
+        data.prepare_data()
+        data.setup("fit")
+    elif module.tokenizer is not None:
+        data.attach(module.tokenizer, module.max_position_embeddings)
+
+
+def first_windows(batches: Iterable[Mapping[str, torch.Tensor]], count: int) -> Batches:
+    """The first windows of batches; no more batches are read than that takes.
+
+    Args:
+        batches: dicts with `input_ids` (B, T).
+        count: how many windows; 0: all.
+    """
+    taken: Batches = []
+    left = count or math.inf
+    for batch in batches:
+        size = int(min(left, len(batch["input_ids"])))
+        taken.append({name: tensor[:size] for name, tensor in batch.items()})
+        left -= size
+        if left <= 0:
+            break
+    return taken
+
+
+def _nonzero(model: nn.Module) -> int:
+    """How many weights of the blocks' Linears are not zero."""
+    return sum(
+        int(site.module.weight.count_nonzero())
+        for block in Anatomy(model).blocks
+        for site in block.sites
+    )
+
+
+def _windows(batches: Batches) -> tuple[int, int]:
+    """How many windows there are, and the tokens of the longest."""
+    shapes = [batch["input_ids"].shape for batch in batches]
+    return sum(shape[0] for shape in shapes), max(shape[1] for shape in shapes)
+
+
+def _digest(batches: Iterable[Mapping[str, torch.Tensor]]) -> str:
+    """A hash of batches."""
+    digest = hashlib.sha256()
+    for batch in batches:
+        for name in sorted(batch):
+            digest.update(f"{name} {tuple(batch[name].shape)}".encode())
+            digest.update(batch[name].cpu().numpy().tobytes())
+    return digest.hexdigest()

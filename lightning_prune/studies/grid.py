@@ -1,0 +1,112 @@
+"""One model under a grid of methods and sparsities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lightning_prune.methods.weights import WeightPruning
+from lightning_prune.models import CausalLM
+from lightning_prune.pipeline.reuse import Reuse
+from lightning_prune.report.grid import Grid
+from lightning_prune.selection import Pattern
+from lightning_prune.studies.bench import Asked, Bench
+from lightning_prune.studies.specs import Spec, label, make, with_arguments, without_arguments
+
+__all__ = ["sweep_methods"]
+
+VARIES = ("allocation", "scope")
+"""Arguments that say where zeros go when no pattern does; left out where a pattern is asked for."""
+
+
+def sweep_methods(
+    module: CausalLM,
+    data: Any,
+    methods: Sequence[Spec],
+    sparsities: Sequence[float | str],
+    *,
+    device: torch.device | str | None = None,
+    journal: str | Path | None = None,
+) -> Grid:
+    """Prune one model by several methods and sparsities, and measure the perplexity of each.
+
+    ```python
+    grid = sweep_methods(CausalLM("quickstart"), TextData(seqlen=128), [Wanda, SparseGPT], [0.5])
+    grid.write("runs/sweep")
+    ```
+
+    Each cell of the grid starts from the dense weights again. What goes wrong in a cell is written
+    in its row.
+
+    Args:
+        module: the model.
+        data: a data module with calibration and validation batches.
+        methods: methods that set weights to zero: classes, or, as in a configuration, their names
+            or mappings of class_path and init_args, with a `name` for the table if wanted.
+        sparsities: fractions of zeros, such as 0.5, and patterns N:M, such as "2:4" (N kept).
+        device: where blocks run; None: where the model is.
+        journal: a folder in which the results are kept: what is there is not computed again.
+
+    Raises:
+        ValueError: a method or a sparsity is none, or the model has no tokenizer; before anything
+            is pruned.
+    """
+    wanted = _asked(methods, sparsities)
+    bench = Bench(module, data, device, journal)
+    dense, reuse = bench.dense(), Reuse()
+    cells = [bench.cell(asked, reuse) for asked in wanted]
+    return Grid(bench.name, dense, cells, bench.settings())
+
+
+def _asked(methods: Sequence[Spec], sparsities: Sequence[float | str]) -> list[Asked]:
+    """The cells, methods by methods; all of them are made, and so checked, before any is done."""
+    if not methods or not sparsities:
+        raise ValueError(
+            "sweep needs methods and sparsities, for example --methods [Magnitude,Wanda] "
+            "--sparsities [0.5,2:4]"
+        )
+    targets = [_target(value) for value in sparsities]
+    specs = [dict(spec) if isinstance(spec, Mapping) else spec for spec in methods]
+    names = [str(isinstance(s, dict) and s.pop("name", None) or label(s)) for s in specs]
+    for listed in (names, [name for name, _ in targets]):
+        if repeated := next((name for name in listed if listed.count(name) > 1), None):
+            raise ValueError(f"sweep: {repeated!r} is asked for twice; give methods a `name`")
+    return [
+        Asked(name, shown, _method(spec, argument))
+        for name, spec in zip(names, specs, strict=True)
+        for shown, argument in targets
+    ]
+
+
+def _target(value: float | str) -> tuple[str, dict[str, Any]]:
+    """How a sparsity or pattern is shown, and the argument that asks a method for it."""
+    share = float(value) if isinstance(value, (int, float)) or _is_number(value) else None
+    if share is not None and (share < 1 or share != int(share)):
+        return f"{100 * share:.10g}%", {"sparsity": share}
+    # YAML takes 2:4 without quotes for the number 124
+    pattern = Pattern.parse(int(share) if share is not None else str(value))
+    return str(pattern), {"pattern": str(pattern)}
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _method(spec: Spec, target: Mapping[str, Any]) -> WeightPruning:
+    """The method with its target."""
+    if "pattern" in target:
+        spec = without_arguments(spec, VARIES)
+    try:
+        method: WeightPruning = make(
+            with_arguments(spec, target), WeightPruning, "methods that set weights to zero"
+        )
+    except ValueError as error:
+        raise ValueError(f"sweep: {error}") from error
+    return method

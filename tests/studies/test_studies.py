@@ -1,0 +1,181 @@
+"""Studies from Python: the same numbers as one by one, without a Trainer or a command line."""
+
+from __future__ import annotations
+
+import copy
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import LightningDataModule
+
+from lightning_prune import (
+    FLAP,
+    CausalLM,
+    DropBlocks,
+    Inverse,
+    Magnitude,
+    Plan,
+    TextData,
+    Wanda,
+    WandaSP,
+    load,
+    prune,
+)
+from lightning_prune.evaluation import perplexity
+from lightning_prune.studies import (
+    bench,
+    measure_importance,
+    search_shares,
+    sweep_methods,
+    vary_arguments,
+)
+from tests.commands.theirs import TheirData
+
+
+@pytest.fixture
+def pruned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The methods that have really pruned."""
+    calls: list[str] = []
+    real = bench.prune
+
+    def counting(model: Any, method: Any, *rest: Any) -> Plan:
+        calls.append(repr(method))
+        return real(model, method, *rest)
+
+    monkeypatch.setattr(bench, "prune", counting)
+    return calls
+
+
+def test_a_cell_is_what_pruning_alone_gives(
+    module: CausalLM, data: TextData, model_folder: Path
+) -> None:
+    """Each starts from the dense weights, whatever came before it; classes or names."""
+    methods = [Magnitude, "Wanda", {"class_path": "Wanda", "name": "by matrix",
+               "init_args": {"scope": "matrix"}}, partial(Wanda, scope="row")]  # fmt: skip
+    grid = sweep_methods(module, data, methods, [0.25])
+    assert grid.methods == ["Magnitude", "Wanda", "by matrix", "Wanda(scope=row)"]
+    validation = list(data.val_dataloader())
+    assert grid.dense == perplexity(load(model_folder), validation)
+    for method, cell in (
+        (Magnitude(sparsity=0.25), grid.cells[0]),
+        (Wanda(sparsity=0.25), grid.cells[1]),
+        (Wanda(sparsity=0.25, scope="matrix"), grid.cells[2]),
+    ):
+        model = load(model_folder)
+        prune(model, method, data.calibration_dataloader())
+        assert cell.perplexity == perplexity(model, validation)
+    assert grid.cells[3].perplexity == grid.cells[1].perplexity
+    assert grid.cells[0].sparsity == pytest.approx(0.25, abs=1e-3)
+    assert grid.settings["calibration"] == "calibrated on 8 x 32 tokens"
+
+
+def test_a_journal_keeps_what_is_done(
+    module: CausalLM, data: TextData, tmp_path: Path, pruned: list[str]
+) -> None:
+    """And without one, nothing is written anywhere."""
+    first = sweep_methods(module, data, [Magnitude], [0.5], journal=tmp_path / "cells")
+    again = sweep_methods(module, data, [Magnitude], ["0.5", "2:4"], journal=tmp_path / "cells")
+    assert again.cells[0] == first.cells[0]
+    assert pruned == ["Magnitude(sparsity=0.5)", "Magnitude(pattern='2:4')"]
+    before = sorted(tmp_path.rglob("*"))
+    sweep_methods(module, data, [Magnitude], [0.5])
+    assert len(pruned) == 3
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_arguments_are_varied(module: CausalLM, data: TextData) -> None:
+    """Of the method, and the number of samples; the data are left as they were."""
+    method = partial(FLAP, attention=False)
+    grid = vary_arguments(module, data, method, {"ratio": [0.2, 0.4], "nsamples": [4, 16]})
+    shape = [(cell.method, cell.target) for cell in grid.cells]
+    assert shape == [(f"ratio={r}", f"nsamples={n}") for r in (0.2, 0.4) for n in (4, 16)]
+    assert data.nsamples == 8
+    assert sum(len(batch["input_ids"]) for batch in data.attach(module.tokenizer, 64)
+               .calibration_dataloader()) == 8  # fmt: skip
+    nested = {"class_path": "WandaSP", "init_args": {"ratio": 0.3, "allocation": "Inverse"}}
+    with pytest.raises(ValueError, match="allocation.alpha needs allocation with a class_path"):
+        vary_arguments(module, data, nested, {"allocation.alpha": [1.0]})
+    with pytest.raises(ValueError, match="is made already; give its class"):
+        vary_arguments(module, data, FLAP(ratio=0.3), {"ratio": [0.2]})
+    with pytest.raises(ValueError, match="allocation.alpha is an argument of an argument"):
+        vary_arguments(module, data, WandaSP, {"allocation.alpha": [1.0]})
+
+
+def test_the_best_shares_prune_as_they_say(
+    module: CausalLM, data: TextData, tmp_path: Path
+) -> None:
+    """The method, the plan and the model that are returned agree; the same seed finds the same."""
+    data.nsamples, data.batch_size = 4, 2
+    method = FLAP(ratio=0.3, allocation=Inverse())
+    best = search_shares(module, data, method, 3, held_out=4)
+    assert [trial.name for trial in best.spread.trials] == ["uniform", "as given", "1", "2", "3"]
+    held_out = [trial.value for trial in best.spread.trials]
+    assert best.spread.best.value == min(held_out)
+    assert sum(best.fractions) / 3 == pytest.approx(0.3, abs=1e-4)
+    assert repr(method) == repr(FLAP(ratio=0.3, allocation=Inverse()))
+    model = copy.deepcopy(module.base)
+    plan = prune(model, best.method, data.calibration_dataloader())
+    for kind in plan.kinds:
+        for block, kept in plan.blocks(kind).items():
+            torch.testing.assert_close(best.plan.kept(kind, block), kept.index_U)
+    assert best.plan.provenance["method"] == "FLAP"
+    value = perplexity(best.model, data.val_dataloader())
+    assert best.spread.evaluation["best"] == pytest.approx(value, rel=1e-6)
+    files = best.write(tmp_path)
+    assert Plan.load(files["best"]).kinds == plan.kinds
+    again = search_shares(module, data, method, 3, held_out=4)
+    assert [trial.value for trial in again.spread.trials] == held_out
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"trials": 0}, "trials=0; give 1 or more"),
+        ({"held_out": 0}, "held_out=0; give 1 or more"),
+        ({"step": 1.5}, r"step=1.5 is not in \(0, 1\]"),
+        ({"method": Wanda(sparsity=0.5)}, "methods that cut units"),
+        (
+            {"method": partial(DropBlocks, count=1)},
+            "not one of the methods that cut units",
+        ),
+        ({"method": "Flapp"}, "method=Flapp is not allowed. Did you mean FLAP"),
+        ({"method": FLAP(ratio=0.3, layer_end=1)}, "only one is pruned"),
+        ({"held_out": 10_000}, "windows that share nothing"),
+    ],
+)
+def test_a_search_that_cannot_be_made_is_refused(
+    settings: dict[str, Any], message: str, module: CausalLM, data: TextData
+) -> None:
+    """Naming the one argument that is wrong."""
+    with pytest.raises(ValueError, match=message):
+        search_shares(module, data, **{"method": FLAP(ratio=0.3), "trials": 2, **settings})
+
+
+def test_importance_is_measured_on_the_first_windows(
+    module: CausalLM, data: TextData, tmp_path: Path
+) -> None:
+    """One number a block, which an allocation reads."""
+    importance = measure_importance(module, data, "angular", windows=3)
+    assert list(importance.values) == [0, 1, 2]
+    assert importance.settings["windows"] == 3
+    files = importance.write(tmp_path)
+    allocation = Inverse(importance=files["importance.json"])
+    known = allocation.known_importance([0, 1, 2], 3)
+    assert known == pytest.approx(list(importance.values.values()))
+    assert json.loads(Path(files["importance.json"]).read_text())["calibration"] == data.source
+
+
+def test_data_of_others_are_studied(module: CausalLM) -> None:
+    """Whatever has calibration and validation batches."""
+    grid = sweep_methods(module, TheirData(), [Magnitude], [0.5])
+    assert grid.cells[0].error == ""
+    assert grid.settings["window"] == 16
+    assert measure_importance(module, TheirData(), "norm", windows=0).settings["windows"] == 8
+    with pytest.raises(ValueError, match="LightningDataModule has no calibration_dataloader; give"):
+        sweep_methods(module, LightningDataModule(), [Magnitude], [0.5])
+    with pytest.raises(ValueError, match="TheirData has no nsamples that could be varied"):
+        vary_arguments(module, TheirData(), Magnitude, {"nsamples": [1]})
