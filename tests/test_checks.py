@@ -28,7 +28,7 @@ from lightning_prune import (
     Uniform,
     Wanda,
 )
-from lightning_prune.checks import Configured, argument_defaults, nearest
+from lightning_prune.checks import Configured, argument_defaults, meant, nearest
 from lightning_prune.methods.base import Method
 from tests.contract.cases import CASES, METHODS, NESTED
 
@@ -119,16 +119,37 @@ def test_every_method_has_the_arguments_of_its_family(cls: type[Method]) -> None
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Wanda(exlude="x"), r"^Wanda has no argument 'exlude'; did you mean 'exclude'\? "),  # type: ignore[call-arg]
-        (lambda: Wanda(sparsity=0.5, sope="row"), "Wanda has no argument 'sope'; .* 'scope'"),  # type: ignore[call-arg]
-        (lambda: FLAP(ratio=0.3, meteric="IFV"), "FLAP has no argument 'meteric'; .* 'metric'"),  # type: ignore[call-arg]
-        (lambda: FLAP(ratio=0.3, min_unit=2), "FLAP has no argument 'min_unit'; .* 'min_units'"),  # type: ignore[call-arg]
-        (lambda: OWL(lambda_=0.1, m=5), "OWL has no argument 'm'"),  # type: ignore[call-arg]
-        (lambda: Inverse(max_shares=0.5), "Inverse has no argument 'max_shares'; .* 'max_share'"),  # type: ignore[call-arg]
-        (lambda: LeastSquares(rigde=0.1), "LeastSquares has no argument 'rigde'; .* 'ridge'"),  # type: ignore[call-arg]
+        (
+            lambda: Wanda(exlude="x"),
+            r"^Wanda has no argument 'exlude'\. Did you mean exclude\? All",
+        ),  # type: ignore[call-arg]
+        (
+            lambda: Wanda(sparsity=0.5, sope="row"),
+            r"^Wanda has no argument 'sope'\. .* mean scope\?",
+        ),  # type: ignore[call-arg]
+        (
+            lambda: FLAP(ratio=0.3, meteric="IFV"),
+            r"FLAP has no argument 'meteric'\. .* mean metric\?",
+        ),  # type: ignore[call-arg]
+        (
+            lambda: FLAP(ratio=0.3, min_unit=2),
+            r"FLAP has no argument 'min_unit'\. .* mean min_units\?",
+        ),  # type: ignore[call-arg]
+        (
+            lambda: OWL(lambda_=0.1, m=5),  # type: ignore[call-arg]
+            r"OWL has no argument 'm'\. Did you mean M\?",
+        ),
+        (
+            lambda: Inverse(max_shares=0.5),  # type: ignore[call-arg]
+            r"Inverse has no argument 'max_shares'\. .* max_share\?",
+        ),
+        (
+            lambda: LeastSquares(rigde=0.1),  # type: ignore[call-arg]
+            r"LeastSquares has no argument 'rigde'\. .* ridge\?",
+        ),
         (
             lambda: Wanda(colour="red"),  # type: ignore[call-arg]
-            r"Wanda has no argument 'colour'\. Its arguments are plan, layer_start, .*, adaptive$",
+            r"Wanda has no argument 'colour'\. Allowed: plan, layer_start, .*, adaptive\.$",
         ),
         (lambda: Shaped(), "missing 1 required keyword-only argument: 'name'"),  # type: ignore[call-arg]
     ],
@@ -208,9 +229,13 @@ def test_none_is_none_where_it_is_allowed() -> None:
 
 
 def test_a_name_is_near_or_there_is_none() -> None:
-    """The end of a sentence either way."""
-    assert nearest("exlude", ["include", "exclude"]) == "; did you mean 'exclude'?"
-    assert nearest("colour", ["include", "exclude"]) == "."
+    """In whatever case it is written; and a sentence about it, or nothing."""
+    names = ["include", "exclude", "M"]
+    assert nearest("exlude", names) == nearest("EXCLUDE", names) == "exclude"
+    assert nearest("m", names) == "M"
+    assert nearest("colour", names) is None
+    assert meant("exlude", names) == " Did you mean exclude?"
+    assert meant("colour", names) == ""
 
 
 # --- as values ---

@@ -36,7 +36,7 @@ def test_an_unknown_type_is_told_the_known_ones() -> None:
 
 def test_an_unknown_type_is_told_the_nearest_one() -> None:
     """As a version of it, or a typing mistake."""
-    with pytest.raises(ValueError, match=r"'gemma3_txt'; did you mean 'gemma3_text'\? Known: "):
+    with pytest.raises(ValueError, match=r"'gemma3_txt'\. Did you mean gemma3_text\? Known: "):
         family_of("gemma3_txt")
 
 

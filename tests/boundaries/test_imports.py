@@ -189,6 +189,7 @@ def test_no_file_is_long(path: Path) -> None:
         ("def f():\n    import transformers", "lightning_prune.anatomy.families", False),
         ("def f():\n    import transformers", "lightning_prune.methods.base", False),
         ("def f():\n    import transformers", "lightning_prune.export.hf", True),
+        ("from lightning_prune.sweep import collect", "lightning_prune.modeling.registry", True),
         ("if x:\n    from lightning.pytorch import Trainer", "lightning_prune.pipeline.run", False),
         ("from lightning.pytorch import Trainer", "lightning_prune.callbacks.base", True),
         ("import lightning_utilities", "lightning_prune.pipeline.run", True),
@@ -217,37 +218,62 @@ def test_importing_everything_does_not_start_cuda() -> None:
     )
 
 
-HEAVY = ("transformers", "lightning", "peft", "rich", "datasets")
+LATER = ("lightning", "peft", "rich", "datasets", "jsonargparse")
 
 
-def test_importing_the_package_imports_nothing_heavy() -> None:
-    """Pruning and loading without a Trainer do not pay for one."""
+def test_importing_the_package_imports_nothing_for_later() -> None:
+    """It makes uneven models known to transformers, and that is all that is waited for."""
     run_python(
         "import sys, lightning_prune\n"
-        f"found = [name for name in {HEAVY} if name in sys.modules]\n"
+        f"found = [name for name in {LATER} if name in sys.modules]\n"
         "assert not found, found\n"
     )
 
 
-def test_tensor_rooms_stand_on_torch_alone() -> None:
-    """From plan to methods, every module is imported where nothing heavier can be.
+ALONE = """
+import importlib, sys, types
 
-    An entry of None in sys.modules makes every import of that name fail, wherever it stands.
+for name in {blocked}:
+    sys.modules[name] = None  # every import of it fails, wherever it stands
+package = types.ModuleType("lightning_prune")
+package.__path__ = [{path!r}]
+sys.modules["lightning_prune"] = package
+for name in {modules}:
+    importlib.import_module(name)
+"""
+
+
+def alone(modules: Collection[str]) -> str:
+    """A program that imports modules where nothing but torch can be imported.
+
+    The package's own `__init__` is left out: it makes models known to transformers.
     """
-    modules = [dotted_name(path) for path in MODULES]
-    modules = [module for module in modules if room_of(module) in LAYERS[1] | LAYERS[2]]
-    assert len(modules) > 40
+    blocked = (*sorted(MODEL_LIBRARIES), *LATER)
+    return ALONE.format(blocked=blocked, path=str(PACKAGE), modules=sorted(modules))
+
+
+def test_tensor_rooms_stand_on_torch_alone() -> None:
+    """From plan to methods, every module is imported where no model library and no host can be."""
+    modules = {dotted_name(path) for path in MODULES}
+    rooms = {module for module in modules if room_of(module) in LAYERS[1] | LAYERS[2]}
+    assert len(rooms) > 40
     run_python(
-        "import importlib, sys\n"
-        f"for name in {HEAVY}: sys.modules[name] = None\n"
-        f"for name in {modules}: importlib.import_module(name)\n"
-        f"assert all(sys.modules[name] is None for name in {HEAVY})\n"
-        "from lightning_prune.methods.weights import WeightPruning\n"
-        "from lightning_prune.scores.wanda import wanda_score\n"
-        "import torch\n"
-        "assert wanda_score(torch.ones(2, 3), torch.ones(3)).shape == (2, 3)\n"
+        alone(rooms)
+        + "import torch\n"
+        + "from lightning_prune.scores.wanda import wanda_score\n"
+        + "assert wanda_score(torch.ones(2, 3), torch.ones(3)).shape == (2, 3)\n"
     )
-    with pytest.raises(AssertionError, match="'lightning' is not a package"):
-        run_python(
-            "import sys\nsys.modules['lightning'] = None\nimport lightning_prune.callbacks.base\n"
-        )
+
+
+@pytest.mark.parametrize(
+    ("module", "library"),
+    [
+        ("lightning_prune.callbacks.base", "lightning"),
+        ("lightning_prune.surgery.shrink", "transformers"),
+        ("lightning_prune.progress", "rich"),
+    ],
+)
+def test_what_needs_more_is_seen_by_that(module: str, library: str) -> None:
+    """The program above would notice a room that is not of tensors alone."""
+    with pytest.raises(AssertionError, match=f"(import of |No module named '){library}"):
+        run_python(alone([module]))

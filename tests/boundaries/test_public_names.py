@@ -60,6 +60,7 @@ PUBLIC = [
     "load",
     "prune",
     "prune_in_rounds",
+    "register_family",
     "save",
 ]
 """A name is added or taken away on purpose: here, in the stub, and in the changelog."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,40 +17,17 @@ from torch.nn import functional as F
 
 from lightning_prune import Magnitude, Sensitivity, SparseGPT, Taylor, Wanda, WeightSNIP, prune
 from lightning_prune.anatomy import (
-    FAMILIES,
     Anatomy,
     Block,
-    Family,
-    ImageTask,
     Site,
-    SiteTable,
-    add_family,
 )
 from lightning_prune.evidence import Feature, Gradients, Removal, measure
 from lightning_prune.plan import Plan
 from lightning_prune.selection import removed_count
 from lightning_prune.sweep import collect
-from tests.sweep.helpers import block_inputs, split, states_of, traces
-from tests.tiny import tiny_classifier, tiny_images
-
-VIT = Family(
-    model_types=("vit",),
-    blocks="vit.layers",
-    sites=(
-        SiteTable("attention.q_proj", reads="attention_input", rows=("query",)),
-        SiteTable("attention.k_proj", reads="attention_input", rows=("key",)),
-        SiteTable("attention.v_proj", reads="attention_input", rows=("value",)),
-        SiteTable("attention.o_proj", reads="attention_output", columns="query", adds=True),
-        SiteTable("mlp.fc1", reads="mlp_input", rows=("neuron",)),
-        SiteTable("mlp.fc2", reads="mlp_inner", columns="neuron", adds=True),
-    ),
-    task=ImageTask("classifier"),
-    body="vit",
-    attention="attention",
-    kv_heads_key=None,
-    attributes={"attention.num_attention_heads": "heads"},
-)
-IMAGES = tiny_images()
+from tests.contract.vit import IMAGES, batches, registered
+from tests.sweep.helpers import block_inputs, states_of, traces
+from tests.tiny import tiny_classifier
 
 Propagated = pytest.mark.parametrize("propagate", ["block", "layer", "none"])
 
@@ -57,14 +35,8 @@ Propagated = pytest.mark.parametrize("propagate", ["block", "layer", "none"])
 @pytest.fixture(autouse=True)
 def known() -> Iterator[None]:
     """The table is there for one test."""
-    before = list(FAMILIES)
-    add_family(VIT)
-    yield
-    FAMILIES[:] = before
-
-
-def batches(size: int = 3) -> list[dict[str, torch.Tensor]]:
-    return split(IMAGES, size)
+    with registered():
+        yield
 
 
 def sites(model: nn.Module) -> list[Site]:
@@ -336,7 +308,7 @@ def test_sensitivity_shares_the_budget_among_layers(propagate: Any) -> None:
     assert_masked(model, plan, dense)
 
 
-def test_a_saved_plan_gives_the_identical_model(tmp_path: Any) -> None:
+def test_a_saved_plan_gives_the_identical_model(tmp_path: Path) -> None:
     """Corrected weights included."""
     model, again = tiny_classifier(), tiny_classifier()
     plan = prune(model, SparseGPT(sparsity=0.5), batches())

@@ -16,8 +16,6 @@ from lightning_prune.pipeline import prune
 from lightning_prune.plan import Plan
 from lightning_prune.repair import Repair
 from lightning_prune.selection import removed_count
-from lightning_prune.surgery import mask_units
-from lightning_prune.surgery.features import kept_features
 from tests.contract.cases import (
     Case,
     batches,
@@ -29,6 +27,7 @@ from tests.contract.marks import (
     every_case,
     unit_cases,
 )
+from tests.contract.masked import masked
 from tests.sweep.helpers import counting_blocks
 from tests.tiny import MODEL_TYPES, tiny_batch
 
@@ -101,21 +100,7 @@ def assert_exact_units(model: nn.Module, method: UnitPruning, plan: Plan) -> Non
 
 
 def masked_copy(model_type: str, pruned: nn.Module, plan: Plan, **overrides: Any) -> nn.Module:
-    """The dense model with zeros in place of what was cut, and the weights of the cut one."""
-    masked = even_model(model_type, **overrides)
-    anatomy = Anatomy(masked)
-    mask_units(anatomy, plan)
-    own = pruned.state_dict()
-    for block in anatomy.blocks:
-        kept = {site.name: keep_I for site, axis, keep_I in kept_features(block, plan) if axis == 1}
-        for site in block.sites:
-            if site.weight_name in plan.corrected:
-                full_OI = torch.zeros_like(site.module.weight)
-                full_OI[:, kept[site.name]] = own[site.weight_name]
-                site.module.weight.data = full_OI
-            if site.name in kept and f"{site.name}.bias" in own:
-                site.module.bias = nn.Parameter(own[f"{site.name}.bias"].clone())
-    return masked
+    return masked(even_model(model_type, **overrides), pruned, plan)
 
 
 REPAIRS = (None, Bias(), LeastSquares(), LeastSquares(trust=0))
