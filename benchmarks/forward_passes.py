@@ -78,7 +78,7 @@ METHODS: dict[str, Callable[[], Method]] = {
 
 PARTS: list[tuple[str, Any, str]] = [
     ("forward", HiddenStates, "advance"),
-    ("forward", HiddenStates, "_capture"),
+    ("forward", HiddenStates, "_embedded"),
     ("forward", forward, "_collect"),
     ("forward", Waiting, "_resume"),
     ("evidence", InputNorm, "update"),

@@ -1,12 +1,12 @@
 """Whether the package does on a GPU what it does on the CPU, and what pruning costs there.
 
     python benchmarks/gpu.py                        # one GPU, at most ten minutes, no network
-    python benchmarks/gpu.py --model SMOLLM2        # a folder, in place of random weights of its shape
+    python benchmarks/gpu.py --model SMOLLM2        # a folder, in place of random weights
     python benchmarks/gpu.py --cpu                  # tiny shapes, to see that it runs
 
-Runs the tests marked gpu, then prunes two models by five methods: SmolLM2-135M (128 × 512 tokens) and
-random weights of Llama-3-8B's shapes (bf16, 128 × 2048 tokens, as many of its blocks as `--blocks`
-says). For each method it prints
+Runs the tests marked gpu, then prunes two models by five methods: SmolLM2-135M (128 × 512 tokens)
+and random weights of Llama-3-8B's shapes (bf16, 128 × 2048 tokens, as many of its blocks as
+`--blocks` says). For each method it prints
 
     seconds    of `prune`, device synchronised
     passes     seconds over those of one forward pass of the blocks over the calibration set

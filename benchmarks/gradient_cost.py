@@ -25,10 +25,11 @@ from torch import nn
 
 from lightning_prune import AFR, SNIP, GQATaylor, ReFer, Taylor, prune
 from lightning_prune.anatomy import Anatomy
-from lightning_prune.evidence import GradientEvidence, SquaredGradientEvidence
-from lightning_prune.evidence.objective import Feature, Objective
+from lightning_prune.evidence import Feature, Gradients
+from lightning_prune.evidence.objective import FeatureKind
 from lightning_prune.methods.base import Method
-from lightning_prune.sweep import HiddenStates, gradient_sweep
+from lightning_prune.sweep import HiddenStates, InMemory
+from lightning_prune.sweep.backward import gradient_sweep
 
 Batches = list[dict[str, torch.Tensor]]
 
@@ -47,14 +48,19 @@ def sweep(
     model: nn.Module,
     batches: Batches,
     whole: bool | None = None,
-    kind: type[GradientEvidence] = GradientEvidence,
-    objective: Objective | None = None,
+    evidence: Gradients = Gradients(),  # noqa: B008
 ) -> None:
     """The evidence of all weights."""
     model.requires_grad_(False)
-    states = HiddenStates(Anatomy(model), batches, CPU)
-    for _ in gradient_sweep(states, kind, states.anatomy.blocks, objective, whole):
+    anatomy = Anatomy(model)
+    states = HiddenStates(anatomy, batches, InMemory(anatomy, CPU))
+    for _ in gradient_sweep(states, evidence, anatomy.blocks, whole=whole):
         pass
+
+
+def features(kind: FeatureKind) -> Gradients:
+    """Of the size of the features."""
+    return Gradients(objective=Feature(kind=kind))
 
 
 def method(model: nn.Module, batches: Batches, made: Method) -> None:
@@ -65,9 +71,9 @@ def method(model: nn.Module, batches: Batches, made: Method) -> None:
 WAYS: dict[str, Callable[[nn.Module, Batches], None]] = {
     "sweep, whole model": sweep,
     "sweep, block by block": lambda m, b: sweep(m, b, whole=False),
-    "sweep with squares": lambda m, b: sweep(m, b, kind=SquaredGradientEvidence),
-    "sweep, Frobenius features": lambda m, b: sweep(m, b, objective=Feature("frobenius")),
-    "sweep, nuclear features": lambda m, b: sweep(m, b, objective=Feature("nuclear")),
+    "sweep with squares": lambda m, b: sweep(m, b, evidence=Gradients(squares=True)),
+    "sweep, Frobenius features": lambda m, b: sweep(m, b, evidence=features("frobenius")),
+    "sweep, nuclear features": lambda m, b: sweep(m, b, evidence=features("nuclear")),
     "method GQATaylor": lambda m, b: method(m, b, GQATaylor(ratio=0.25, repair=None)),
     "method SNIP": lambda m, b: method(m, b, SNIP(ratio=0.25, repair=None)),
     "method Taylor param_mix": lambda m, b: method(

@@ -61,7 +61,7 @@ SCORES: dict[str, Make] = {
     "Taylor, mixed": lambda **settings: Taylor(mode="param_mix", **settings),
     "StructuredOBS": StructuredOBS,
 }
-REPAIRS: tuple[Repair, ...] = (None, Bias(), LeastSquares(trust=0), LeastSquares())
+REPAIRS: tuple[Repair | None, ...] = (None, Bias(), LeastSquares(trust=0), LeastSquares())
 
 PUBLISHED: dict[str, tuple[Make, dict[str, Any]]] = {
     "Wanda-sp": (WandaSP, {"repair": None, "allocation": Uniform()}),

@@ -7,35 +7,44 @@ import re
 import sys
 from pathlib import Path
 
-from lightning_prune import allocation, callbacks
+import lightning_prune
 from lightning_prune.allocation import Allocation
 from lightning_prune.methods.base import Method
+from lightning_prune.methods.blocks import BlockPruning
+from lightning_prune.methods.units import UnitPruning
+from lightning_prune.methods.weights import WeightPruning
+from lightning_prune.repair import Repair
 
 PAGE = Path(__file__).parent / "methods.md"
 FAMILIES = (
-    ("Methods that set weights to zero", callbacks.WeightPruning),
-    ("Methods that cut units off", callbacks.UnitPruning),
+    ("Methods that set weights to zero", WeightPruning),
+    ("Methods that cut units off", UnitPruning),
+    ("Methods that take blocks out", BlockPruning),
+    ("A method in rounds", lightning_prune.Progressive),
     ("Sharing the budget", Allocation),
+    ("Repairing what reads removed units", Repair),
 )
 
 
 def page() -> str:
-    """The page: every public method and allocation, with its source and its arguments."""
+    """The page: every public method, allocation and repair, with its source and its arguments."""
     parts = [
         "# Methods\n\nMade from the docstrings by `python docs/generate.py`. Which one to take: "
-        "[weights.md](weights.md).\n"
+        f"[weights.md](weights.md).\n\nAll methods also take:\n\n{arguments(Method)}\n"
     ]
     for title, family in FAMILIES:
-        room = allocation if family is Allocation else callbacks
-        classes = [getattr(room, name) for name in room.__all__]
-        classes = [c for c in classes if inspect.isclass(c) and issubclass(c, family)]
         parts.append(f"## {title}\n")
-        if issubclass(family, Method):
-            parts.append(f"All of them also take:\n\n{arguments(family)}\n")
-        for cls in classes:
-            if not inspect.isabstract(cls):
-                parts.append(f"### {cls.__name__}\n\n{described(cls)}")
+        if family not in members(family):
+            shared = arguments(family)
+            parts += [f"All of them also take:\n\n{shared}\n"] if shared else []
+        parts += [f"### {cls.__name__}\n\n{described(cls)}" for cls in members(family)]
     return "\n".join(parts)
+
+
+def members(family: type) -> list[type]:
+    """The public classes of a family, by name."""
+    public = [getattr(lightning_prune, name) for name in sorted(lightning_prune.__all__)]
+    return [one for one in public if inspect.isclass(one) and issubclass(one, family)]
 
 
 def described(cls: type) -> str:
@@ -44,19 +53,17 @@ def described(cls: type) -> str:
     text = re.sub(r"\n*Axes:.*\Z", "", module, flags=re.S)
     about = inspect.cleandoc(cls.__doc__ or "")
     head, _, _ = about.partition("\nArgs:")
-    return f"{text}\n\n{head.strip()}\n\n{arguments(cls)}\n"
+    return "\n\n".join(filter(None, [text, head.strip(), arguments(cls)])) + "\n"
 
 
 def arguments(cls: type) -> str:
-    """The arguments of a class, as a list."""
+    """The arguments of a class that its own docstring names, as a list."""
     about = inspect.cleandoc(cls.__doc__ or "")
     match = re.search(r"\nArgs:\n(.*?)(?=\n\S|\Z)", about, flags=re.S)
     if match is None:
         return ""
     items = re.findall(r"^    (\w+): (.*?)(?=^    \w+: |\Z)", match[1], flags=re.M | re.S)
-    return "\n".join(
-        f"- `{name}`: {' '.join(text.split())}" for name, text in items if name != "settings"
-    )
+    return "\n".join(f"- `{name}`: {' '.join(text.split())}" for name, text in items)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The public names, once: `__init__.py`, the command line, the documentation and the tests read them here."""
+"""The public names, once: `__init__.py`, command line, documentation and tests read them here."""
 
 from .allocation.base import Uniform as Uniform
 from .allocation.by_importance import CFSPSigmoid as CFSPSigmoid

@@ -1,9 +1,10 @@
-"""Classes whose annotated fields are their keyword arguments, and checks of what is given to them."""
+"""Classes whose annotated fields are their keyword arguments, and checks of their values."""
 
 from __future__ import annotations
 
 import types
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from functools import cache, wraps
@@ -30,6 +31,10 @@ class Configured:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         dataclass(kw_only=True, eq=False, repr=False)(cls)
+        # Inherited annotations are names in other modules; who reads the signature must not look
+        # for them here.
+        with suppress(NameError):
+            cls.__init__.__annotations__ = _argument_types(cls) | {"return": None}
         cls.__init__ = _naming_typos(cls.__init__)  # type: ignore[method-assign]
 
     def __post_init__(self) -> None:
@@ -82,6 +87,11 @@ def argument_defaults(cls: type[Configured]) -> dict[str, Any]:
     return {one.name: one.default for one in fields(cls) if one.init}  # type: ignore[arg-type]
 
 
+def _argument_types(cls: type[Configured]) -> dict[str, Any]:
+    hints = get_type_hints(cls)
+    return {name: hints[name] for name in argument_defaults(cls)}
+
+
 def nearest(word: str, allowed: Sequence[str]) -> str | None:
     """The allowed word that is meant, if one is near."""
     lower = {name.lower(): name for name in reversed(allowed)}
@@ -120,10 +130,8 @@ def _naming_typos(init: Any) -> Any:
 @cache
 def _checkable(cls: type[Configured]) -> dict[str, tuple[tuple[Any, ...], tuple[type, ...]]]:
     """By argument: the values of its Literal type, or the classes of ours that it may be of."""
-    hints = get_type_hints(cls)
     table: dict[str, tuple[tuple[Any, ...], tuple[type, ...]]] = {}
-    for argument in argument_defaults(cls):
-        hint = hints[argument]
+    for argument, hint in _argument_types(cls).items():
         members = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
         literals = [one for one in members if get_origin(one) is Literal]
         ours = [one for one in members if isinstance(one, type) and issubclass(one, Configured)]

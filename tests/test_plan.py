@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import lightning_prune.plan.file
-from lightning_prune.plan import Plan
+from lightning_prune.plan import Plan, joined
 
 SHAPES = [(1, 1), (1, 7), (8, 1), (3, 5), (2, 8), (9, 31)]
 
@@ -138,7 +139,7 @@ def test_of_two_masks_both_hold() -> None:
     second.set_mask("both", random_mask(3, 5, seed=1))
     first.set_mask("first", random_mask(2, 8))
     second.set_mask("second", random_mask(1, 7))
-    both = first.then(second)
+    both = joined(first, second)
     assert torch.equal(both.mask("both"), random_mask(3, 5) & random_mask(3, 5, seed=1))
     assert torch.equal(both.mask("first"), first.mask("first"))
     assert torch.equal(both.mask("second"), second.mask("second"))
@@ -148,17 +149,18 @@ def test_of_two_masks_both_hold() -> None:
 
 def test_units_cut_twice_are_counted_among_the_first_ones() -> None:
     """The second plan's indices are among those that the first one left."""
-    both = unit_plan([0, 2, 5, 7], 8).then(unit_plan([1, 3], 4))
+    both = joined(unit_plan([0, 2, 5, 7], 8), unit_plan([1, 3], 4))
     assert both.kept("neuron", 0).tolist() == [2, 7]
     assert both.blocks("neuron")[0].total == 8
 
 
 def test_cuts_of_other_kinds_and_blocks_stand_beside_each_other() -> None:
     """And masks that follow cuts are taken over."""
-    cuts = unit_plan([0], 4, "group").then(unit_plan([1, 2], 8)).then(unit_plan([3], 8, block=2))
+    plans = [unit_plan([0], 4, "group"), unit_plan([1, 2], 8), unit_plan([3], 8, block=2)]
+    cuts = reduce(joined, plans)
     masks = Plan()
     masks.set_mask("w", random_mask(3, 5))
-    whole = cuts.then(masks)
+    whole = joined(cuts, masks)
     assert whole.kept("group", 0).tolist() == [0]
     assert {i: k.index_U.tolist() for i, k in whole.blocks("neuron").items()} == {0: [1, 2], 2: [3]}
     assert whole.mask_names == ["w"]
@@ -176,7 +178,7 @@ def test_blocks_are_numbered_as_in_the_dense_model() -> None:
     """Whatever earlier plans took out; their scores too."""
     cut = unit_plan([0, 2], 4, block=1)
     cut.set_scores("neuron", 1, torch.arange(4.0))
-    whole = drop_plan(0, 3, of=6).then(drop_plan(2, of=4)).then(cut)
+    whole = reduce(joined, [drop_plan(0, 3, of=6), drop_plan(2, of=4), cut])
     assert whole.dropped == {0, 3, 4}
     assert whole.kept("neuron", 2).tolist() == [0, 2]
     assert whole.scores("neuron", 2).tolist() == [0, 1, 2, 3]
@@ -189,13 +191,13 @@ def test_corrected_weights_are_named_as_in_the_model_that_is_left() -> None:
         first.set_corrected(f"model.layers.{index}.fc2.weight", torch.full((2,), float(index)))
     first.set_corrected("lm_head.weight", torch.ones(2))
     later.set_corrected("model.layers.0.fc2.weight", torch.ones(3))
-    names = first.then(drop_plan(1, of=3)).corrected
+    names = joined(first, drop_plan(1, of=3)).corrected
     assert names == {
         "model.layers.0.fc2.weight": first.corrected["model.layers.0.fc2.weight"],
         "model.layers.1.fc2.weight": first.corrected["model.layers.2.fc2.weight"],
         "lm_head.weight": first.corrected["lm_head.weight"],
     }
-    after = drop_plan(0, of=2).then(later)
+    after = joined(drop_plan(0, of=2), later)
     assert after.corrected == later.corrected
 
 
@@ -205,16 +207,16 @@ def test_plans_that_do_not_follow_each_other_are_refused() -> None:
     masked.set_mask("w", random_mask(3, 5))
     other.set_mask("w", random_mask(2, 8))
     with pytest.raises(ValueError, match="Cut first, then mask"):
-        masked.then(unit_plan([0], 4))
+        joined(masked, unit_plan([0], 4))
     with pytest.raises(ValueError, match=r"\(3, 5\) and \(2, 8\)"):
-        masked.then(other)
+        joined(masked, other)
     with pytest.raises(ValueError, match="leaves 2 neuron units in block 0, .* about 4"):
-        unit_plan([0, 1], 8).then(unit_plan([0], 4))
+        joined(unit_plan([0, 1], 8), unit_plan([0], 4))
 
 
 def test_plans_together_are_saved_as_one(tmp_path: Path) -> None:
     """With the provenance of both."""
-    both = full_plan(0).then(Plan({"method": "B"}))
+    both = joined(full_plan(0), Plan({"method": "B"}))
     loaded = Plan.load(both.save(tmp_path))
     assert loaded.steps == both.steps
     assert loaded.fingerprint() == both.fingerprint()

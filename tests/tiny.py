@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, ViTConfig, ViTForImageClassification
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from lightning_prune.anatomy import Anatomy
@@ -50,18 +50,44 @@ def tiny_model(
     config = CONFIG_MAPPING[model_type](**(_COMMON | _OWN[model_type] | overrides))
     if "layer_types" in _OWN[model_type] and "num_hidden_layers" in overrides:
         config.layer_types = _TYPES[: overrides["num_hidden_layers"]]
-    model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    return _randomised(AutoModelForCausalLM.from_config(config, dtype=dtype), seed)
+
+
+def tiny_classifier(seed: int = 0, **overrides: Any) -> nn.Module:
+    """A random ViT for images of 8 x 8 in 5 classes, with 3 blocks of 4 heads and 24 neurons."""
+    config: dict[str, Any] = {
+        "hidden_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "intermediate_size": 24,
+        "image_size": 8,
+        "patch_size": 4,
+        "num_labels": 5,
+    }
+    return _randomised(ViTForImageClassification(ViTConfig(**(config | overrides))), seed)
+
+
+@torch.no_grad()
+def _randomised(model: nn.Module, seed: int) -> nn.Module:
     generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            noise = torch.randn(parameter.shape, generator=generator) * 0.2
-            parameter.copy_(noise + parameter if "norm" in name else noise)
+    for name, parameter in model.named_parameters():
+        noise = torch.randn(parameter.shape, generator=generator) * 0.2
+        parameter.copy_(noise + parameter if "norm" in name else noise)
     return model.eval()
 
 
 def tiny_batch(batch: int = 2, tokens: int = 12, seed: int = 1) -> torch.Tensor:
     """Random token ids (B, T)."""
     return torch.randint(3, 64, (batch, tokens), generator=torch.Generator().manual_seed(seed))
+
+
+def tiny_images(count: int = 4, seed: int = 1) -> dict[str, torch.Tensor]:
+    """Random images (B, 3, 8, 8) with random classes (B,)."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "pixel_values": torch.randn(count, 3, 8, 8, generator=generator),
+        "labels": torch.randint(0, 5, (count,), generator=generator),
+    }
 
 
 def tiny_plan(model: nn.Module, **kept: dict[int, list[int]]) -> Plan:

@@ -102,8 +102,8 @@ class ByImportance(Allocation):
         """
         if not all(map(math.isfinite, importance)):
             raise ValueError(
-                f"the importance of blocks by {self.importance} is not finite: {list(importance)}. Load "
-                "the model in bfloat16 or float32, or take another measure"
+                f"the importance of blocks by {self.importance} is not finite: {list(importance)}. "
+                "Load the model in bfloat16 or float32, or take another measure"
             )
         return self._shares(budget, sizes, importance)
 
@@ -153,7 +153,8 @@ class _Unbalanced(ByImportance):
         if not self.min_share <= budget <= self.max_share:
             raise ValueError(
                 f"{self!r} gives every block a share between min_share={self.min_share} and "
-                f"max_share={self.max_share}, and {budget:.3g} is asked for overall; widen the limits"
+                f"max_share={self.max_share}, and {budget:.3g} is asked for overall; widen the "
+                "limits"
             )
         least = min(importance)
         values = [math.log1p(x - least) if self.log else x - least for x in importance]

@@ -27,8 +27,8 @@ def outlier_ratio(score: torch.Tensor, times: float) -> float:
 class OWL(Allocation):
     """Remove less from blocks in which more weights stand out.
 
-    A weight stands out if |W_ij|·||X_j||, on the dense model, is more than `M` times the mean of its
-    block. The fractions of such weights are scaled to a range of width 2 `lambda_`; a block is
+    A weight stands out if |W_ij|·||X_j||, on the dense model, is more than `M` times the mean of
+    its block. The fractions of such weights are scaled to a range of width 2 `lambda_`; a block is
     pruned by so much less than the budget as it lies above the mean of all. Costs one forward pass.
 
     Differs from the authors' code: blocks count by their size, a share below 0 gives what it lacks

@@ -3,7 +3,8 @@
 Everything is read from the modules' real shapes, so that an already pruned, uneven model is
 described as truly as a dense one.
 
-Axes: O output features, I input features, U units, S features of one unit.
+Axes: O output features, I input features, U units, S features of one unit, V vocabulary, D hidden
+size.
 """
 
 from __future__ import annotations
@@ -179,10 +180,10 @@ class Anatomy:
             linear = None
         if linear is None:
             raise ValueError(
-                f"{type(model).__name__} is not laid out as {model_type} models that can be pruned: "
-                f"they have their blocks in {self.family.blocks!r} and a head behind them. Pass "
-                f"what {self.task.auto_class}.from_pretrained gives, before adapters are attached "
-                "(merge them first)."
+                f"{type(model).__name__} is not laid out as {model_type} models that can be "
+                f"pruned: they have their blocks in {self.family.blocks!r} and a head behind them. "
+                f"Pass what {self.task.auto_class}.from_pretrained gives, before adapters are "
+                "attached (merge them first)."
             )
         self._head = linear
         self.blocks = [self._bind(i, block) for i, block in enumerate(modules.children())]
@@ -199,6 +200,15 @@ class Anatomy:
         name = next(name for name, module in self.model.named_modules() if module is linear)
         site = Site(name, SiteTable("", reads="head_input"), linear)
         return Block(len(self.blocks), name, linear, self.family, (site,))
+
+    @property
+    def token_table(self) -> torch.Tensor | None:
+        """The weight of the input embeddings, (V, D); None where no tokens go in."""
+        try:
+            table = self.model.get_input_embeddings()  # type: ignore[operator]
+        except (AttributeError, NotImplementedError):
+            return None
+        return table.weight if isinstance(table, nn.Embedding) else None
 
     @property
     def outside(self) -> list[nn.Module]:
@@ -235,7 +245,7 @@ def _no_model(model: nn.Module) -> str:
     if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
         return f"{type(model).__name__} is a wrapper; pass the model that is in it, model.module"
     return (
-        f"{type(model).__name__} is no Hugging Face model: it has no config with a model_type. Pass "
-        "what AutoModelForCausalLM.from_pretrained gives, or register a table of your own "
+        f"{type(model).__name__} is no Hugging Face model: it has no config with a model_type. "
+        "Pass what AutoModelForCausalLM.from_pretrained gives, or register a table of your own "
         "architecture (lightning_prune.register_family) and give the module such a config"
     )

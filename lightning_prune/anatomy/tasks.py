@@ -102,7 +102,7 @@ class CausalTask(Task):
     auto_class = "AutoModelForCausalLM"
 
     def checked(self, batch: Any) -> dict[str, torch.Tensor]:
-        """A dict with `input_ids` (B, T), and optional `attention_mask` (1 = token) and `labels`."""
+        """A dict with `input_ids` (B, T), optional `attention_mask` (1 = token) and `labels`."""
         return checked_batch(batch)
 
     def counts(self, batch: Batch) -> torch.Tensor | None:

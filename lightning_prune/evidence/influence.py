@@ -145,7 +145,7 @@ def _cosine(left_BTD: torch.Tensor, right_BTD: torch.Tensor) -> torch.Tensor:
 
 
 class Removal(Evidence):
-    """What the perplexity, or the loss where there is none, rises by without a block.
+    """What the perplexity rises by without a block: the exponential of the mean loss.
 
     The result is one number, under the key "block".
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -62,7 +63,7 @@ class BlockPruning(Method):
         """Blocks that go together are measured as one."""
         evidence = self.evidence
         if isinstance(evidence, BlockEvidence) and self.contiguous and blocks:
-            return (type(evidence)(part=evidence.part, span=self.number(blocks)),)
+            return (replace(evidence, span=self.number(blocks)),)
         return super().requests(blocks)
 
     # --- what is dropped ---

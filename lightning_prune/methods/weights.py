@@ -208,9 +208,10 @@ class WeightPruning(Method):
         """The mask of the input embeddings, if they are asked for."""
         if not self.embeddings:
             return {}
-        table = anatomy.model.get_input_embeddings()  # type: ignore[operator]
-        name = next(n for n, p in anatomy.model.named_parameters() if p is table.weight)
-        return {name: self._keep(table.weight.detach().abs().float(), self.fraction, "row")}
+        table_VD = anatomy.token_table
+        assert table_VD is not None, "refused by check"
+        name = next(n for n, p in anatomy.model.named_parameters() if p is table_VD)
+        return {name: self._keep(table_VD.detach().abs().float(), self.fraction, "row")}
 
     # --- what is refused ---
 
@@ -221,7 +222,7 @@ class WeightPruning(Method):
             ValueError: names the Linear, or the sparsity that would remove something.
         """
         sites = [site for block in self.blocks(anatomy) for site in block.sites]
-        self._check_head(anatomy)
+        self._check_outside(anatomy)
         if self.n_of_m is not None:
             self._check_widths(sites, self.n_of_m)
             return
@@ -234,11 +235,11 @@ class WeightPruning(Method):
                 f"Ask for sparsity={math.ceil(1000 / most) / 1000} or more."
             )
 
-    def _check_head(self, anatomy: Anatomy) -> None:
-        if not self.head:
-            return
-        table = anatomy.model.get_input_embeddings()  # type: ignore[operator]
-        if anatomy.head.module.weight is table.weight:
+    def _check_outside(self, anatomy: Anatomy) -> None:
+        model, table_VD = type(anatomy.model).__name__, anatomy.token_table
+        if self.embeddings and table_VD is None:
+            raise ValueError(f"embeddings=True, and {model} has no table of token embeddings")
+        if self.head and anatomy.head.module.weight is table_VD:
             raise ValueError(
                 "this model's head shares its weights with the input embeddings: head=True would "
                 "prune both. Say embeddings=True instead, if that is meant."

@@ -15,7 +15,7 @@ class Reuse:
 
     Pass the same object to every `prune` of a copy of that model with those batches. What only
     depends on the dense model is then collected once: the importance that an allocation gives to
-    blocks or sites, whatever the sparsity; and, of methods with order="none", the evidence of
+    blocks or sites, whatever the sparsity; and, of methods with propagate="none", the evidence of
     every block. It is kept on the CPU.
 
     Attributes:

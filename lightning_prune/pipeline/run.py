@@ -106,10 +106,11 @@ class _Run:
             importance = collector.importance()
             shares = self._shares(importance, budget)
             self._note_importance(importance)
-        if self.method.survey:
-            self._survey(collector, shares, budget)
-        else:
+            scores = self._scores(collector) if self.method.survey else None
+        if scores is None:
             self._block_by_block(collector, shares)
+        else:
+            self._survey(collector, scores, shares, budget)
 
     def _block_by_block(self, collector: Collector, shares: Mapping[str, float]) -> None:
         """Decide on each block, and change it, before the next one is looked at."""
@@ -124,9 +125,10 @@ class _Run:
                     surgery.mask_block(part, decision.masks, decision.kept, decision.weights)
         surgery.shrink(self.anatomy, self.plan)
 
-    def _survey(self, collector: Collector, shares: Mapping[str, float], budget: float) -> None:
-        """Look at the whole model, decide, repair, and cut."""
-        scores = self._scores(collector)
+    def _survey(
+        self, collector: Collector, scores: Scores, shares: Mapping[str, float], budget: float
+    ) -> None:
+        """Decide on all blocks, repair, and cut."""
         by_block = {block.index: shares[block.sites[0].name] for block in self.blocks}
         decisions = self.method.decide(self.blocks, scores, by_block, budget)
         for block in self.blocks:

@@ -24,7 +24,7 @@ def joined(first: Plan, second: Plan) -> Plan:
         ValueError: the second does not follow: it cuts a model that is masked already, or has a
             mask of another shape or another number of units than the first left.
     """
-    gone, second = first.dropped, _renumbered(second, first)
+    gone, second = second.dropped, _renumbered(second, first)
     if first._masks and second._kept:
         raise ValueError(
             "a plan that cuts units cannot follow one that masks weights: the masks would no "

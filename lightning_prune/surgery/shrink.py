@@ -43,7 +43,7 @@ def shrink(anatomy: Anatomy, plan: Plan) -> None:
         for site, axis, keep_F in list(kept_features(block, plan)):
             _cut(site.module, axis, keep_F)
     drop_blocks(anatomy, plan)
-    if any(kept.removed for kind in plan.kinds for kept in plan.blocks(kind).values()):
+    if _cuts(plan):
         _bring_in_step(anatomy)
 
 
@@ -55,7 +55,7 @@ def check_cuts(anatomy: Anatomy, plan: Plan) -> None:
     """
     check_units(anatomy, plan)
     model: Any = anatomy.model
-    if model.config.model_type.startswith(PRUNED_PREFIX):
+    if not _cuts(plan) or model.config.model_type.startswith(PRUNED_PREFIX):
         return
     stock = stock_class(model.config.model_type)
     fits = _fits_stock(anatomy, _planned_counts(anatomy, plan))
@@ -65,6 +65,11 @@ def check_cuts(anatomy: Anatomy, plan: Plan) -> None:
             f"this model is a {type(model).__name__}. Prune the {stock.__name__} itself, or the "
             "same number of units in every block."
         )
+
+
+def _cuts(plan: Plan) -> bool:
+    """Whether the plan takes any unit or block out."""
+    return any(kept.removed for kind in plan.kinds for kept in plan.blocks(kind).values())
 
 
 def _cut(linear: nn.Linear, axis: int, keep_F: torch.Tensor) -> None:

@@ -125,8 +125,10 @@ def _listening(
 
     def hook(name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
         def update(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-            # Some families (OPT) flatten batch and time before the MLP.
-            accumulators[name].update(inputs[0].reshape(*shape_BT, -1), keep_BT)
+            # Some families (OPT) flatten batch and time before the MLP, and a classifier's head
+            # reads one row an image.
+            input_BTI = inputs[0].reshape(shape_BT[0], -1, inputs[0].shape[-1])
+            accumulators[name].update(input_BTI, keep_BT)
             silent.discard(name)
             if stop and not silent:
                 raise _Enough

@@ -61,7 +61,9 @@ def influence_sweep(
             if len(before) == span and first.index in wanted:
                 start = middle if part == "mlp" else entering
                 end = middle if part == "attention" else states
-                yield first, {"block": _value(evidence, start, end)}
+                influence = _value(evidence, start, end)
+                with states.placement.block(first):
+                    yield first, {"block": influence}
 
 
 def _value(evidence: BlockEvidence, before: HiddenStates, after: HiddenStates) -> float:

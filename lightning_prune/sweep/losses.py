@@ -127,13 +127,13 @@ class FeatureLoss(Loss):
 
     @contextmanager
     def _listening(self, modules: Iterable[nn.Module], index: int, roots: Roots) -> Iterator[None]:
-        shape_BT = self.states.shape(index)
-        keep_BT = self.states.keep(index)
+        sequences, keep_BT = self.states.members(index), self.states.keep(index)
 
         def listen(_: nn.Module, inputs: Any, output: Any) -> None:
             feature = _tensor(output)
             if feature is not None and feature.requires_grad:
-                gradient = self.objective.gradient(feature.reshape(*shape_BT, -1), keep_BT)
+                feature_BTK = feature.reshape(sequences, -1, feature.shape[-1])
+                gradient = self.objective.gradient(feature_BTK, keep_BT)
                 roots.append((feature, gradient.reshape(feature.shape)))
 
         with _hooked(modules, listen):

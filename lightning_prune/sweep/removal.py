@@ -55,7 +55,8 @@ def removal_sweep(
                 with states.placement.block(whole), without(whole, evidence.part):
                     tried.advance(whole)
             without_it = _perplexity(tried, every[block.index + 1 :], counts)
-            yield block, {"block": without_it - dense}
+            with states.placement.block(whole):
+                yield block, {"block": without_it - dense}
 
 
 def _counted(states: HiddenStates, windows: int) -> list[int]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lightning_prune import CFSPSigmoid, FromFile, Inverse, Proportional
 from lightning_prune.allocation import Allocation
 from lightning_prune.allocation.exact import meet_in_proportion
+from lightning_prune.evidence.influence import Angular
 
 SIZES = [100, 300, 100, 50]
 RATIOS = [round(0.05 * step, 2) for step in range(1, 19)]
@@ -31,9 +33,9 @@ def mean(shares: list[float]) -> float:
 @pytest.mark.parametrize(
     "allocation",
     [
-        Inverse(highest=0.95),
-        Inverse(alpha=3.0, lowest=0.04, highest=0.95, log=True),
-        Proportional(highest=0.95),
+        Inverse(max_share=0.95),
+        Inverse(alpha=3.0, min_share=0.04, max_share=0.95, log=True),
+        Proportional(max_share=0.95),
         CFSPSigmoid(),
         CFSPSigmoid(a=100.0),
     ],
@@ -78,25 +80,25 @@ def test_importance_that_is_no_number_is_refused(allocation: Allocation, value: 
 def test_shares_in_proportion_follow_their_wishes() -> None:
     """What limits cut off goes to the others."""
     assert meet_in_proportion([1, 2, 3], 0.2, [1, 1, 1]) == pytest.approx([0.1, 0.2, 0.3])
-    limited = meet_in_proportion([1, 2, 30], 0.2, [1, 1, 1], highest=0.3)
+    limited = meet_in_proportion([1, 2, 30], 0.2, [1, 1, 1], high=0.3)
     assert limited == pytest.approx([0.1, 0.2, 0.3])
     assert meet_in_proportion([0, 0], 0.4, [1, 3]) == pytest.approx([0.4, 0.4])
-    assert meet_in_proportion([0, 1], 0.6, [1, 1], highest=0.9) == pytest.approx([0.3, 0.9])
+    assert meet_in_proportion([0, 1], 0.6, [1, 1], high=0.9) == pytest.approx([0.3, 0.9])
 
 
 def test_limits_that_exclude_the_budget_are_named() -> None:
     """With what was asked for."""
-    with pytest.raises(ValueError, match=r"highest=0.2, and 0.3 is asked for overall; widen"):
-        Inverse(highest=0.2).shares(0.3, SIZES, IMPORTANCE["spread"])
+    with pytest.raises(ValueError, match=r"max_share=0.2, and 0.3 is asked for overall; widen"):
+        Inverse(max_share=0.2).shares(0.3, SIZES, IMPORTANCE["spread"])
 
 
 def test_a_file_of_importance_is_used_in_place_of_a_measure(tmp_path: Path) -> None:
     """By the numbers of the blocks that are pruned."""
     path = tmp_path / "importance.json"
     path.write_text(json.dumps({"values": {"0": 4, "1": 1, "2": 2, "3": 3}}))
-    allocation = Inverse(str(path))
-    assert not allocation.calibrates
-    assert Inverse("angular").calibrates
+    allocation = Inverse(importance=str(path))
+    assert allocation.evidence is None
+    assert isinstance(Inverse(importance="angular").evidence, Angular)
     assert allocation.known_importance([1, 3], 4) == [1, 3]
     assert eval(repr(allocation)).shares(0.3, SIZES, [1, 2, 3, 4])
 
@@ -109,25 +111,33 @@ def test_a_file_that_does_not_fit_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "importance.json"
     path.write_text(text)
     with pytest.raises(ValueError, match=r"lightning-prune importance|Was it made for another"):
-        Inverse(str(path)).known_importance([0, 1], 2)
+        Inverse(importance=str(path)).known_importance([0, 1], 2)
     with pytest.raises(ValueError, match="is no file of"):
-        Inverse(str(tmp_path / "nowhere.json")).known_importance([0, 1], 2)
+        Inverse(importance=str(tmp_path / "nowhere.json")).known_importance([0, 1], 2)
 
 
 @pytest.mark.parametrize(
-    ("make", "settings"),
+    ("make", "settings", "message"),
     [
-        (Inverse, {"importance": "taste"}),
-        (Inverse, {"alpha": 0}),
-        (Inverse, {"lowest": 0.5, "highest": 0.4}),
-        (Proportional, {"highest": 1.0}),
-        (CFSPSigmoid, {"a": -1}),
-        (CFSPSigmoid, {"a": math.inf}),
+        (Inverse, {"importance": "taste"}, "importance='taste' .* 'mae', or the path of an impor"),
+        (Inverse, {"alpha": 0}, "Inverse: alpha=0 is not allowed; it is above 0"),
+        (
+            Inverse,
+            {"min_share": 0.5, "max_share": 0.4},
+            r"min_share=0.5 .*in \[0, max_share\), and max_share is 0.4",
+        ),
+        (Inverse, {"min_share": -0.1}, "min_share=-0.1 is not allowed"),
+        (Inverse, {"windows": -1}, "windows=-1 .* 1 or more calibration windows, or 0: all"),
+        (Proportional, {"max_share": 1.0}, r"Proportional: max_share=1.0 .* it is in \(0, 1\)"),
+        (CFSPSigmoid, {"a": -1}, "CFSPSigmoid: a=-1 is not allowed; it is 0 or more"),
+        (CFSPSigmoid, {"a": math.inf}, "a=inf is not allowed"),
     ],
 )
-def test_arguments_out_of_range_are_refused(make: type[Allocation], settings: dict) -> None:
-    """In the constructor."""
-    with pytest.raises(ValueError, match=r"needs|neither a measure"):
+def test_arguments_out_of_range_are_refused(
+    make: type[Allocation], settings: dict[str, Any], message: str
+) -> None:
+    """In the constructor, with what is allowed."""
+    with pytest.raises(ValueError, match=message):
         make(**settings)
 
 
@@ -138,7 +148,7 @@ def test_shares_come_from_a_file(tmp_path: Path, text: str) -> None:
     """As a list or by number, for the blocks that are pruned."""
     path = tmp_path / "shares.json"
     path.write_text(text)
-    allocation = FromFile(str(path))
+    allocation = FromFile(path=str(path))
     assert allocation.known_importance([1, 2], 3) == [0.2, 0.3]
     assert allocation.shares(0.25, [1, 1], [0.2, 0.3]) == [0.2, 0.3]
     with pytest.raises(ValueError, match=r"remove 0.2500 overall, and 0.4000 is asked for"):
@@ -158,7 +168,7 @@ def test_a_file_without_shares_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "shares.json"
     path.write_text(text)
     with pytest.raises(ValueError, match=r"no JSON file with the share|must be in \[0, 1\)"):
-        FromFile(str(path))
+        FromFile(path=str(path))
 
 
 @pytest.mark.parametrize("make", [Inverse, FromFile])
@@ -166,9 +176,10 @@ def test_another_file_at_the_same_path_is_another_allocation(
     make: type[Allocation], tmp_path: Path
 ) -> None:
     """So that a plan made by the old one is not taken for one made by the new one."""
+    argument = "importance" if make is Inverse else "path"
     path = tmp_path / "numbers.json"
     identities = set()
     for values in ({"0": 0.1, "1": 0.2}, {"0": 0.2, "1": 0.1}):
         path.write_text(json.dumps({"values": values} if make is Inverse else values))
-        identities |= {make(str(path)).identity for _ in range(2)}  # type: ignore[call-arg]
+        identities |= {make(**{argument: str(path)}).identity for _ in range(2)}
     assert len(identities) == 2

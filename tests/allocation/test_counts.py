@@ -17,15 +17,15 @@ RATIOS = [round(0.05 * step, 2) for step in range(1, 19)]
 
 
 def blocks(
-    count: int = 4, groups: int = 4, neurons: int = 172, multiple: int = 1, least: int = 1
+    count: int = 4, groups: int = 4, neurons: int = 172, round_to: int = 1, min_units: int = 1
 ) -> list[Pool]:
     """The pools of a small GQA model: a group weighs as much as 16 neurons."""
     return [
         pool
         for block in range(count)
         for pool in (
-            Pool(block, "group", groups, 3072, least),
-            Pool(block, "neuron", neurons, 192, least, multiple),
+            Pool(block, "group", groups, 3072, min_units),
+            Pool(block, "neuron", neurons, 192, min_units, round_to),
         )
     ]
 
@@ -40,15 +40,15 @@ def allowed(pool: Pool) -> list[int]:
         gone
         for gone in range(pool.units + 1)
         if gone == 0
-        or (pool.units - gone >= pool.least and (pool.units - gone) % pool.multiple == 0)
+        or (pool.units - gone >= pool.min_units and (pool.units - gone) % pool.round_to == 0)
     ]
 
 
 @pytest.mark.parametrize(
     "pool",
     [
-        Pool(0, "neuron", units, 1, least, multiple)
-        for units, least, multiple in itertools.product([1, 7, 64, 172], [1, 5], [1, 8, 64])
+        Pool(0, "neuron", units, 1, min_units, round_to)
+        for units, min_units, round_to in itertools.product([1, 7, 64, 172], [1, 5], [1, 8, 64])
     ],
     ids=str,
 )
@@ -58,24 +58,24 @@ def test_a_pool_takes_the_steps_that_are_allowed(pool: Pool) -> None:
     while (above := pool.above(steps[-1])) is not None:
         steps.append(above)
     assert steps == allowed(pool)
-    assert pool.highest == steps[-1]
+    assert pool.most == steps[-1]
     for gone in range(pool.units):
         assert pool.below(gone) == max(step for step in steps if step <= gone)
 
 
-@pytest.mark.parametrize("multiple", [1, 16, 64])
+@pytest.mark.parametrize("round_to", [1, 16, 64])
 @pytest.mark.parametrize("ratio", RATIOS)
-def test_the_target_is_met_within_one_step(ratio: float, multiple: int) -> None:
+def test_the_target_is_met_within_one_step(ratio: float, round_to: int) -> None:
     """For any wish, also one that is far from what may go."""
     random.seed(int(100 * ratio))
-    pools = blocks(multiple=multiple)
+    pools = blocks(round_to=round_to)
     total = sum(pool.parameters for pool in pools)
     target = min(ratio * total, most(pools))
     for spread in (0.0, 0.3, 3.0):
         wished = [ratio * p.units * (1 + random.uniform(-spread, spread)) for p in pools]
         counts = unit_counts(pools, wished, target)
         assert all(c in allowed(p) for p, c in zip(pools, counts, strict=True))
-        assert abs(removed(pools, counts) - target) <= 192 * max(multiple, 172 % multiple) / 2
+        assert abs(removed(pools, counts) - target) <= 192 * max(round_to, 172 % round_to) / 2
 
 
 @pytest.mark.parametrize("ratio", RATIOS)
@@ -105,20 +105,20 @@ def test_blocks_with_little_left_leave_it_to_the_others(ratio: float) -> None:
     assert counts[4:6] == counts[6:8]
 
 
-@pytest.mark.parametrize("multiple", [1, 16])
+@pytest.mark.parametrize("round_to", [1, 16])
 @pytest.mark.parametrize("ratio", RATIOS)
-def test_units_of_all_blocks_meet_the_target(ratio: float, multiple: int) -> None:
+def test_units_of_all_blocks_meet_the_target(ratio: float, round_to: int) -> None:
     """Compared with each other, with a limit in every block."""
     torch.manual_seed(0)
-    pools = blocks(multiple=multiple, least=2)
+    pools = blocks(round_to=round_to, min_units=2)
     scores = [torch.rand(pool.units) + pool.block for pool in pools]
     target = min(ratio * sum(pool.parameters for pool in pools), most(pools))
     for standardise in (True, False):
-        counts = GlobalStandardised(standardise).unit_counts(
+        counts = GlobalStandardised(standardise=standardise).unit_counts(
             pools, scores, [ratio] * len(pools), target
         )
         assert all(c in allowed(p) for p, c in zip(pools, counts, strict=True))
-        assert abs(removed(pools, counts) - target) <= 192 * max(multiple, 172 % multiple) / 2
+        assert abs(removed(pools, counts) - target) <= 192 * max(round_to, 172 % round_to) / 2
 
 
 def test_the_lowest_scores_of_all_go() -> None:

@@ -13,8 +13,9 @@ from lightning_prune.allocation import meet
 from lightning_prune.allocation.owl import outlier_ratio
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.pipeline import prune
-from lightning_prune.sweep import HiddenStates, evaluating, forward_sweep
+from lightning_prune.sweep import collect, evaluating
 from tests.contract.cases import batches, even_model
+from tests.sweep.helpers import states_of
 
 
 def overall(shares: list[float], sizes: list[int]) -> float:
@@ -46,11 +47,11 @@ def test_what_clipping_takes_goes_to_those_with_room() -> None:
     assert meet([0.0, 0.6, 0.9], 0.4, [1, 1, 1]) == pytest.approx([0.0, 0.45, 0.75])
 
 
-@pytest.mark.parametrize(("lowest", "highest"), [(0.0, 0.4), (0.6, 0.9)])
-def test_a_budget_outside_the_limits_is_refused(lowest: float, highest: float) -> None:
+@pytest.mark.parametrize(("low", "high"), [(0.0, 0.4), (0.6, 0.9)])
+def test_a_budget_outside_the_limits_is_refused(low: float, high: float) -> None:
     """No shares can make it up."""
-    with pytest.raises(ValueError, match=f"between {lowest:g} and {highest:g} make up 0.5"):
-        meet([0.5, 0.5], 0.5, [1, 1], lowest, highest)
+    with pytest.raises(ValueError, match=f"between {low:g} and {high:g} make up 0.5"):
+        meet([0.5, 0.5], 0.5, [1, 1], low, high)
 
 
 def test_uniform_shares_are_the_budget() -> None:
@@ -72,9 +73,9 @@ def test_outliers_are_more_than_so_many_times_the_mean() -> None:
 @pytest.mark.parametrize("sizes", [[1, 1, 1], [3, 1, 9]], ids=str)
 @pytest.mark.parametrize("budget", [0.5, 0.7])
 def test_owl_follows_its_equation(sizes: list[int], budget: float) -> None:
-    """Shares differ by 2 spread between the extremes, linearly in the outliers between them."""
+    """Shares differ by 2 lambda_ between the extremes, linearly in the outliers between them."""
     outliers = [0.02, 0.05, 0.03]
-    shares = OWL(spread=0.1).shares(budget, sizes, outliers)
+    shares = OWL(lambda_=0.1).shares(budget, sizes, outliers)
     assert overall(shares, sizes) == pytest.approx(budget, abs=1e-12)
     assert shares[0] - shares[1] == pytest.approx(0.2)
     assert shares[0] - shares[2] == pytest.approx(0.2 / 3)
@@ -94,10 +95,18 @@ def test_owl_gives_equal_blocks_equal_shares() -> None:
     assert OWL().shares(0.6, [4], [0.03]) == pytest.approx([0.6])
 
 
-@pytest.mark.parametrize("settings", [{"times": 0.0}, {"spread": -0.1}, {"spread": 0.5}], ids=str)
-def test_owl_refuses_settings_out_of_range(settings: dict[str, float]) -> None:
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"M": 0.0}, "OWL: M=0.0 is not allowed; it is above 0; 5 is usual"),
+        ({"lambda_": -0.1}, r"lambda_=-0.1 is not allowed; it is in \[0, 0.5\); 0.08 is usual"),
+        ({"lambda_": 0.5}, "lambda_=0.5 is not allowed"),
+    ],
+    ids=str,
+)
+def test_owl_refuses_settings_out_of_range(settings: dict[str, float], message: str) -> None:
     """When it is made."""
-    with pytest.raises(ValueError, match="OWL needs times > 0 and 0 <= spread < 0.5; got"):
+    with pytest.raises(ValueError, match=message):
         OWL(**settings)
 
 
@@ -106,7 +115,7 @@ def test_owl_refuses_settings_out_of_range(settings: dict[str, float]) -> None:
 
 def test_given_shares_are_taken_as_they_are() -> None:
     """If their mean by size is the budget."""
-    assert PerBlock([0.2, 0.6]).shares(0.5, [1, 3], []) == [0.2, 0.6]
+    assert PerBlock(fractions=[0.2, 0.6]).shares(0.5, [1, 3], []) == [0.2, 0.6]
 
 
 @pytest.mark.parametrize(
@@ -119,32 +128,33 @@ def test_given_shares_are_taken_as_they_are() -> None:
 def test_given_shares_that_do_not_fit_are_refused(fractions: list[float], message: str) -> None:
     """Their number and their mean."""
     with pytest.raises(ValueError, match=message):
-        PerBlock(fractions).shares(0.5, [1, 1], [])
+        PerBlock(fractions=fractions).shares(0.5, [1, 1], [])
 
 
 @pytest.mark.parametrize("fractions", [[], [0.5, 1.0], [-0.1]], ids=str)
 def test_fractions_lie_in_range(fractions: list[float]) -> None:
     """When it is made."""
-    with pytest.raises(ValueError, match=r"must be numbers in \[0, 1\)"):
-        PerBlock(fractions)
+    message = r"fractions=.* is not allowed; they are numbers in \[0, 1\)"
+    with pytest.raises(ValueError, match=message):
+        PerBlock(fractions=fractions)
 
 
 # --- in a method ---
 
 
-@pytest.mark.parametrize("order", ["block", "linear", "none"])
-def test_every_block_loses_its_share(order: Any) -> None:
+@pytest.mark.parametrize("propagate", ["block", "layer", "none"])
+def test_every_block_loses_its_share(propagate: Any) -> None:
     """Of inputs of 32, 48 and 24 features, by the count that is at most the share."""
     shares = [0.25, 0.5, 0.75]
-    plan = prune(even_model("llama"), _wanda(PerBlock(shares), order), batches())
+    plan = prune(even_model("llama"), _wanda(PerBlock(fractions=shares), propagate), batches())
     for name in plan.mask_names:
         share = shares[int(name.split(".")[2])]
         assert plan.sparsity(name) == pytest.approx(share), name
 
 
-def test_owl_looks_at_the_dense_model_whatever_the_order() -> None:
+def test_owl_looks_at_the_dense_model_whatever_is_propagated() -> None:
     """Its shares do not depend on what the method sees."""
-    plans = [prune(even_model("llama"), _wanda(OWL(), order), batches()) for order in _ORDERS]
+    plans = [prune(even_model("llama"), _wanda(OWL(), propagate), batches()) for propagate in _WAYS]
     counts = [[plan.sparsity(name) for name in plan.mask_names] for plan in plans]
     assert counts[0] == counts[1] == counts[2]
     assert len(set(counts[0])) > 1
@@ -155,10 +165,10 @@ def test_owl_looks_at_the_dense_model_whatever_the_order() -> None:
 def test_owl_shares_units_too(kinds: dict[str, bool]) -> None:
     """Of each kind, within one: the rest is what whole units cannot make up."""
     model = even_model("llama")
-    method = WandaSP(ratio=0.5, allocation=OWL(spread=0.2), repair=None, **kinds)
+    method = WandaSP(ratio=0.5, allocation=OWL(lambda_=0.2), repair=None, **kinds)
     pools = method.pools(method.blocks(Anatomy(model)))
     sizes = [method.size(block) for block in method.blocks(Anatomy(model))]
-    shares = OWL(spread=0.2).shares(0.5, sizes, _outliers(model))
+    shares = OWL(lambda_=0.2).shares(0.5, sizes, _outliers(model))
     assert len(set(shares)) == 3
     plan = prune(model, method, batches())
     for pool in pools:
@@ -167,21 +177,20 @@ def test_owl_shares_units_too(kinds: dict[str, bool]) -> None:
 
 
 def _outliers(model: PreTrainedModel) -> list[float]:
-    anatomy = Anatomy(model)
-    states = HiddenStates(anatomy, batches(), torch.device("cpu"))
+    states, owl = states_of(model, batches()), OWL()
     with evaluating(model):
-        sweep = forward_sweep(states, OWL.evidence, anatomy.blocks, "none")
-        return [OWL().importance(block, found) for block, found in sweep]
+        sweep = collect(states, owl.evidence, states.anatomy.blocks, "none")
+        return [value for block, found in sweep for value in owl.measured(block, found)]
 
 
-_ORDERS: tuple[Any, ...] = ("block", "linear", "none")
+_WAYS: tuple[Any, ...] = ("block", "layer", "none")
 
 
-def _wanda(allocation: Any, order: Any) -> Wanda:
-    return Wanda(sparsity=0.5, allocation=allocation, order=order)
+def _wanda(allocation: Any, propagate: Any) -> Wanda:
+    return Wanda(sparsity=0.5, allocation=allocation, propagate=propagate)
 
 
 def test_an_allocation_is_told_as_it_was_made() -> None:
     """In the plan's provenance."""
-    plan = prune(even_model("llama"), _wanda(OWL(spread=0.1), "none"), batches())
-    assert plan.provenance["arguments"]["allocation"] == "OWL(times=5.0, spread=0.1)"
+    plan = prune(even_model("llama"), _wanda(OWL(lambda_=0.1), "none"), batches())
+    assert plan.provenance["arguments"]["allocation"] == "OWL(lambda_=0.1)"

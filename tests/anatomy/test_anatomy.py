@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_prune.anatomy import FAMILIES, Anatomy, family_of
+from lightning_prune.anatomy import FAMILIES, Anatomy
 from tests.tiny import MODEL_TYPES, tiny_batch, tiny_model
 
 KINDS = ("group", "neuron")
@@ -104,15 +104,12 @@ def test_blocks_and_outside_hold_every_parameter(anatomy: Anatomy) -> None:
     assert outside | inside == {id(p) for p in anatomy.model.parameters()}
 
 
-def test_a_pruned_type_has_the_table_of_its_base() -> None:
-    """Uneven checkpoints are read like the models that they come from."""
-    assert family_of("pruned_qwen3") is family_of("qwen3")
-
-
-def test_an_unknown_type_is_told_the_known_ones() -> None:
-    """The message lists every known type."""
-    with pytest.raises(ValueError, match=r"unknown model type 'gpt2'; known: gemma2, .*, qwen3\."):
-        family_of("gpt2")
+def test_norms_behind_the_layers_are_known() -> None:
+    """OPT-350m has them: what a layer gives is not what the residual stream gets."""
+    for before in (True, False):
+        model = tiny_model("opt", do_layer_norm_before=before)
+        adds = [site.table.adds for block in Anatomy(model).blocks for site in block.sites]
+        assert any(adds) == before
 
 
 def test_a_model_with_adapters_is_refused() -> None:
@@ -128,5 +125,32 @@ def test_a_model_with_adapters_is_refused() -> None:
 
 def test_a_base_model_is_refused() -> None:
     """What has no head is no causal LM."""
-    with pytest.raises(ValueError, match=r"has no module 'model\.layers'.*Pass the causal LM"):
+    with pytest.raises(
+        ValueError,
+        match=r"LlamaModel is not laid out as llama models .*'model\.layers' and a head behind "
+        r"them. Pass what AutoModelForCausalLM.from_pretrained gives",
+    ):
         Anatomy(tiny_model("llama").base_model)
+
+
+@pytest.mark.parametrize("wrapper", [nn.DataParallel])
+def test_a_wrapped_model_is_refused(wrapper: type[nn.Module]) -> None:
+    """With what to pass in its place."""
+    with pytest.raises(ValueError, match=r"DataParallel is a wrapper; pass .* model.module"):
+        Anatomy(wrapper(tiny_model("llama")))
+
+
+@pytest.mark.parametrize("module", [nn.Linear(2, 2), nn.Module()], ids=repr)
+def test_what_is_no_hugging_face_model_is_refused(module: nn.Module) -> None:
+    """It has no config; and the message says how it could have one."""
+    with pytest.raises(ValueError, match=r"no config with a model_type.*register_family"):
+        Anatomy(module)
+
+
+def test_the_head_is_one_more_block_behind_the_last(anatomy: Anatomy) -> None:
+    """With one site, and the name that the state dict has."""
+    head = anatomy.head
+    assert head.index == len(anatomy.blocks)
+    assert [site.name for site in head.sites] == ["lm_head"]
+    assert anatomy.model.get_output_embeddings() is head.module is head.sites[0].module
+    assert head.sites[0].weight_name in anatomy.model.state_dict()

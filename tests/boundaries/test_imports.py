@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -20,12 +20,12 @@ ROOT_ROOM = "lightning_prune"
 
 # Lowest first. A room may import its own layer, without going in circles, and those above it here.
 LAYERS = (
-    {"files", "distributed", "version", "parsing"},
-    {"plan", "plan_file", "anatomy", "evidence", "allocation", "selection", "repair", "reuse"},
-    {"method", "provenance"},
+    {"version", "files", "checks", "distributed", "tokens", "progress", "parsing"},
+    {"plan", "anatomy", "evidence", "selection", "scores", "allocation", "repair"},
+    {"methods"},
     {
-        *("modeling", "checkpoints", "surgery", "sweep", "evaluation", "analysis", "report"),
-        *("export", "attribution", "kernels"),
+        *("modeling", "checkpoints", "surgery", "sweep"),
+        *("evaluation", "analysis", "report", "export"),
     },
     {"pipeline"},
     {"data", "models", "callbacks"},
@@ -34,11 +34,13 @@ LAYERS = (
     {"cli", "__main__", ROOT_ROOM},
 )
 LAYER_OF = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
+TENSOR_ROOMS = set().union(*LAYERS[:3])
 HOST_ROOMS = set().union(*LAYERS[5:])  # the only ones that know lightning
-TENSOR_ROOMS = LAYERS[0] | LAYERS[1] | LAYERS[2]
 
 LIGHTNING = {"lightning", "lightning_fabric", "pytorch_lightning"}
 MODEL_LIBRARIES = {"accelerate", "bitsandbytes", "datasets", "peft", "tokenizers", "transformers"}
+
+LINES = 300
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
@@ -93,7 +95,8 @@ def relation(importer: str, imported: str) -> str | None:
 
 def test_there_is_something_to_test() -> None:
     """The package was found."""
-    assert PACKAGE / "plan.py" in MODULES
+    assert PACKAGE / "plan" / "plan.py" in MODULES
+    assert len(MODULES) > 100
 
 
 @pytest.mark.parametrize("path", MODULES, ids=dotted_name)
@@ -109,34 +112,87 @@ def test_imports_go_down(path: Path) -> None:
     assert [wrong for name in imports_of(path) if (wrong := relation(module, name))] == []
 
 
+def own_imports(path: Path) -> Iterator[str]:
+    return (name for name in imports_of(path) if name.partition(".")[0] == PACKAGE.name)
+
+
+def circle_in(graph: Mapping[str, set[str]]) -> str:
+    """A way from a node back to itself; empty if there is none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return " <- ".join(error.args[1])
+    return ""
+
+
 def test_rooms_do_not_import_each_other_in_circles() -> None:
     """Rooms of one layer can be put in an order as well."""
     graph: dict[str, set[str]] = {}
     for path in MODULES:
         room = room_of(dotted_name(path))
-        own = (name for name in imports_of(path) if name.partition(".")[0] == PACKAGE.name)
-        graph.setdefault(room, set()).update({room_of(name) for name in own} - {room})
-    try:
-        TopologicalSorter(graph).prepare()
-    except CycleError as error:
-        pytest.fail(f"rooms import each other: {' <- '.join(error.args[1])}")
+        graph.setdefault(room, set()).update({room_of(name) for name in own_imports(path)} - {room})
+    assert circle_in(graph) == ""
+
+
+def module_of(dotted: str, modules: Collection[str]) -> str:
+    """The module that a dotted name is, or is defined in."""
+    while dotted not in modules:
+        dotted = dotted.rpartition(".")[0]
+    return dotted
+
+
+def module_graph(sources: Mapping[str, Iterable[str]]) -> dict[str, set[str]]:
+    """From the dotted names that each module imports to the modules that it imports."""
+    return {
+        module: {module_of(name, sources) for name in names} for module, names in sources.items()
+    }
+
+
+def test_modules_do_not_import_each_other_in_circles() -> None:
+    """Not inside of a room either, where the order of two files would come to matter."""
+    graph = module_graph({dotted_name(path): list(own_imports(path)) for path in MODULES})
+    assert circle_in(graph) == ""
+
+
+def test_a_circle_of_modules_is_seen() -> None:
+    """Between two files, through a third, and through the room's own door."""
+    names = {"p": [], "p.a": ["p.b.Name"], "p.b": ["p.c"], "p.c": []}
+    assert circle_in(module_graph(names)) == ""
+    assert circle_in(module_graph(names | {"p.c": ["p.a.Other"]}))
+    assert circle_in(module_graph(names | {"p.c": ["p.c.Own"]}))
+    room = {"p": [], "p.r": ["p.r.a.A", "p.r.b.B"], "p.r.a": [], "p.r.b": ["p.r.a.A"]}
+    assert circle_in(module_graph(room)) == ""
+    assert circle_in(module_graph(room | {"p.r.b": ["p.r.A"]}))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=dotted_name)
+def test_no_file_is_long(path: Path) -> None:
+    """What takes more has more than one purpose."""
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= LINES
 
 
 @pytest.mark.parametrize(
     ("source", "importer", "allowed"),
     [
-        ("import torch", "lightning_prune.plan", True),
+        ("import torch", "lightning_prune.plan.plan", True),
         ("from lightning_prune.plan import Plan", "lightning_prune.sweep.forward", True),
-        ("from lightning_prune.sweep import forward", "lightning_prune.plan", False),
+        ("from lightning_prune.sweep import forward", "lightning_prune.plan.plan", False),
         ("from lightning_prune import pipeline", "lightning_prune.report.table", False),
-        ("from lightning_prune import prune", "lightning_prune.pipeline", False),
+        ("from lightning_prune import prune", "lightning_prune.pipeline.run", False),
+        ("from lightning_prune import distributed", "lightning_prune.evidence.base", True),
         ("from ..callbacks import Wanda", "lightning_prune.selection.count", False),
         ("from . import pattern", "lightning_prune.selection.count", True),
+        ("from lightning_prune.methods import units", "lightning_prune.scores.taylor", False),
+        ("from lightning_prune.scores import taylor", "lightning_prune.methods.units", True),
+        ("from lightning_prune.callbacks import base", "lightning_prune.methods.units", False),
+        ("from lightning_prune.commands import run", "lightning_prune.studies.grid", False),
         ("def f():\n    import transformers", "lightning_prune.anatomy.families", False),
+        ("def f():\n    import transformers", "lightning_prune.methods.base", False),
         ("def f():\n    import transformers", "lightning_prune.export.hf", True),
-        ("if x:\n    from lightning.pytorch import Trainer", "lightning_prune.pipeline", False),
+        ("from lightning_prune.sweep import collect", "lightning_prune.modeling.registry", True),
+        ("if x:\n    from lightning.pytorch import Trainer", "lightning_prune.pipeline.run", False),
         ("from lightning.pytorch import Trainer", "lightning_prune.callbacks.base", True),
-        ("import lightning_utilities", "lightning_prune.pipeline", True),
+        ("import lightning_utilities", "lightning_prune.pipeline.run", True),
     ],
 )
 def test_the_rules_are_what_they_are_meant_to_be(source: str, importer: str, allowed: bool) -> None:
@@ -162,6 +218,62 @@ def test_importing_everything_does_not_start_cuda() -> None:
     )
 
 
-def test_importing_the_package_does_not_import_lightning() -> None:
-    """Pruning and loading without a Trainer do not pay for one."""
-    run_python("import sys, lightning_prune\nassert 'lightning' not in sys.modules\n")
+LATER = ("lightning", "peft", "rich", "datasets", "jsonargparse")
+
+
+def test_importing_the_package_imports_nothing_for_later() -> None:
+    """It makes uneven models known to transformers, and that is all that is waited for."""
+    run_python(
+        "import sys, lightning_prune\n"
+        f"found = [name for name in {LATER} if name in sys.modules]\n"
+        "assert not found, found\n"
+    )
+
+
+ALONE = """
+import importlib, sys, types
+
+for name in {blocked}:
+    sys.modules[name] = None  # every import of it fails, wherever it stands
+package = types.ModuleType("lightning_prune")
+package.__path__ = [{path!r}]
+sys.modules["lightning_prune"] = package
+for name in {modules}:
+    importlib.import_module(name)
+"""
+
+
+def alone(modules: Collection[str]) -> str:
+    """A program that imports modules where nothing but torch can be imported.
+
+    The package's own `__init__` is left out: it makes models known to transformers.
+    """
+    blocked = (*sorted(MODEL_LIBRARIES), *LATER)
+    return ALONE.format(blocked=blocked, path=str(PACKAGE), modules=sorted(modules))
+
+
+def test_tensor_rooms_stand_on_torch_alone() -> None:
+    """From plan to methods, every module is imported where no model library and no host can be."""
+    modules = {dotted_name(path) for path in MODULES}
+    rooms = {module for module in modules if room_of(module) in LAYERS[1] | LAYERS[2]}
+    assert len(rooms) > 40
+    run_python(
+        alone(rooms)
+        + "import torch\n"
+        + "from lightning_prune.scores.wanda import wanda_score\n"
+        + "assert wanda_score(torch.ones(2, 3), torch.ones(3)).shape == (2, 3)\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("module", "library"),
+    [
+        ("lightning_prune.callbacks.base", "lightning"),
+        ("lightning_prune.surgery.shrink", "transformers"),
+        ("lightning_prune.progress", "rich"),
+    ],
+)
+def test_what_needs_more_is_seen_by_that(module: str, library: str) -> None:
+    """The program above would notice a room that is not of tensors alone."""
+    with pytest.raises(AssertionError, match=f"(import of |No module named '){library}"):
+        run_python(alone([module]))

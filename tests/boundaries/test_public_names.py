@@ -1,10 +1,17 @@
-"""The names that users write stay."""
+"""The names that users write stay, and are the same wherever they stand."""
 
 from __future__ import annotations
+
+import ast
+import inspect
+import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 import lightning_prune
+from lightning_prune.checks import Configured
 
 PUBLIC = [
     "AFR",
@@ -26,7 +33,6 @@ PUBLIC = [
     "LoRA",
     "Magnitude",
     "MagnitudeSP",
-    "NoRepair",
     "OWL",
     "PerBlock",
     "Plan",
@@ -50,22 +56,54 @@ PUBLIC = [
     "WeightReFer",
     "WeightSNIP",
     "WriteReport",
+    "__version__",
     "load",
     "prune",
     "prune_in_rounds",
+    "register_family",
     "save",
 ]
+"""A name is added or taken away on purpose: here, in the stub, and in the changelog."""
+
+STUB = Path(lightning_prune.__file__).with_suffix(".pyi")
+PAGE = Path(__file__).parents[2] / "docs" / "methods.md"
 
 
 def test_the_public_names_are_these() -> None:
-    """A name is added or taken away on purpose, here and in the changelog."""
+    """Those that the package has are those of the frozen list."""
     assert sorted(lightning_prune.__all__) == PUBLIC
+
+
+def test_the_package_has_the_names_of_its_stub() -> None:
+    """Each re-exported once, from the module that defines it, by a line of its own."""
+    names = []
+    for node in ast.parse(STUB.read_text(encoding="utf-8")).body[1:]:
+        assert isinstance(node, ast.ImportFrom)
+        (alias,) = node.names
+        assert alias.asname == alias.name, "what is not imported as itself is not re-exported"
+        assert node.level == 1
+        names.append(alias.name)
+        found = getattr(lightning_prune, alias.name)
+        module = getattr(found, "__module__", f"lightning_prune.{node.module}")
+        assert module == f"lightning_prune.{node.module}", f"{alias.name} is defined in {module}"
+    assert sorted(names) == sorted(lightning_prune.__all__) == PUBLIC
+
+
+def test_every_method_allocation_and_repair_has_its_place_on_the_page() -> None:
+    """And nothing else has a heading of that kind."""
+    if not PAGE.is_file():
+        pytest.skip("no docs beside the tests")
+    headings = re.findall(r"^### (\w+)$", PAGE.read_text(encoding="utf-8"), flags=re.M)
+    public: dict[str, Any] = {name: getattr(lightning_prune, name) for name in PUBLIC}
+    configured = {n for n, c in public.items() if inspect.isclass(c) and issubclass(c, Configured)}
+    assert sorted(headings) == sorted(configured)
 
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_every_public_name_is_reachable_and_listed(name: str) -> None:
     """Names that are imported on first use are found, and seen by dir() and completion."""
-    assert callable(getattr(lightning_prune, name))
+    found = getattr(lightning_prune, name)
+    assert callable(found) or name == "__version__"
     assert name in dir(lightning_prune)
 
 

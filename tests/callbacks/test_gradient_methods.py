@@ -14,14 +14,15 @@ from torch.nn import functional as F
 
 from lightning_prune import (
     AFR,
+    OWL,
     RIA,
     SNIP,
     Magnitude,
+    PerBlock,
     ReFer,
     Sensitivity,
     SparseGPT,
     Taylor,
-    Uniform,
     Wanda,
     WeightAFR,
     WeightReFer,
@@ -31,8 +32,6 @@ from lightning_prune.anatomy import Anatomy
 from lightning_prune.callbacks.base import PruningCallback
 from lightning_prune.pipeline import prune
 from lightning_prune.plan import Plan
-from lightning_prune.scores.products import aggregate_units
-from lightning_prune.selection import standardised
 from tests.tiny import tiny_batch, tiny_model
 
 IDS = tiny_batch(3, 10)
@@ -178,33 +177,9 @@ def test_afr_is_its_equation(kind: str) -> None:
 def test_the_parts_of_afr_are_kept_with_the_scores() -> None:
     """Each objective's under its name, so that they can be compared."""
     plan = scores(AFR(ratio=0.4, kind="frobenius", keep_scores=True))
-    feature, loss = (plan.scores(f"neuron/{name}", 0) for name in ("Feature", "NextToken"))
+    feature, loss = (plan.scores(f"neuron/{name}", 0) for name in ("Feature", "TaskLoss"))
     assert feature.shape == loss.shape == (22,)
     assert not torch.allclose(feature, loss)
-
-
-def test_a_few_elements_are_not_trimmed_to_nothing() -> None:
-    """2% of 30 elements is none of them; the authors' slice is empty then."""
-    product_UE = torch.randn(4, 30, generator=torch.Generator().manual_seed(0))
-    for aggregate in ("mean_abs", "snr", "mean"):
-        found = aggregate_units(product_UE, aggregate, trim=0.02)  # type: ignore[arg-type]
-        assert torch.equal(found, aggregate_units(product_UE, aggregate))  # type: ignore[arg-type]
-    assert torch.isfinite(aggregate_units(product_UE, "snr", trim=0.45)).all()
-
-
-def test_opposite_products_cancel_unless_signs_are_dropped() -> None:
-    """The mean of magnitudes is not the magnitude of the mean."""
-    product_UE = torch.tensor([[1.0, -1.0], [0.5, 0.5]])
-    assert aggregate_units(product_UE, "mean_abs").tolist() == [0.0, 0.5]
-    assert aggregate_units(product_UE, "mean_abs", signed=False).tolist() == [1.0, 0.5]
-
-
-def test_standardising_is_over_all_tables_together() -> None:
-    """Common mean and deviation; equal numbers become 0."""
-    found = torch.cat(standardised([torch.tensor([1.0, 2.0]), torch.tensor([6.0])]))
-    torch.testing.assert_close(found, torch.tensor(z([1.0, 2.0, 6.0])))
-    assert standardised([torch.full((3,), 2.0)])[0].tolist() == [0.0] * 3
-    assert standardised([torch.ones(1)])[0].tolist() == [0.0]
 
 
 def weights_of(plan: Plan) -> torch.Tensor:
@@ -213,7 +188,7 @@ def weights_of(plan: Plan) -> torch.Tensor:
 
 def test_single_weights_are_compared_across_all_blocks() -> None:
     """The lowest |w·g| go wherever they are, exactly as many as asked for."""
-    plan, gradients = scores(WeightSNIP(0.37, keep_scores=True)), loss_gradients(IDS)
+    plan, gradients = scores(WeightSNIP(sparsity=0.37, keep_scores=True)), loss_gradients(IDS)
     weights = model_of().state_dict()
     for name in plan.mask_names:
         expected_OI = (weights[name] * gradients[name]).abs()
@@ -238,50 +213,61 @@ def test_afr_of_single_weights_adds_what_is_standardised_over_all_of_them() -> N
 @pytest.mark.parametrize("cls", [Magnitude, Wanda], ids=lambda cls: cls.__name__)
 def test_any_score_can_be_compared_across_all_blocks(cls: type[Magnitude | Wanda]) -> None:
     """By the scores of the dense model."""
-    plan = scores(cls(0.5, scope="global", keep_scores=True))
+    plan = scores(cls(sparsity=0.5, scope="global", keep_scores=True))
     score, keep = weights_of(plan), torch.cat([plan.mask(n).flatten() for n in plan.mask_names])
     assert int((~keep).sum()) == keep.numel() // 2
     assert score[~keep].max() <= score[keep].min()
     if cls is Wanda:
-        dense = scores(Wanda(0.5, propagate="none", keep_scores=True))
+        dense = scores(Wanda(sparsity=0.5, propagate="none", keep_scores=True))
         assert torch.equal(weights_of(dense), score)
 
 
 def test_an_allocation_takes_the_place_of_a_common_threshold() -> None:
-    """Then every matrix has its share."""
-    plan = scores(WeightSNIP(0.5, allocation=Uniform()))
-    for name in plan.mask_names:
-        assert int((~plan.mask(name)).sum()) == plan.mask(name).numel() // 2
+    """Then every matrix has its share; as by a scope that says so."""
+    for settings in ({"allocation": PerBlock(fractions=[0.5] * 3)}, {"scope": "matrix"}):
+        plan = scores(WeightSNIP(sparsity=0.5, **settings))
+        for name in plan.mask_names:
+            assert int((~plan.mask(name)).sum()) == plan.mask(name).numel() // 2
 
 
 def test_the_head_can_be_scored_by_the_loss() -> None:
     """It has a gradient of the loss, and none of the features in front of it."""
-    plan = scores(WeightSNIP(0.5, head=True, keep_scores=True))
+    plan = scores(WeightSNIP(sparsity=0.5, head=True, keep_scores=True))
     weight = model_of().state_dict()["lm_head.weight"]
     expected = (weight * loss_gradients(IDS)["lm_head.weight"]).abs()
     torch.testing.assert_close(
         plan.scores("weight", "lm_head.weight"), expected, rtol=2e-3, atol=1e-6
     )
     for cls in (WeightReFer, WeightAFR):
-        with pytest.raises(ValueError, match="lie in front of the head. Leave it out"):
-            scores(cls(0.5, head=True))
+        with pytest.raises(
+            ValueError, match="head=True is not allowed; .* features lie in front of the head"
+        ):
+            scores(cls(sparsity=0.5, head=True))
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Taylor(ratio=0.5, mode="third"), "mode is one of vectorize, param_first"),
-        (lambda: Taylor(ratio=0.5, grouping="min"), "grouping one of sum, mean, max, prod, first"),
-        (lambda: SNIP(ratio=0.5, labels="last"), "'all' or 'reference'"),
-        (lambda: SNIP(ratio=0.5, aggregate="max"), "aggregate is one of mean_abs, snr, mean"),
-        (lambda: ReFer(ratio=0.5, trim=0.5), r"trim, left out at either end, is in \[0, 0.5\)"),
-        (lambda: ReFer(ratio=0.5, kind="svd"), "'nuclear', 'frobenius', 'l1'"),
-        (lambda: AFR(ratio=0.5, aggregate="mean"), "aggregate is one of mean_abs, snr,"),
-        (lambda: AFR(ratio=0.5, power=0), "power=0 of SNIP's scores must be positive"),
-        (lambda: WeightSNIP(0.5, scope="global", allocation=Uniform()), "take one of them"),
-        (lambda: WeightSNIP(0.5, allocation=Sensitivity()), "take an allocation per block"),
-        (lambda: SparseGPT(0.5, scope="global"), "needs all scores first"),
-        (lambda: RIA(0.5, scope="global"), "needs all scores first"),
+        (lambda: Taylor(ratio=0.5, mode="third"), "mode='third' .* one of 'vectorize', 'param_fi"),
+        (lambda: Taylor(ratio=0.5, grouping="min"), "grouping='min' .* 'max', 'prod', 'first'"),
+        (lambda: SNIP(ratio=0.5, labels="last"), "labels='last' .* one of 'all', 'reference'"),
+        (lambda: SNIP(ratio=0.5, aggregate="max"), "aggregate='max' .*'mean_abs', 'snr', 'mean'"),
+        (lambda: SNIP(ratio=0.5, trim=-0.1), r"SNIP: trim=-0.1 .* either end, it is in \[0, 0.5\)"),
+        (lambda: ReFer(ratio=0.5, trim=0.5), r"ReFer: trim=0.5 .* either end, it is in \[0, 0.5\)"),
+        (lambda: ReFer(ratio=0.5, kind="svd"), "kind='svd' .*'nuclear', 'frobenius', 'l1'"),
+        (lambda: AFR(ratio=0.5, aggregate="mean"), "aggregate='mean' .* one of 'mean_abs', 'snr'"),
+        (lambda: AFR(ratio=0.5, trim=0.7), r"AFR: trim=0.7 .* either end, it is in \[0, 0.5\)"),
+        (lambda: AFR(ratio=0.5, power=0), "power=0 is not allowed; it is above 0; 1 leaves SNIP's"),
+        (
+            lambda: WeightSNIP(sparsity=0.5, scope="global", allocation=OWL()),
+            r"allocation=OWL\(\) gives each block a share of its own; take one of them",
+        ),
+        (
+            lambda: WeightSNIP(sparsity=0.5, allocation=Sensitivity()),
+            "take an allocation per block",
+        ),
+        (lambda: SparseGPT(sparsity=0.5, scope="global"), "needs all scores first"),
+        (lambda: RIA(sparsity=0.5, scope="global"), "needs all scores first"),
     ],
 )
 def test_what_cannot_be_is_refused(make: Any, message: str) -> None:

@@ -11,7 +11,6 @@ import torch
 
 from lightning_prune import FLAP, CausalLM, Progressive, Wanda, prune
 from lightning_prune.callbacks import progressive
-from lightning_prune.cli import main
 from tests.contract.cases import assert_same_state, batches, even_model, state
 from tests.lightning.runs import make_data, make_trainer
 
@@ -29,7 +28,11 @@ def test_it_runs_before_training_and_is_found_again(
 
     def method() -> Progressive:
         return Progressive(
-            FLAP(ratio=0.5), rounds=2, max_increase=100.0, recover_steps=2, learning_rate=1e-3
+            method=FLAP(ratio=0.5),
+            rounds=2,
+            max_increase=100.0,
+            recover_steps=2,
+            learning_rate=1e-3,
         )
 
     first = fit(tmp_path, model_folder, text_file, method())
@@ -45,7 +48,7 @@ def test_it_runs_before_training_and_is_found_again(
     monkeypatch.setattr(progressive, "prune_in_rounds", refuse)
     second = fit(tmp_path, model_folder, text_file, method())
     assert_same_state(second.base, state(first.base))
-    other = Progressive(FLAP(ratio=0.5), rounds=2, max_increase=90.0)
+    other = Progressive(method=FLAP(ratio=0.5), rounds=2, max_increase=90.0)
     with pytest.raises(AssertionError, match="again"):  # another gate is another run
         fit(tmp_path, model_folder, text_file, other)
 
@@ -54,6 +57,8 @@ def test_it_is_configured_in_yaml(
     tmp_path: Path, model_folder: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The method inside by its class_path."""
+    from lightning_prune.cli import main
+
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run.yaml").write_text(
         f"""
@@ -78,8 +83,10 @@ trainer:
 
 def test_a_saved_plan_is_applied(tmp_path: Path, model_folder: Path, text_file: Path) -> None:
     """As with every other method."""
-    first = fit(tmp_path / "a", model_folder, text_file, Progressive(FLAP(ratio=0.5), rounds=2))
-    again = Progressive(FLAP(ratio=0.5), plan=tmp_path / "a" / "plan")
+    first = fit(
+        tmp_path / "a", model_folder, text_file, Progressive(method=FLAP(ratio=0.5), rounds=2)
+    )
+    again = Progressive(method=FLAP(ratio=0.5), plan=tmp_path / "a" / "plan")
     second = fit(tmp_path / "b", model_folder, text_file, again)
     torch.testing.assert_close(second.base.state_dict(), first.base.state_dict())
 
@@ -87,17 +94,19 @@ def test_a_saved_plan_is_applied(tmp_path: Path, model_folder: Path, text_file: 
 def test_it_needs_a_trainer() -> None:
     """`prune` takes one method in one go, and says what to use."""
     with pytest.raises(ValueError, match="prune_in_rounds"):
-        prune(even_model("llama"), Progressive(FLAP(ratio=0.5)), batches())
+        prune(even_model("llama"), Progressive(method=FLAP(ratio=0.5)), batches())
 
 
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        ({"method": Wanda(sparsity=0.5)}, "does not cut units"),
-        ({"rounds": 0}, "rounds=0"),
-        ({"recover_steps": -1}, "recover_steps=-1"),
+        ({"method": Wanda(sparsity=0.5)}, "method=Wanda.* is not allowed; .*the class UnitPruning"),
+        ({"rounds": 0}, "rounds=0 is not allowed; it is 1 or more"),
+        ({"recover_steps": -1}, "recover_steps=-1 is not allowed"),
+        ({"learning_rate": 0.0}, "learning_rate=0.0 is not allowed; it is above 0"),
+        ({"layer_start": 1}, "layer_start=1 is not allowed; it is an argument of the method"),
         ({"max_increase": 0.9}, "max_increase"),
-        ({"on_gate": "back"}, "rollback"),
+        ({"on_gate": "back"}, "on_gate='back' .*'rollback', 'stop'"),
     ],
 )
 def test_mistakes_are_refused_by_the_constructor(arguments: dict[str, Any], match: str) -> None:

@@ -1,4 +1,4 @@
-"""Every pruning method of the package, with settings to try it by.
+"""Every pruning method of the package, and two from outside, with settings to try them by.
 
 A new method needs an entry in `SETTINGS`, and then has the whole contract to keep.
 """
@@ -13,8 +13,18 @@ import torch
 from torch import nn
 
 import lightning_prune
-from lightning_prune import Progressive
+from lightning_prune import (
+    FLAP,
+    OWL,
+    Bias,
+    GQATaylor,
+    Inverse,
+    LeastSquares,
+    Progressive,
+    Wanda,
+)
 from lightning_prune.callbacks.base import PruningCallback
+from tests.contract.outside import Louder, Quietest
 from tests.tiny import tiny_batch, tiny_model
 
 SETTINGS: dict[str, list[dict[str, Any]]] = {
@@ -46,7 +56,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"ratio": 0.6, "metric": "IFV", "attention": False},
     ],
     "CFSP": [{"ratio": 0.3}, {"ratio": 0.6, "metric": "wanda_base", "formula": "code"}],
-    "DropBlocks": [  # whole blocks: tests/callbacks/test_drop_blocks.py
+    "DropBlocks": [  # whole blocks: tests/callbacks/blocks
         {"count": 1, "part": "attention", "measure": "removal"},
         {"count": 1, "part": "mlp", "measure": "mse"},
     ],
@@ -62,6 +72,8 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
     "WeightSNIP": [{"sparsity": 0.29}, {"pattern": "2:4"}],
     "WeightReFer": [{"sparsity": 0.29, "kind": "l1", "scope": "row"}],
     "WeightAFR": [{"sparsity": 0.29}],
+    "Louder": [{"sparsity": 0.29, "power": 0.5}, {"pattern": "2:4", "propagate": "layer"}],
+    "Quietest": [{"ratio": 0.3}, {"ratio": 0.6, "attention": False}],
 }
 
 
@@ -91,8 +103,16 @@ def public_methods() -> list[type[PruningCallback]]:
     ]
 
 
-METHODS = public_methods()
+METHODS = [*public_methods(), Louder, Quietest]
 CASES = [Case(cls, settings) for cls in METHODS for settings in SETTINGS[cls.__name__]]
+
+NESTED: list[PruningCallback] = [
+    GQATaylor(ratio=0.25, allocation=Inverse(alpha=2.0), repair=LeastSquares(trust=0.0)),
+    FLAP(ratio=0.25, repair=None),
+    Wanda(sparsity=0.5, allocation=OWL(M=3.0), include="*.mlp.*"),
+    Progressive(method=FLAP(ratio=0.5, repair=Bias()), rounds=2, max_increase=1.5),
+]
+"""Methods that hold objects with arguments of their own."""
 
 
 def even_model(model_type: str, **overrides: Any) -> nn.Module:

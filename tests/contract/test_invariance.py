@@ -82,9 +82,8 @@ def scores(
     if plan.corrected:  # what the first sites became shows in the evidence of all others
         names = [name for name in names if name.startswith(FIRST_SITES)]
     found = {name: plan.scores("weight", name) for name in names}
-    for kind in plan.kinds:
-        found |= {f"{kind} {i}": plan.scores(kind, i) for i in plan.blocks(kind)}
-    return found
+    units = [(kind, key) for kind, key in plan.score_keys if kind in ("group", "neuron", "block")]
+    return found | {f"{kind} {key}": plan.scores(kind, key) for kind, key in units}
 
 
 @every_case

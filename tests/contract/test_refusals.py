@@ -74,10 +74,10 @@ def test_calibration_text_is_needed(case: Case) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"sparsity": 1.2}, r"sparsity=1.2 is not in \[0, 1\)"),
-        ({"sparsity": 1.0}, r"sparsity=1.0 is not in \[0, 1\)"),
-        ({"sparsity": -0.1}, r"sparsity=-0.1 is not in \[0, 1\)"),
-        ({"sparsity": float("nan")}, r"sparsity=nan is not in \[0, 1\)"),
+        ({"sparsity": 1.2}, r"sparsity=1.2 is not allowed; it is in \[0, 1\)"),
+        ({"sparsity": 1.0}, r"sparsity=1.0 is not allowed; it is in \[0, 1\)"),
+        ({"sparsity": -0.1}, r"sparsity=-0.1 is not allowed; it is in \[0, 1\)"),
+        ({"sparsity": float("nan")}, r"sparsity=nan is not allowed; it is in \[0, 1\)"),
         ({}, "takes sparsity=0.5 or pattern='2:4', one of the two"),
         ({"sparsity": 0.5, "pattern": "2:4"}, "one of the two; got sparsity=0.5, pattern='2:4'"),
         ({"pattern": "4:2"}, "pattern 4:2 .*0 < N < M"),
@@ -99,24 +99,33 @@ def test_wrong_amounts_of_weights_are_refused(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"ratio": 0.0}, r"ratio=0.0 is not in \(0, 1\)"),
-        ({"ratio": 1.0}, r"ratio=1.0 is not in \(0, 1\).*would remove every GQA group"),
-        ({"ratio": 1.2}, r"ratio=1.2 is not in \(0, 1\)"),
-        ({"ratio": -0.5}, r"ratio=-0.5 is not in \(0, 1\)"),
+        ({"ratio": 0.0}, r"ratio=0.0 is not allowed; it is in \(0, 1\)"),
+        (
+            {"ratio": 1.0},
+            r"ratio=1.0 is not allowed; it is in \(0, 1\).*would remove every GQA group",
+        ),
+        ({"ratio": 1.2}, r"ratio=1.2 is not allowed; it is in \(0, 1\)"),
+        ({"ratio": -0.5}, r"ratio=-0.5 is not allowed; it is in \(0, 1\)"),
         ({"attention": False, "mlp": False}, "leaves nothing to prune"),
         ({"ratio": 0.1, "mlp": False}, "ratio=0.1 of the 4 groups in a block removes none. Ask"),
         ({"ratio": 0.01, "attention": False}, "of the 24 neurons in a block removes none"),
         ({"ratio": 0.97}, "and up to .* can go"),
         ({"ratio": 0.3, "parameters": 9}, "ratio=0.3 or parameters=…, one of the two"),
         ({"parameters": 10**9}, "would remove -.*can go"),
-        ({"ratio": 0.3, "attention_ratio": 1.0}, r"attention_ratio=1.0 must be in \[0, 1\)"),
+        (
+            {"ratio": 0.3, "attention_ratio": 1.0},
+            r"attention_ratio=1.0 is not allowed; it is in \[0, 1\)",
+        ),
         ({"ratio": 0.1, "attention_ratio": 0.9}, "attention_ratio=0.9 takes .* in whole groups"),
         ({"ratio": 0.8, "attention_ratio": 0.1}, "and neurons can make up for 0 to"),
-        ({"ratio": 0.3, "least": 0}, "least=0, multiple=1: both must be whole, 1 or more"),
-        ({"ratio": 0.3, "multiple": 1.5}, "both must be whole"),
-        ({"ratio": "0.3"}, "is not in"),
+        ({"ratio": 0.3, "min_units": 0}, "min_units=0 is not allowed; it is whole, 1 or more"),
         (
-            {"ratio": 0.3, "multiple": 64, "attention": False},
+            {"ratio": 0.3, "round_to": 1.5},
+            "round_to=1.5 is not allowed; it is whole, 1 or more",
+        ),
+        ({"ratio": "0.3"}, r"ratio='0.3' is not allowed; it is in \(0, 1\)"),
+        (
+            {"ratio": 0.3, "round_to": 64, "attention": False},
             "to spare: 1 must stay, neurons in multiples of 64",
         ),
     ],
@@ -129,8 +138,8 @@ def test_wrong_amounts_of_units_are_refused(
     """In one line that says what is allowed, before anything runs."""
     if cls is CFSP and "groups" in message:
         message = "leaves nothing to prune"  # it has scores of neurons only
-    if cls is CFSP and "attention_ratio" in settings:
-        message = "needs attention=True"
+    if cls is CFSP and "attention_ratio" in settings and settings["attention_ratio"] < 1:
+        message = "it needs attention=True and mlp=True"
     assert_refused(cls, settings | {"allocation": Uniform()}, message)
 
 

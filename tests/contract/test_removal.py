@@ -10,15 +10,12 @@ from torch import nn
 
 from lightning_prune import Bias, GQATaylor, LeastSquares, Uniform
 from lightning_prune.anatomy import UNIT_ROLES, Anatomy
-from lightning_prune.evidence import CrossGram, GradientEvidence
 from lightning_prune.methods.units import UnitPruning
 from lightning_prune.methods.weights import WeightPruning
 from lightning_prune.pipeline import prune
 from lightning_prune.plan import Plan
 from lightning_prune.repair import Repair
 from lightning_prune.selection import removed_count
-from lightning_prune.surgery import mask_units
-from lightning_prune.surgery.features import kept_features
 from tests.contract.cases import (
     Case,
     batches,
@@ -30,6 +27,7 @@ from tests.contract.marks import (
     every_case,
     unit_cases,
 )
+from tests.contract.masked import masked
 from tests.sweep.helpers import counting_blocks
 from tests.tiny import MODEL_TYPES, tiny_batch
 
@@ -102,21 +100,7 @@ def assert_exact_units(model: nn.Module, method: UnitPruning, plan: Plan) -> Non
 
 
 def masked_copy(model_type: str, pruned: nn.Module, plan: Plan, **overrides: Any) -> nn.Module:
-    """The dense model with zeros in place of what was cut, and the weights of the cut one."""
-    masked = even_model(model_type, **overrides)
-    anatomy = Anatomy(masked)
-    mask_units(anatomy, plan)
-    own = pruned.state_dict()
-    for block in anatomy.blocks:
-        kept = {site.name: keep_I for site, axis, keep_I in kept_features(block, plan) if axis == 1}
-        for site in block.sites:
-            if site.weight_name in plan.corrected:
-                full_OI = torch.zeros_like(site.module.weight)
-                full_OI[:, kept[site.name]] = own[site.weight_name]
-                site.module.weight.data = full_OI
-            if site.name in kept and f"{site.name}.bias" in own:
-                site.module.bias = nn.Parameter(own[f"{site.name}.bias"].clone())
-    return masked
+    return masked(even_model(model_type, **overrides), pruned, plan)
 
 
 REPAIRS = (None, Bias(), LeastSquares(), LeastSquares(trust=0))
@@ -213,11 +197,12 @@ def test_only_what_is_needed_runs(case: Case) -> None:
     model = even_model("llama")
     with counting_blocks(model) as seen:
         prune(model, case.make(layer_start=0, layer_end=1), batches(size=4))
-    kind = case.cls.evidence
-    if isinstance(kind, type) and issubclass(kind, GradientEvidence):
-        runs = len(case.make().objectives)  # each forward, and perhaps once more with gradients
-        assert max(seen.count(1), seen.count(2)) <= 2 * runs
-    elif case.cls.evidence is CrossGram:
+    requests = case.make().requests()
+    if requests[0].sweep == "backward":  # each forward, and perhaps once more with gradients
+        assert max(seen.count(1), seen.count(2)) <= 2 * len(requests)
+    elif requests[0].sweep == "removal":
+        assert seen == [0, 1, 2] * 2  # the perplexity needs all: of the dense model, and without
+    elif requests[0].sweep == "paired":
         assert seen == [0, 0]  # the dense one beside it
     else:
         assert set(seen) == {0}

@@ -15,7 +15,7 @@ def test_padding_does_not_count_and_batches_do_not_show() -> None:
     expected_I = input_BTI[keep_BT].double().mean(0).float()
     input_BTI = input_BTI.masked_fill(~keep_BT[..., None], float("nan"))
     for size in (1, 4):
-        one = InputMean(3, torch.device("cpu"))
+        one = InputMean().begin(3, torch.device("cpu"))
         for part_BTI, part_BT in zip(input_BTI.split(size), keep_BT.split(size), strict=True):
             one.update(part_BTI, part_BT)
         one.reduce()

@@ -10,7 +10,11 @@ import torch
 from lightning_prune.evidence import Gram, InputEvidence, InputNorm
 
 CPU = torch.device("cpu")
-KINDS = sorted(InputEvidence.__subclasses__(), key=lambda kind: kind.__name__)
+PACKAGE = InputEvidence.__module__.partition(".")[0]
+KINDS = sorted(
+    (k for k in InputEvidence.__subclasses__() if k.__module__.startswith(f"{PACKAGE}.")),
+    key=lambda kind: kind.__name__,
+)
 
 
 def inputs(batch: int = 6, tokens: int = 9, width: int = 13, seed: int = 0) -> torch.Tensor:
@@ -28,7 +32,7 @@ def fed(
 ) -> InputEvidence:
     one: InputEvidence | None = None
     for input_BTI, keep_BT in batches:
-        one = one or kind(input_BTI.shape[-1], CPU)
+        one = one or kind().begin(input_BTI.shape[-1], CPU)
         one.update(input_BTI, keep_BT)
     assert one is not None
     return one
@@ -124,3 +128,18 @@ def test_inputs_are_left_as_they_were(kind: type[InputEvidence]) -> None:
     before = input_BTI.clone()
     fed(kind, [(input_BTI, some_padding())])
     assert torch.equal(input_BTI, before)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_request_makes_accumulators_that_know_nothing_of_each_other(
+    kind: type[InputEvidence],
+) -> None:
+    """It can be asked for as many as there are inputs, and again for the next method."""
+    request = kind()
+    first, second = request.begin(13, CPU), request.begin(13, CPU)
+    first.update(inputs(), None)
+    second.update(inputs(seed=1), None)
+    third = request.begin(13, CPU)
+    third.update(inputs(), None)
+    assert_same(kind, third.result(), first.result())
+    assert repr(third) == repr(request) == f"{kind.__name__}()"

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_prune.evidence.objective import Feature, NextToken, polar
+from lightning_prune.evidence import Feature, TaskLoss
+from lightning_prune.evidence.objective import polar
 
 
 def random(*shape: int) -> torch.Tensor:
@@ -53,7 +54,7 @@ def test_gradients_are_autograds_of_every_sequences_norm(kind: Any) -> None:
         pairs = zip(output_BTK, rows, strict=True)
         total = torch.stack([norm(kind, one[own]) for one, own in pairs]).sum()
         (expected_BTK,) = torch.autograd.grad(total, output_BTK)
-        feature = Feature(kind)
+        feature = Feature(kind=kind)
         found_BTK = feature.gradient(output_BTK, keep) / feature.scale
         torch.testing.assert_close(found_BTK, expected_BTK, rtol=1e-4, atol=1e-5)
 
@@ -62,8 +63,8 @@ def test_gradients_are_autograds_of_every_sequences_norm(kind: Any) -> None:
 def test_gradients_do_not_vanish_in_float16(kind: Any) -> None:
     """In the type of the output, whose smallest numbers would be zero otherwise."""
     output_BTK = random(1, 300, 200)
-    half = Feature(kind).gradient(output_BTK.half(), None)
-    exact = Feature(kind).gradient(output_BTK, None)
+    half = Feature(kind=kind).gradient(output_BTK.half(), None)
+    exact = Feature(kind=kind).gradient(output_BTK, None)
     assert half.dtype == torch.float16
     torch.testing.assert_close(half.float(), exact, rtol=0.05, atol=0.01 * float(exact.abs().max()))
 
@@ -71,16 +72,27 @@ def test_gradients_do_not_vanish_in_float16(kind: Any) -> None:
 def test_a_sequence_of_padding_has_no_gradient() -> None:
     """And no division by nothing."""
     for kind in ("nuclear", "frobenius", "l1"):
-        feature: Any = Feature(kind)  # type: ignore[arg-type]
+        feature: Any = Feature(kind=kind)  # type: ignore[arg-type]
         found_BTK = feature.gradient(random(1, 3, 4), torch.zeros(1, 3, dtype=torch.bool))
         assert not found_BTK.any()
 
 
 def test_unknown_objectives_are_refused() -> None:
     """By what there is."""
-    with pytest.raises(ValueError, match="'all' or 'reference'"):
-        NextToken("last")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="'nuclear', 'frobenius', 'l1'"):
-        Feature("svd")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="modules 'linear' or 'all'"):
-        Feature("l1", "mlp")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="TaskLoss: labels='last' .*'all', 'reference'"):
+        TaskLoss(labels="last")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="kind='svd' .*'nuclear', 'frobenius', 'l1'"):
+        Feature(kind="svd")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="modules='mlp' .*'linear', 'all'"):
+        Feature(kind="l1", modules="mlp")  # type: ignore[arg-type]
+
+
+def test_the_loss_is_cross_entropy_place_by_place() -> None:
+    """In fp32 whatever the type of the logits; 0 where nothing is asked."""
+    logits_NK, target_N = random(4, 7).bfloat16(), torch.tensor([2, -100, 0, 6])
+    found_N = TaskLoss().values(logits_NK, target_N)
+    assert found_N.dtype == torch.float32
+    for n, target in enumerate(target_N.tolist()):
+        row = logits_NK[n].float()
+        expected = 0.0 if target < 0 else float(row.exp().sum().log() - row[target])
+        assert float(found_N[n]) == pytest.approx(expected, rel=1e-5)

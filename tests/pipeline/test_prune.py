@@ -38,7 +38,7 @@ class Stream(IterableDataset[dict[str, torch.Tensor]]):
     ],
     ids=["tuple", "iterator", "generator", "loader", "labels", "float mask", "bool mask"],
 )
-@pytest.mark.parametrize("method", [Wanda(0.5), GQATaylor(0.25)], ids=str)
+@pytest.mark.parametrize("method", [Wanda(sparsity=0.5), GQATaylor(ratio=0.25)], ids=str)
 def test_batches_may_be_any_iterable(method: Any, data: Any) -> None:
     """Read once, in whatever form they come."""
     expected, model = even_model("llama"), even_model("llama")
@@ -50,7 +50,7 @@ def test_batches_may_be_any_iterable(method: Any, data: Any) -> None:
 def test_the_plan_is_what_was_done() -> None:
     """What comes back is applied already: weights are zero where the masks say so."""
     model = even_model("llama")
-    plan = prune(model, Wanda(0.5), batches())
+    plan = prune(model, Wanda(sparsity=0.5), batches())
     assert isinstance(plan, Plan)
     for name in plan.mask_names:
         assert torch.equal(model.state_dict()[name] != 0, plan.mask(name))
@@ -59,8 +59,7 @@ def test_the_plan_is_what_was_done() -> None:
 class Slope(Allocation):
     """A share of its own for every block."""
 
-    def __init__(self, *values: float) -> None:
-        self.values = values
+    values: Sequence[float]
 
     def shares(
         self, budget: float, sizes: Sequence[int], importance: Sequence[float]
@@ -72,10 +71,12 @@ class Slope(Allocation):
 def test_every_block_gets_its_share() -> None:
     """Of weights and of units; blocks that are not pruned have none."""
     model = even_model("llama")
-    plan = prune(model, Magnitude(0.5, allocation=Slope(0.25, 0.5, 0.75)))
+    plan = prune(model, Magnitude(sparsity=0.5, allocation=Slope(values=[0.25, 0.5, 0.75])))
     for index, share in enumerate((0.25, 0.5, 0.75)):
         assert plan.sparsity(f"model.layers.{index}.mlp.up_proj.weight") == share
-    method = GQATaylor(0.5, attention=False, layer_start=1, allocation=Slope(0.25, 0.75))
+    method = GQATaylor(
+        ratio=0.5, attention=False, layer_start=1, allocation=Slope(values=[0.25, 0.75])
+    )
     plan = prune(even_model("llama"), method, batches())
     assert {i: kept.removed for i, kept in plan.blocks("neuron").items()} == {1: 6, 2: 18}
 
@@ -85,7 +86,7 @@ def test_shares_that_remove_nothing_are_an_error() -> None:
     model = even_model("llama")
     before = state(model)
     with pytest.raises(ValueError, match=r"Magnitude\(sparsity=0.5.*removes nothing"):
-        prune(model, Magnitude(0.5, allocation=Slope(0, 0, 0)))
+        prune(model, Magnitude(sparsity=0.5, allocation=Slope(values=[0, 0, 0])))
     assert_same_state(model, before)
 
 
@@ -93,7 +94,7 @@ def test_methods_without_calibration_run_no_block() -> None:
     """Magnitude looks at weights only, whether batches are given or not."""
     model = even_model("llama")
     with counting_blocks(model) as seen:
-        prune(model, Magnitude(0.5), batches())
+        prune(model, Magnitude(sparsity=0.5), batches())
     assert seen == []
 
 
@@ -101,11 +102,11 @@ def test_wanda_takes_two_passes_but_for_the_last_block() -> None:
     """2L - 1 block passes for L blocks."""
     model = even_model("llama")
     with counting_blocks(model) as seen:
-        prune(model, Wanda(0.5), batches(size=4))
+        prune(model, Wanda(sparsity=0.5), batches(size=4))
     assert seen == [0, 0, 1, 1, 2]
 
 
-@pytest.mark.parametrize("method", [Wanda(0.5), GQATaylor(0.25)], ids=str)
+@pytest.mark.parametrize("method", [Wanda(sparsity=0.5), GQATaylor(ratio=0.25)], ids=str)
 def test_dropout_is_off_meanwhile(method: Any) -> None:
     """A model in training mode is judged as it answers."""
     training, evaluated = (even_model("opt", dropout=0.5) for _ in range(2))
@@ -118,18 +119,18 @@ def test_dropout_is_off_meanwhile(method: Any) -> None:
 def test_wanda_sees_the_blocks_before_it_pruned() -> None:
     """Scores of block 1 are those of a model whose block 0 was pruned, in one run or in two."""
     at_once, in_steps = even_model("llama"), even_model("llama")
-    prune(at_once, Wanda(0.5), batches())
+    prune(at_once, Wanda(sparsity=0.5), batches())
     for block in range(3):
-        prune(in_steps, Wanda(0.5, layer_start=block, layer_end=block + 1), batches())
+        prune(in_steps, Wanda(sparsity=0.5, layer_start=block, layer_end=block + 1), batches())
     assert_same_state(in_steps, state(at_once))
 
 
 def test_gqa_taylor_decides_on_the_dense_model() -> None:
     """Every block is scored before any is changed."""
-    method = GQATaylor(0.5, keep_scores=True)
+    method = GQATaylor(ratio=0.5, keep_scores=True)
     whole = prune(even_model("llama"), method, batches())
     for block in range(3):
-        method = GQATaylor(0.5, layer_start=block, layer_end=block + 1, keep_scores=True)
+        method = GQATaylor(ratio=0.5, layer_start=block, layer_end=block + 1, keep_scores=True)
         alone = prune(even_model("llama"), method, batches())
         for kind in ("group", "neuron"):
             torch.testing.assert_close(alone.scores(kind, block), whole.scores(kind, block))
@@ -138,7 +139,7 @@ def test_gqa_taylor_decides_on_the_dense_model() -> None:
 def test_provenance_is_about_the_model_as_it_was() -> None:
     """An uneven model has another type afterwards; the plan names the one that it was made for."""
     model = tiny_model("llama")
-    plan = prune(model, GQATaylor(0.5, layer_start=1), batches())
+    plan = prune(model, GQATaylor(ratio=0.5, layer_start=1), batches())
     assert model.config.model_type == "pruned_llama"
     assert plan.provenance["model_type"] == "llama"
     assert plan.provenance["model"] == "LlamaForCausalLM"
@@ -159,7 +160,9 @@ class Recorder:
 
 
 @pytest.mark.parametrize(
-    "method", [Wanda(0.5), GQATaylor(0.25, offload=True), Magnitude(0.5)], ids=str
+    "method",
+    [Wanda(sparsity=0.5), GQATaylor(ratio=0.25, offload=True), Magnitude(sparsity=0.5)],
+    ids=str,
 )
 def test_blocks_go_to_the_device_one_at_a_time(method: Any) -> None:
     """Every block comes home before the next one leaves."""
@@ -179,7 +182,10 @@ def test_blocks_go_to_the_device_one_at_a_time(method: Any) -> None:
     assert not away
 
 
-@pytest.mark.parametrize("cls", [Wanda, GQATaylor])
+AMOUNT: dict[Any, dict[str, float]] = {Wanda: {"sparsity": 0.5}, GQATaylor: {"ratio": 0.5}}
+
+
+@pytest.mark.parametrize("cls", AMOUNT)
 @pytest.mark.parametrize("failing", [0, 1, 2])
 def test_an_error_in_the_middle_leaves_nothing_behind(cls: Any, failing: int) -> None:
     """At the moment it is caught: no hooks, no forwards, modes as before, blocks at home."""
@@ -194,7 +200,7 @@ def test_an_error_in_the_middle_leaves_nothing_behind(cls: Any, failing: int) ->
     before = traces(model)
     recorder = Recorder(model)
     with pytest.raises(RuntimeError, match="out of memory") as caught:
-        prune(model, Broken(0.5), batches(), device="cpu:0")
+        prune(model, Broken(**AMOUNT[cls]), batches(), device="cpu:0")
     assert traces(model) == before
     for sent in recorder.sent.values():
         assert sent[-1:] in (["cpu"], [])
@@ -208,7 +214,7 @@ def test_an_error_before_the_decision_changes_nothing() -> None:
         model.model.layers[2].input_layernorm.weight[0] = float("inf")
     before = state(model)
     with pytest.raises(ValueError, match="not finite"):
-        prune(model, GQATaylor(0.5), batches())
+        prune(model, GQATaylor(ratio=0.5), batches())
     assert_same_state(model, before)
 
 
@@ -222,7 +228,7 @@ def test_batches_that_fail_are_the_callers_error() -> None:
     model = even_model("llama")
     before, marks = state(model), traces(model)
     with pytest.raises(OSError, match="disk gone"):
-        prune(model, Wanda(0.5), broken())
+        prune(model, Wanda(sparsity=0.5), broken())
     assert_same_state(model, before)
     assert traces(model) == marks
 
@@ -245,21 +251,30 @@ def test_a_fingerprint_tells_models_apart() -> None:
         fingerprint(even_model("llama", intermediate_size=20)),
         fingerprint(even_model("qwen3")),
     }
-    prune(model, Magnitude(0.1))
+    prune(model, Magnitude(sparsity=0.1))
     found.add(fingerprint(model))
     assert len(found) == 6
+
+
+def test_a_fingerprint_sees_every_column() -> None:
+    """Elimination leaves the first column of every weight as it was."""
+    model = even_model("llama", hidden_size=64)
+    before = fingerprint(model)
+    with torch.no_grad():
+        model.model.layers[0].self_attn.q_proj.weight[:, 1:] *= -3
+    assert fingerprint(model) != before
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("offload", [False, True])
-@pytest.mark.parametrize("method", [Wanda, GQATaylor])
-def test_a_model_on_the_cpu_is_pruned_on_the_gpu(method: Any, offload: bool) -> None:
+@pytest.mark.parametrize("cls", AMOUNT)
+def test_a_model_on_the_cpu_is_pruned_on_the_gpu(cls: Any, offload: bool) -> None:
     """Block by block; it stays on the CPU, and the scores are those of the CPU."""
     model, other = even_model("llama"), even_model("llama")
-    settings = {"keep_scores": True, "layer_end": 1}
-    here = prune(model, method(0.5, **settings), batches())
-    there = prune(other, method(0.5, offload=offload, **settings), batches(), device="cuda")
+    settings = AMOUNT[cls] | {"keep_scores": True, "layer_end": 1}
+    here = prune(model, cls(**settings), batches())
+    there = prune(other, cls(offload=offload, **settings), batches(), device="cuda")
     assert {p.device.type for p in other.parameters()} == {"cpu"}
     for key in here._scores:
         torch.testing.assert_close(there._scores[key], here._scores[key], rtol=1e-3, atol=1e-3)

@@ -27,6 +27,7 @@ from lightning_prune import (
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.pipeline import Gate, Recovery
 from lightning_prune.pipeline.rounds import Round
+from lightning_prune.plan import joined
 from tests.contract.cases import assert_same_state, batches, even_model, state
 
 
@@ -67,15 +68,15 @@ def test_the_last_round_meets_the_budget(method: Any) -> None:
 
 @pytest.mark.parametrize("rounds", [1, 2, 4])
 @pytest.mark.parametrize(
-    ("allocation", "lowest", "highest"),
+    ("allocation", "low", "high"),
     [
-        (Inverse("norm", lowest=0.2, highest=0.55), 0.2, 0.55),
-        (PerBlock([0.6, 0.2, 0.4]), 0.2, 0.6),
+        (Inverse(importance="norm", min_share=0.2, max_share=0.55), 0.2, 0.55),
+        (PerBlock(fractions=[0.6, 0.2, 0.4]), 0.2, 0.6),
     ],
     ids=["Inverse", "PerBlock"],
 )
 def test_shares_of_blocks_are_of_the_whole_budget(
-    allocation: Any, lowest: float, highest: float, rounds: int
+    allocation: Any, low: float, high: float, rounds: int
 ) -> None:
     """Their limits hold for what is gone in the end, in however many rounds it went."""
     method = WandaSP(ratio=0.4, attention=False, allocation=allocation)
@@ -84,8 +85,8 @@ def test_shares_of_blocks_are_of_the_whole_budget(
     dense = Anatomy(even_model("llama")).blocks
     gone = [1 - block.width / old.width for block, old in zip(blocks, dense, strict=True)]
     one = 1 / min(block.width for block in dense)
-    assert min(gone) >= lowest - one
-    assert max(gone) <= highest + one
+    assert min(gone) >= low - one
+    assert max(gone) <= high + one
     if isinstance(allocation, PerBlock):
         assert gone == pytest.approx(allocation.fractions, abs=one)
 
@@ -93,8 +94,8 @@ def test_shares_of_blocks_are_of_the_whole_budget(
 def test_shares_that_cannot_be_are_refused_before_anything_is_measured() -> None:
     """By `check`, with the importance of blocks still unknown."""
     for method in (
-        WandaSP(ratio=0.5, allocation=Inverse("removal", highest=0.4)),
-        WandaSP(ratio=0.5, allocation=PerBlock([0.2] * 3)),
+        WandaSP(ratio=0.5, allocation=Inverse(max_share=0.4)),
+        WandaSP(ratio=0.5, allocation=PerBlock(fractions=[0.2] * 3)),
     ):
         with pytest.raises(ValueError, match="asked for"):
             method.check(Anatomy(even_model("llama")))
@@ -114,7 +115,7 @@ def test_survivors_are_scored_anew() -> None:
     model = even_model("llama")
     first = prune(model, FLAP(ratio=0.25), batches())
     left = sum(parameter.numel() for parameter in cut.parameters())
-    both = first.then(prune(model, FLAP(parameters=left), batches()))
+    both = joined(first, prune(model, FLAP(parameters=left), batches()))
     for kind in plan.kinds:
         for block in plan.blocks(kind):
             assert torch.equal(plan.kept(kind, block), both.kept(kind, block))

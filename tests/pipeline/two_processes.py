@@ -33,7 +33,7 @@ METHODS = {
     "sparsegpt": SparseGPT(sparsity=0.5),
     "residual fit": ResidualFit(sparsity=0.5),
     "flap": FLAP(ratio=0.3, repair=Bias()),
-    "obs": StructuredOBS(ratio=0.3, allocation=Inverse("angular")),
+    "obs": StructuredOBS(ratio=0.3, allocation=Inverse(importance="angular")),
     "afr": AFR(ratio=0.3),
     "drop": DropBlocks(count=1, part="mlp"),
     "cfsp": CFSP(ratio=0.3),

@@ -16,16 +16,15 @@ from lightning_prune import CFSP
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.evidence import InputNorm
 from lightning_prune.scores.magnitude import unit_norm
-from lightning_prune.sweep import HiddenStates, forward_sweep
+from lightning_prune.sweep import collect
 from tests.reference.stories import golden, stories, windows
-
-CPU = torch.device("cpu")
+from tests.sweep.helpers import states_of
 
 
 @cache
 def norms() -> list[dict[str, torch.Tensor]]:
-    states = HiddenStates(Anatomy(stories()), windows("calibration", 16), CPU)
-    sweep = forward_sweep(states, InputNorm, states.anatomy.blocks, "none")
+    states = states_of(stories(), windows("calibration", 16))
+    sweep = collect(states, InputNorm(), states.anatomy.blocks, "none")
     return [{name: norm_I / 4 for name, norm_I in evidence.items()} for _, evidence in sweep]
 
 

@@ -20,11 +20,11 @@ from lightning_prune.allocation.global_standardised import global_counts
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.evidence import AliasedMoments, InputMoments, Moments
 from lightning_prune.scores.flap import feature_score
-from lightning_prune.sweep import HiddenStates, forward_sweep
+from lightning_prune.sweep import collect
 from tests.reference.stories import golden, stories, windows
 from tests.shared import shared_path
+from tests.sweep.helpers import states_of
 
-CPU = torch.device("cpu")
 METRICS = ("WIFV", "WIFN", "IFV")
 KINDS = {"group": "self_attn.o_proj", "neuron": "mlp.down_proj"}
 
@@ -48,8 +48,8 @@ def one_head_per_group() -> nn.Module:
 @cache
 def found(kind: type[InputMoments], size: int) -> list[dict[str, Moments]]:
     """The moments of every block, in batches of `size`."""
-    states = HiddenStates(Anatomy(one_head_per_group()), windows("calibration", size), CPU)
-    sweep = forward_sweep(states, kind, states.anatomy.blocks, "none")
+    states = states_of(one_head_per_group(), windows("calibration", size))
+    sweep = collect(states, kind(), states.anatomy.blocks, "none")
     return [dict(evidence) for _, evidence in sweep]
 
 
@@ -109,7 +109,7 @@ def test_metrics_of_features_equal_flaps_code(metric: Any) -> None:
 def scores(metric: Any, **settings: Any) -> dict[str, torch.Tensor]:
     """The score of every unit by kind, (L, U)."""
     method = FLAP(ratio=0.5, metric=metric, **settings)
-    evidence = found(method.evidence, 16)
+    evidence = found(type(method.evidence), 16)
     tables = [
         method.score(block, evidence[block.index]) for block in Anatomy(one_head_per_group()).blocks
     ]

@@ -14,14 +14,13 @@ import torch
 from lightning_prune import GQATaylor, Magnitude, Wanda
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.evaluation import perplexity
-from lightning_prune.evidence import InputNorm, SquaredGradientEvidence
+from lightning_prune.evidence import Gradients, InputNorm
 from lightning_prune.pipeline import prune
 from lightning_prune.plan import Plan
 from lightning_prune.selection import Pattern, keep_n_of_m
-from lightning_prune.sweep import HiddenStates, forward_sweep, gradient_sweep
+from lightning_prune.sweep import collect
 from tests.reference.stories import golden, stories, windows
-
-CPU = torch.device("cpu")
+from tests.sweep.helpers import states_of
 
 
 def test_the_dense_perplexity_is_the_reference_codes() -> None:
@@ -99,9 +98,9 @@ def test_magnitude_50_keeps_one_weight_more_than_the_authors_code() -> None:
 @pytest.mark.parametrize("size", [1, 5, 16])
 def test_input_norms_are_wandas_statistic(size: int) -> None:
     """Its s_j is the mean over N sequences of the sum of squares: ||X_j||² = N · s_j."""
-    states = HiddenStates(Anatomy(stories()), windows("calibration", size), CPU)
+    states = states_of(stories(), windows("calibration", size))
     statistic = golden("wanda_stats_dense")
-    for block, evidence in forward_sweep(states, InputNorm, states.anatomy.blocks, "none"):
+    for block, evidence in collect(states, InputNorm(), states.anatomy.blocks, "none"):
         for site in block.sites:
             norm_I = evidence[site.table.reads]
             torch.testing.assert_close(
@@ -112,9 +111,9 @@ def test_input_norms_are_wandas_statistic(size: int) -> None:
 @pytest.mark.parametrize("size", [1, 16])
 def test_gradients_are_those_of_one_backward_pass(size: int) -> None:
     """The gradient of the mean loss over all windows, in two reference codes."""
-    states = HiddenStates(Anatomy(stories()), windows("calibration", size), CPU)
-    for block, evidence in gradient_sweep(
-        states, SquaredGradientEvidence, states.anatomy.blocks[:1]
+    states = states_of(stories(), windows("calibration", size))
+    for block, evidence in collect(
+        states, Gradients(squares=True), states.anatomy.blocks[:1], "none"
     ):
         assert block.index == 0
         for name, one in evidence.items():

@@ -15,28 +15,37 @@ import torch
 from lightning_prune import AFR, SNIP, ReFer, Taylor, WeightAFR
 from lightning_prune.anatomy import Anatomy, Block
 from lightning_prune.callbacks.base import PruningCallback
-from lightning_prune.evidence import GradientEvidence, SquaredGradientEvidence
-from lightning_prune.evidence.objective import Feature, NextToken, Objective
+from lightning_prune.evidence import Feature, Gradients, Objective, TaskLoss
 from lightning_prune.scores.products import unit_products
 from lightning_prune.scores.taylor import salience
-from lightning_prune.sweep import HiddenStates, gradient_sweep, losses
+from lightning_prune.sweep import collect, losses
 from tests.reference.stories import golden, stories, windows
+from tests.sweep.helpers import states_of
 
-CPU = torch.device("cpu")
 MODES: list[Any] = ["vectorize", "param_first", "param_second", "param_mix"]
 SITES = ("gate_proj", "up_proj", "down_proj")
 
-Swept = list[tuple[Block, dict[str, GradientEvidence]]]
+Swept = list[tuple[Block, dict[str, Gradients]]]
+
+
+def swept(objective: Objective, count: int) -> Swept:
+    """Of each block, on the first windows."""
+    return _swept(repr(objective), count)
 
 
 @cache
-def swept(objective: Objective, count: int) -> Swept:
-    """Of each block, on the first windows."""
-    batches = windows("calibration", count)[:1]
-    states = HiddenStates(Anatomy(stories()), batches, CPU)
-    kind = SquaredGradientEvidence if count > 1 else GradientEvidence
-    sweep = gradient_sweep(states, kind, states.anatomy.blocks, objective)
+def _swept(objective: str, count: int) -> Swept:
+    """Once for all objectives that are made by the same call."""
+    states = states_of(stories(), windows("calibration", count)[:1])
+    wanted = Gradients(
+        objective=eval(objective, {"TaskLoss": TaskLoss, "Feature": Feature}), squares=count > 1
+    )
+    sweep = collect(states, wanted, states.anatomy.blocks, "none")
     return [(block, dict(found)) for block, found in sweep][::-1]
+
+
+def objectives_of(method: PruningCallback) -> list[Objective]:
+    return [request.objective for request in method.requests() if isinstance(request, Gradients)]
 
 
 def assert_close(found: torch.Tensor, expected: torch.Tensor) -> None:
@@ -49,9 +58,10 @@ def scores(method: PruningCallback, kind: str = "neuron", count: int = 1) -> tor
     """Of every unit of every block, (L, U)."""
     tables = [
         {block.index: method.score(block, found) for block, found in swept(objective, count)}
-        for objective in method.objectives
+        for objective in objectives_of(method)
     ]
-    return torch.stack([table[kind] for table in method.combine(tables).values()])
+    together = method.combine(tables) if len(tables) > 1 else tables[0]
+    return torch.stack([table[kind] for table in together.values()])
 
 
 @pytest.mark.parametrize("grouping", ["sum", "mean", "max", "prod", "first"])
@@ -75,7 +85,7 @@ def test_query_heads_are_scored_with_the_key_value_head_that_they_use(mode: Any)
     """LLM-Pruner's fold adds heads h, h + 4 to key/value head h; ours are 2h, 2h + 1."""
     expected_LU = golden("llmpruner_scores")[f"attn_kvhead_REFERENCE_MISALIGNED.{mode}"]
     misaligned = []
-    for block, found in swept(NextToken(), 16):
+    for block, found in swept(TaskLoss(), 16):
         total_K = torch.zeros(4 * 8)
         for member in block.members("group"):
             part_OI = salience(found[member.site.weight_name], mode)
@@ -102,10 +112,10 @@ def products(objective: Objective, count: int = 1) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("objective", "file", "name"),
     [
-        (NextToken(), "snip_proper", "snip_proper_first_window_M"),
-        (NextToken("reference"), "afr_weight_M", "snip_M"),
-        (Feature("frobenius", "all"), "afr_weight_M", "fo_M"),
-        (Feature("frobenius", "all"), "afr_weight_M", "refer_svd_M"),
+        (TaskLoss(), "snip_proper", "snip_proper_first_window_M"),
+        (TaskLoss(labels="reference"), "afr_weight_M", "snip_M"),
+        (Feature(kind="frobenius", modules="all"), "afr_weight_M", "fo_M"),
+        (Feature(kind="frobenius", modules="all"), "afr_weight_M", "refer_svd_M"),
     ],
 )
 def test_signed_products_are_the_codes(objective: Objective, file: str, name: str) -> None:
@@ -115,13 +125,13 @@ def test_signed_products_are_the_codes(objective: Objective, file: str, name: st
 
 def test_products_of_all_windows_are_those_of_the_mean_loss() -> None:
     """As plain autograd gives them in one batch."""
-    assert_close(products(NextToken(), 16), golden("snip_proper")["snip_proper_all_windows_M"])
+    assert_close(products(TaskLoss(), 16), golden("snip_proper")["snip_proper_all_windows_M"])
 
 
 def test_the_defaults_are_not_what_the_codes_compute() -> None:
     """Their labels and their modules make other products."""
     theirs = golden("afr_weight_M")
-    for objective, name in ((NextToken(), "snip_M"), (Feature("frobenius"), "fo_M")):
+    for objective, name in ((TaskLoss(), "snip_M"), (Feature(kind="frobenius"), "fo_M")):
         found, expected = products(objective).flatten(), theirs[name].flatten()
         assert float(torch.corrcoef(torch.stack([found, expected]))[0, 1]) < 0.9
 
@@ -158,7 +168,7 @@ def test_neuron_scores_and_kept_neurons_are_the_codes(tag: str) -> None:
 def test_both_parts_of_afr_are_the_codes(tag: str) -> None:
     """Before they are standardised."""
     method = AUTHORS[tag]()
-    for objective, name in zip(method.objectives, ("fo", "snip"), strict=True):
+    for objective, name in zip(objectives_of(method), ("fo", "snip"), strict=True):
         parts = [method.score(block, found)["neuron"] for block, found in swept(objective, 1)]
         assert_close(torch.stack(parts), golden("afr_neuron_scores")[f"{tag}.{name}"])
 
@@ -173,9 +183,9 @@ def flat(table: list[dict[str, torch.Tensor]]) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("objective", "name"),
     [
-        (NextToken("reference"), "snip"),
-        (Feature("l1", "all"), "refer_l1"),
-        (Feature("frobenius", "all"), "refer_svd_frobenius"),
+        (TaskLoss(labels="reference"), "snip"),
+        (Feature(kind="l1", modules="all"), "refer_l1"),
+        (Feature(kind="frobenius", modules="all"), "refer_svd_frobenius"),
     ],
 )
 def test_scores_of_single_weights_are_the_codes(objective: Objective, name: str) -> None:
@@ -190,12 +200,14 @@ def test_afr_of_single_weights_is_the_codes(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(
         losses, "_tensor", lambda o: None if hasattr(o, "last_hidden_state") else inside(o)
     )
-    method = WeightAFR(0.5, kind="nuclear", modules="all", labels="reference", include="*.mlp.*")
+    method = WeightAFR(
+        sparsity=0.5, kind="nuclear", modules="all", labels="reference", include="*.mlp.*"
+    )
     anatomy = Anatomy(stories())
     tables: list[dict[int, dict[str, torch.Tensor]]] = []
-    for objective in method.objectives:
-        states = HiddenStates(anatomy, windows("calibration", 1)[:1], CPU)
-        sweep = gradient_sweep(states, GradientEvidence, method.blocks(anatomy), objective)
+    states = states_of(anatomy.model, windows("calibration", 1)[:1])
+    for request in method.requests():
+        sweep = collect(states, request, method.blocks(anatomy), "none")
         tables.append({block.index: method.score(block, found) for block, found in sweep})
     found = flat([dict(scores) for scores in method.combine(tables).values()])
     assert_close(found, golden("afr_unstructured_scores")["afr_true_svd"])

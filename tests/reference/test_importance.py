@@ -6,30 +6,30 @@ import math
 from collections.abc import Sequence
 
 import pytest
-import torch
 
 from lightning_prune import CFSPSigmoid, Inverse, Proportional
 from lightning_prune.allocation.by_importance import sigmoid_keep
-from lightning_prune.anatomy import Anatomy
-from lightning_prune.evidence import INFLUENCE
-from lightning_prune.sweep import HiddenStates, evaluating, influence_sweep, removal_sweep
+from lightning_prune.evidence import Evidence, Removal
+from lightning_prune.evidence.influence import MEASURES
+from lightning_prune.sweep import collect, evaluating
 from tests.reference.stories import golden, stories, windows
+from tests.sweep.helpers import states_of
 
 EQUAL = [1, 1, 1, 1, 1]
 
 
-def states(windows_: int = 16) -> HiddenStates:
-    batches = windows("calibration", windows_)[:1]
-    return HiddenStates(Anatomy(stories()), batches, torch.device("cpu"))
+def measured(evidence: Evidence, count: int) -> list[float]:
+    """Of every block, on so many windows."""
+    states = states_of(stories(), windows("calibration", count)[:1])
+    with evaluating(states.anatomy.model):
+        sweep = collect(states, evidence, states.anatomy.blocks, "none")
+        return [values["block"] for _, values in sweep]
 
 
-@pytest.mark.parametrize("measure", INFLUENCE)
+@pytest.mark.parametrize("measure", MEASURES)
 def test_influence_is_that_of_the_original_codes(measure: str) -> None:
     """CFSP's block metrics, and the norm of GQA-aware pruning (of 8 windows)."""
-    calibration = states(8 if measure == "norm" else 16)
-    with evaluating(calibration.anatomy.model):
-        found = influence_sweep(calibration, INFLUENCE[measure], calibration.anatomy.blocks)
-        values = [value for _, value in found]
+    values = measured(MEASURES[measure](), 8 if measure == "norm" else 16)
     name = "activation" if measure == "norm" else f"block_influence_mean.{measure}"
     expected = golden("layer_importance")[name].tolist()
     assert values == pytest.approx(expected, rel=1e-5)
@@ -37,9 +37,7 @@ def test_influence_is_that_of_the_original_codes(measure: str) -> None:
 
 def test_removal_is_that_of_the_original_code() -> None:
     """Perplexity without a block, less that of the dense model, on 8 windows."""
-    calibration = states(8)
-    with evaluating(calibration.anatomy.model):
-        values = [v for _, v in removal_sweep(calibration, calibration.anatomy.blocks)]
+    values = measured(Removal(windows=0), 8)
     assert values == pytest.approx(golden("layer_importance")["removal"].tolist(), rel=1e-4)
 
 
@@ -82,7 +80,7 @@ def test_unbalanced_rates_are_those_of_the_original_code_as_far_as_they_meet_the
     expected = golden("layer_rates")[f"{source}.{strategy}.alpha{alpha}.log{int(log)}"].tolist()
     assert clipped_twice(wishes) == pytest.approx(expected, rel=1e-4)
     make = Inverse if strategy == "inverse" else Proportional
-    allocation = make(alpha=alpha, log=log, lowest=0.15, highest=0.5)
+    allocation = make(alpha=alpha, log=log, min_share=0.15, max_share=0.5)
     shares = allocation.shares(0.25, EQUAL, importance)
     assert sum(shares) / 5 == pytest.approx(0.25, abs=1e-9)
     assert min(shares) >= 0.15 - 1e-12

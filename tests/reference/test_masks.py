@@ -13,13 +13,13 @@ import pytest
 import torch
 
 from lightning_prune import OWL, RIA, Wanda
-from lightning_prune.anatomy import Anatomy, Block
+from lightning_prune.anatomy import Block
 from lightning_prune.evidence import InputNorm
 from lightning_prune.methods.base import Decision
 from lightning_prune.scores.ria import ria_score
 from lightning_prune.selection import Pattern, keep_permuted
 from lightning_prune.selection.permutation import dealt
-from lightning_prune.sweep import HiddenStates, forward_sweep
+from lightning_prune.sweep import collect
 from tests.reference.stories import (
     different_masks,
     golden,
@@ -28,14 +28,15 @@ from tests.reference.stories import (
     stories,
     windows,
 )
+from tests.sweep.helpers import states_of
 
 
 def dense_norms() -> dict[str, torch.Tensor]:
     """By weight name, the norms of its input in the dense model."""
-    states = HiddenStates(Anatomy(stories()), windows("calibration", 16), torch.device("cpu"))
+    states = states_of(stories(), windows("calibration", 16))
     return {
         site.weight_name: found[site.table.reads]
-        for block, found in forward_sweep(states, InputNorm, states.anatomy.blocks, "none")
+        for block, found in collect(states, InputNorm(), states.anatomy.blocks, "none")
         for site in block.sites
     }
 
@@ -111,10 +112,11 @@ def test_owl_with_wanda_equals_the_authors_code(sparsity: float, expected: float
 def test_owl_keeps_what_the_authors_code_keeps(sparsity: float) -> None:
     """Outliers on the dense model, then the shares of the blocks."""
     rate, owl = f"p{round(100 * sparsity)}", OWL()
-    states = HiddenStates(Anatomy(stories()), windows("calibration", 16), torch.device("cpu"))
+    states = states_of(stories(), windows("calibration", 16))
     outliers = [
-        owl.importance(block, found)
-        for block, found in forward_sweep(states, InputNorm, states.anatomy.blocks, "none")
+        value
+        for block, found in collect(states, owl.evidence, states.anatomy.blocks, "none")
+        for value in owl.measured(block, found)
     ]
     theirs = golden("owl")[f"outlier_percent.{rate}"]
     torch.testing.assert_close(torch.tensor(outliers).double() * 100, theirs, rtol=0, atol=1e-5)

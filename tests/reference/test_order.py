@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import torch
 
 from lightning_prune import ALPS, Magnitude, SparseGPT, Wanda
-from lightning_prune.anatomy import Anatomy
 from lightning_prune.evidence import Gram
-from lightning_prune.repair import relative_error
-from lightning_prune.sweep import HiddenStates, forward_sweep
+from lightning_prune.sweep import collect
 from tests.reference.stories import pruned, stories, windows
+from tests.repair.problems import relative_error
+from tests.sweep.helpers import states_of
 
-NEAREST = {"matrix": {"scope": "block"}}  # SparseGPT goes block by block of 128 columns
+NEAREST = {"matrix": {"scope": "columns"}}  # SparseGPT takes 128 columns at a time
 
 
 @pytest.mark.parametrize(
@@ -22,7 +21,7 @@ NEAREST = {"matrix": {"scope": "block"}}  # SparseGPT goes block by block of 128
 )
 def test_alps_sparsegpt_wanda_magnitude(settings: dict[str, Any]) -> None:
     """In every Linear, with the same scope and the same inputs, errors stand in this order."""
-    states = HiddenStates(Anatomy(stories()), windows("calibration", 16), torch.device("cpu"))
+    states = states_of(stories(), windows("calibration", 16))
     dense = stories().state_dict()
     methods = [
         ALPS(**settings, propagate="none"),
@@ -31,7 +30,7 @@ def test_alps_sparsegpt_wanda_magnitude(settings: dict[str, Any]) -> None:
         Magnitude(**settings),
     ]
     results = [pruned(method)[0].state_dict() for method in methods]
-    for block, found in forward_sweep(states, Gram, states.anatomy.blocks, "none"):
+    for block, found in collect(states, Gram(), states.anatomy.blocks, "none"):
         for site in block.sites:
             name, gram_II = site.weight_name, found[site.table.reads]
             errors = [relative_error(dense[name], new[name], gram_II).item() for new in results]

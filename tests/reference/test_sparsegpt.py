@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 import torch
-from lightning_prune.callbacks.ablation import HarmonicGram
 from torch import nn
 
 from lightning_prune import Ablation, SparseGPT
-from lightning_prune.anatomy import Anatomy
+from lightning_prune.callbacks.weights.ablation import HarmonicGram
 from lightning_prune.evidence import Gram
 from lightning_prune.pipeline import prune
-from lightning_prune.sweep import HiddenStates, forward_sweep
+from lightning_prune.sweep import collect
 from tests.reference.stories import block_of, golden, perplexity_of, pruned, stories, windows
+from tests.sweep.helpers import states_of
 
 
 def same_weights(model: nn.Module, name: str, block: int | None = None) -> list[str]:
@@ -50,7 +50,7 @@ def test_sparsegpt_equals_the_authors_code(
 
 def test_sparsegpt_in_blocks_of_32_columns_equals_the_authors_code() -> None:
     """In block 1 two saliencies are so near to each other that rounding may decide."""
-    model, _ = pruned(SparseGPT(sparsity=0.5, ties="reference", block_size=32))
+    model, _ = pruned(SparseGPT(sparsity=0.5, ties="reference", columns=32))
     assert len(same_weights(model, "sparsegpt_50_bs32", block=0)) == 7
     assert len(same_weights(model, "sparsegpt_50_bs32", block=1)) >= 6
     assert perplexity_of(model) == pytest.approx(16.4026, rel=1e-2)
@@ -114,8 +114,8 @@ def test_ablations_equal_the_authors_code(
 
 def test_gram_matrices_are_the_authors_up_to_a_factor() -> None:
     """Theirs is 2 / N of the sum over N windows; ours the mean over 128 N tokens."""
-    states = HiddenStates(Anatomy(stories()), windows("calibration", 5), torch.device("cpu"))
-    block, found = next(forward_sweep(states, Gram, states.anatomy.blocks[:1]))
+    states = states_of(stories(), windows("calibration", 5))
+    block, found = next(collect(states, Gram(), states.anatomy.blocks[:1], "block"))
     for site in block.sites:
         expected_II = golden("sparsegpt_H_layer0")[site.weight_name]
         limit = 1e-5 * float(expected_II.abs().max())
@@ -125,8 +125,8 @@ def test_gram_matrices_are_the_authors_up_to_a_factor() -> None:
 
 def test_harmonic_norms_are_those_of_the_ablations() -> None:
     """Theirs are scaled by 2 / N; sequence k counts 1 / k, in whatever batches it comes."""
-    states = HiddenStates(Anatomy(stories()), windows("calibration", 3), torch.device("cpu"))
-    block, found = next(forward_sweep(states, HarmonicGram, states.anatomy.blocks[:1]))
+    states = states_of(stories(), windows("calibration", 3))
+    block, found = next(collect(states, HarmonicGram(), states.anatomy.blocks[:1], "block"))
     for site in block.sites:
         expected_I = golden("ablate_wanda_seq_stats")[site.weight_name]
         norm_I = found[site.table.reads].norm_I

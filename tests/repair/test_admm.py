@@ -7,9 +7,16 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from lightning_prune.repair import alps, anneal, refit, relative_error
+from lightning_prune.repair import alps, anneal
 from lightning_prune.selection import Pattern, keep_n_of_m, keep_per_matrix, keep_per_row
-from tests.repair.problems import LINEARS, SETTINGS, golden, random_layer
+from tests.repair.problems import (
+    LINEARS,
+    SETTINGS,
+    golden,
+    random_layer,
+    refit,
+    relative_error,
+)
 
 RULES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "matrix": lambda score_OI: keep_per_matrix(score_OI, 0.5),

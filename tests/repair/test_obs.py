@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lightning_prune.repair import hessian_factor, obs_prune, obs_update, saliency
+from lightning_prune.repair import factored, hessian_factor, obs_prune, saliency
 from lightning_prune.selection import (
     Pattern,
     keep_above_threshold,
@@ -13,7 +13,14 @@ from lightning_prune.selection import (
     keep_per_matrix,
     keep_per_row,
 )
-from tests.repair.problems import BLOCKS, by_saliency, golden, random_layer, stories
+from tests.repair.problems import (
+    BLOCKS,
+    by_saliency,
+    golden,
+    obs_update,
+    random_layer,
+    stories,
+)
 
 SHAPES = [(1, 1), (1, 9), (5, 1), (6, 40), (3, 172), (2, 300)]
 RULES = {
@@ -223,6 +230,15 @@ def test_damping_grows_until_there_is_a_factor() -> None:
     gram_II = torch.eye(8, dtype=torch.float64) * 1.2 - 1.7 * direction_I.outer(direction_I)
     assert hessian_factor(gram_II / gram_II[0, 0]).damping == pytest.approx(1.0)
     assert hessian_factor(torch.eye(8)).damping == 0.01
+
+
+def test_more_damping_than_was_asked_for_is_said() -> None:
+    """Once, with both numbers; and nothing where it was enough."""
+    direction_I = torch.full((8,), 8**-0.5, dtype=torch.float64)
+    gram_II = torch.eye(8, dtype=torch.float64) * 1.2 - 1.7 * direction_I.outer(direction_I)
+    with pytest.warns(UserWarning, match=r"of 8 inputs took damping=1 in place of 0\.01; more"):
+        assert factored(gram_II / gram_II[0, 0], 0.01).damping == pytest.approx(1.0)
+    assert factored(torch.eye(8), 0.01).damping == 0.01  # a warning would be an error here
 
 
 def test_a_matrix_without_factor_is_refused() -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from lightning_prune.repair import (
-    alps,
-    hessian_factor,
-    obs_prune,
+from lightning_prune.repair import alps, hessian_factor, obs_prune
+from tests.repair.problems import (
+    BLOCKS,
+    LINEARS,
+    SETTINGS,
+    by_saliency,
+    golden,
     obs_update,
     refit,
     relative_error,
 )
-from tests.repair.problems import BLOCKS, LINEARS, SETTINGS, by_saliency, golden
 
 
 @pytest.mark.parametrize("setting", SETTINGS)

@@ -37,13 +37,13 @@ def lowest_go(score: torch.Tensor, sparsity: float, ties: str) -> torch.Tensor:
 def test_scopes_equal_a_loop(
     shape: tuple[int, int], levels: int | None, ties: Any, sparsity: float
 ) -> None:
-    """Rows, the matrix, and each block of 128 columns, the last of which may be short."""
+    """Rows, the matrix, and every 128 columns, the last of which may be fewer."""
     score_OI = scores(*shape, levels)
     matrix_OI = lowest_go(score_OI, sparsity, ties)
     parts = [lowest_go(part, sparsity, ties) for part in score_OI.split(128, dim=1)]
     rows = [lowest_go(row, sparsity, "exact") for row in score_OI]
     assert torch.equal(keep_in_scope(score_OI, sparsity, "matrix", ties), matrix_OI)
-    assert torch.equal(keep_in_scope(score_OI, sparsity, "block", ties), torch.cat(parts, dim=1))
+    assert torch.equal(keep_in_scope(score_OI, sparsity, "columns", ties), torch.cat(parts, dim=1))
     assert torch.equal(keep_in_scope(score_OI, sparsity, "row", ties), torch.stack(rows))
 
 
@@ -70,12 +70,12 @@ def test_balanced_counts_are_the_matrixes_and_rows_alike(
 
 
 @pytest.mark.parametrize(
-    ("scope", "size"), [("row", 300), ("balanced", 600), ("matrix", 600), ("block", 256)], ids=str
+    ("scope", "size"), [("row", 300), ("balanced", 600), ("matrix", 600), ("columns", 256)], ids=str
 )
 def test_a_fraction_is_taken_of_so_many_weights(scope: Any, size: int) -> None:
-    """Of a matrix of 2 x 300, at a time; a narrow one is one block."""
+    """Of a matrix of 2 x 300, at a time; a narrow one is taken whole."""
     assert scope_size((2, 300), scope) == size
-    assert scope_size((2, 5), "block") == 10
+    assert scope_size((2, 5), "columns") == 10
 
 
 @pytest.mark.parametrize("levels", [None, 3])

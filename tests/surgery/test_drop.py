@@ -12,7 +12,7 @@ from torch import nn
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.checkpoints.load import load
 from lightning_prune.export.hf import save
-from lightning_prune.plan import Plan
+from lightning_prune.plan import Plan, joined
 from lightning_prune.surgery import add_biases, apply, mask_units, shrink
 from tests.tiny import MODEL_TYPES, tiny_batch, tiny_model, tiny_plan
 
@@ -111,7 +111,7 @@ def test_what_is_left_can_be_cut_and_masked(part: str) -> None:
     third = Plan()
     third.set_mask(site.weight_name, torch.rand(site.module.weight.shape) > 0.5)
     apply(Anatomy(model), third)
-    together = first.then(second).then(third)
+    together = joined(joined(first, second), third)
     assert together.kept("neuron", 2).tolist() == list(range(5))
     apply(Anatomy(dense), together)
     for name, tensor in model.state_dict().items():

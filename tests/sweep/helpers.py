@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from lightning_prune.anatomy import Anatomy
+from lightning_prune.sweep import HiddenStates, InMemory
 from tests.tiny import tiny_batch, tiny_model
 
 CPU = torch.device("cpu")
@@ -42,6 +43,14 @@ def split(batch: dict[str, torch.Tensor], size: int) -> list[dict[str, torch.Ten
 def tokens_of(batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """True where a token is no padding, (B, T)."""
     return batch.get("attention_mask", torch.ones_like(batch["input_ids"])).bool()
+
+
+def states_of(
+    model: nn.Module, batches: Iterable[dict[str, torch.Tensor]], offload: bool = False
+) -> HiddenStates:
+    """The hidden states of batches, of a model in the CPU's memory."""
+    anatomy = Anatomy(model)
+    return HiddenStates(anatomy, batches, InMemory(anatomy, CPU), offload)
 
 
 @torch.no_grad()
@@ -86,4 +95,18 @@ def counting_blocks(model: nn.Module) -> Iterator[list[int]]:
         handles.append(attention.register_forward_hook(note))
     yield ran
     for handle in handles:
+        handle.remove()
+
+
+@contextmanager
+def breaking(module: nn.Module) -> Iterator[None]:
+    """Context in which a module raises RuntimeError("broken layer") when it is called."""
+
+    def refuse(*_: Any) -> None:
+        raise RuntimeError("broken layer")
+
+    handle = module.register_forward_pre_hook(refuse)
+    try:
+        yield
+    finally:
         handle.remove()

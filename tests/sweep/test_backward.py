@@ -10,12 +10,20 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lightning_prune.anatomy import Anatomy
-from lightning_prune.evidence import GradientEvidence, SquaredGradientEvidence
-from lightning_prune.evidence.objective import Feature, NextToken, Objective
-from lightning_prune.sweep import HiddenStates, gradient_sweep, room
-from lightning_prune.sweep import states as states_module
-from tests.sweep.helpers import CPU, counting_blocks, padded, shared_model, split, tokens_of, traces
+from lightning_prune.anatomy import Anatomy, tasks
+from lightning_prune.evidence import Feature, Gradients, Objective, TaskLoss
+from lightning_prune.sweep import memory
+from lightning_prune.sweep.backward import gradient_sweep
+from tests.sweep.helpers import (
+    breaking,
+    counting_blocks,
+    padded,
+    shared_model,
+    split,
+    states_of,
+    tokens_of,
+    traces,
+)
 from tests.tiny import MODEL_TYPES, tiny_model
 
 Batch = dict[str, torch.Tensor]
@@ -50,19 +58,17 @@ def swept(
     whole: bool | None = None,
     objective: Objective | None = None,
     head: bool = False,
-) -> dict[str, GradientEvidence]:
-    states = HiddenStates(Anatomy(model), batches, CPU, offload)
-    found: dict[str, GradientEvidence] = {}
-    kind = SquaredGradientEvidence if squares else GradientEvidence
+) -> dict[str, Gradients]:
+    states = states_of(model, batches, offload)
+    found: dict[str, Gradients] = {}
+    wanted = Gradients(objective=objective or TaskLoss(), squares=squares)
     blocks = states.anatomy.blocks + ([states.anatomy.head] if head else [])
-    for _, evidence in gradient_sweep(states, kind, blocks, objective, whole):
+    for _, evidence in gradient_sweep(states, wanted, blocks, whole=whole):
         found |= evidence
     return found
 
 
-def assert_gradients_equal(
-    found: dict[str, GradientEvidence], expected: dict[str, torch.Tensor]
-) -> None:
+def assert_gradients_equal(found: dict[str, Gradients], expected: dict[str, torch.Tensor]) -> None:
     assert set(found) == set(expected)
     for name, one in found.items():
         product_OI = one.weight_OI.double() * expected[name].double()
@@ -84,7 +90,12 @@ def test_they_equal_autograds(model_type: str, side: str, size: int, whole: bool
     assert_gradients_equal(found, autograd(model, batch))
 
 
-OBJECTIVES = [NextToken(), NextToken("reference"), Feature("nuclear"), Feature("l1", "all")]
+OBJECTIVES = [
+    TaskLoss(),
+    TaskLoss(labels="reference"),
+    Feature(kind="nuclear"),
+    Feature(kind="l1", modules="all"),
+]
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=str)
@@ -104,15 +115,15 @@ def test_both_ways_give_the_same_numbers(model_type: str, objective: Objective) 
 
 
 @pytest.mark.parametrize(
-    ("memory", "offload", "passes"),
+    ("free", "offload", "passes"),
     [(10**9, False, 1), (10**9, True, 2), (10**5, False, 2)],
     ids=["enough", "offloading", "too little"],
 )
 def test_the_whole_model_runs_at_once_where_it_fits(
-    memory: int, offload: bool, passes: int, monkeypatch: pytest.MonkeyPatch
+    free: int, offload: bool, passes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else every block runs a second time; the first one once more, to see how much it holds."""
-    monkeypatch.setattr(room, "_free", lambda _: memory)
+    monkeypatch.setattr(memory, "_free", lambda _: free)
     with counting_blocks(model := tiny_model("llama")) as seen:
         swept(model, split(padded("none"), 1), offload=offload)
     assert len(seen) - (not offload) == passes * 3 * 3
@@ -144,12 +155,13 @@ def test_the_head_sees_some_tokens_at_a_time(
 ) -> None:
     """The logits of all tokens are never there at once, and the numbers are the same."""
     model, batches = shared_model(model_type), split(padded("left"), 2)
-    states = HiddenStates(Anatomy(model), batches, CPU)
-    hidden = [torch.randn_like(one) for one in states.hidden]
+    states = states_of(model, batches)
+    with states.from_start():
+        hidden = [torch.randn_like(states.entering(i)) for i in states.indices]
     whole = swept(model, batches), [states.losses(i, one) for i, one in enumerate(hidden)]
     seen: list[int] = []
     head = states.anatomy.head.module
-    monkeypatch.setattr(states_module, "LOGITS", 64 * 2 * 3)  # three tokens of two sequences
+    monkeypatch.setattr(tasks, "LOGITS", 64 * 2 * 3)  # three tokens of two sequences
     note = head.register_forward_hook(lambda _, __, output: seen.append(output[..., 0].numel()))
     parts = swept(model, batches), [states.losses(i, one) for i, one in enumerate(hidden)]
     note.remove()
@@ -175,7 +187,7 @@ def last_token_gradients(model: nn.Module, batch: Batch) -> dict[str, torch.Tens
 def test_reference_labels_are_the_last_token_unshifted(side: str, size: int) -> None:
     """One term a sequence, at its last token, wherever the padding is."""
     model, batch = shared_model("llama"), padded(side)
-    found = swept(model, split(batch, size), objective=NextToken("reference"))
+    found = swept(model, split(batch, size), objective=TaskLoss(labels="reference"))
     assert_gradients_equal(found, last_token_gradients(model, batch))
 
 
@@ -223,7 +235,7 @@ def test_feature_gradients_equal_autograds(
 ) -> None:
     """Of the norms of all features of each sequence alone, without its padding."""
     model, batch = shared_model(model_type), padded(side)
-    found = swept(model, split(batch, size), objective=Feature(kind, modules))
+    found = swept(model, split(batch, size), objective=Feature(kind=kind, modules=modules))
     assert_gradients_equal(found, feature_gradients(model, batch, kind, modules == "all"))
 
 
@@ -347,13 +359,10 @@ def test_it_goes_back_only_as_far_as_needed(whole: bool, blocks: list[int], ran:
     model, batch = tiny_model("llama"), padded("none")
     expected = autograd(model, batch)
     with counting_blocks(model) as seen:
-        states = HiddenStates(Anatomy(model), [batch], CPU)
-        found = {
-            b.index: dict(evidence)
-            for b, evidence in gradient_sweep(
-                states, GradientEvidence, [states.anatomy.blocks[i] for i in blocks], None, whole
-            )
-        }
+        states = states_of(model, [batch])
+        wanted = [states.anatomy.blocks[i] for i in blocks]
+        sweep = gradient_sweep(states, Gradients(), wanted, whole=whole)
+        found = {block.index: dict(evidence) for block, evidence in sweep}
     assert list(found) == blocks[::-1]
     assert seen == ran
     for index, evidence in found.items():
@@ -367,9 +376,9 @@ def test_nothing_to_predict_is_refused() -> None:
         padded("none", tokens=1),
         {"input_ids": padded("none")["input_ids"], "attention_mask": torch.zeros(3, 14)},
     ):
-        states = HiddenStates(Anatomy(tiny_model("llama")), [batch], CPU)
+        states = states_of(tiny_model("llama"), [batch])
         with pytest.raises(ValueError, match=r"ask for no token.*at least two tokens in a row"):
-            next(gradient_sweep(states, GradientEvidence, states.anatomy.blocks[:1]))
+            next(gradient_sweep(states, Gradients(), states.anatomy.blocks[:1]))
 
 
 @either_way
@@ -378,21 +387,22 @@ def test_nothing_is_left_behind(model_type: str, whole: bool) -> None:
     """Not after the sweep, not when it is left early, not after an error in the middle."""
     model = shared_model(model_type)
     before = traces(model)
-    swept(model, [padded("left")], objective=Feature("frobenius", "all"), whole=whole)
+    everything = Feature(kind="frobenius", modules="all")
+    swept(model, [padded("left")], objective=everything, whole=whole)
     assert traces(model) == before
 
-    states = HiddenStates(Anatomy(model), [padded("left")], CPU)
-    sweep = gradient_sweep(states, GradientEvidence, states.anatomy.blocks, whole=whole)
+    states = states_of(model, [padded("left")])
+    sweep = gradient_sweep(states, Gradients(), states.anatomy.blocks, whole=whole)
     next(sweep)
     sweep.close()
     assert traces(model) == before
 
-    states = HiddenStates(Anatomy(model), [padded("left")], CPU)
-    sweep = gradient_sweep(states, GradientEvidence, states.anatomy.blocks, whole=whole)
+    states = states_of(model, [padded("left")])
+    sweep = gradient_sweep(states, Gradients(), states.anatomy.blocks, whole=whole)
     if not whole:
         next(sweep)
-    states._calls.clear()  # what the next block needs is gone
-    with pytest.raises(IndexError):
+    last = states.anatomy.blocks[1].sites[-1].module
+    with breaking(last), pytest.raises(RuntimeError, match="broken layer"):
         next(sweep)
     assert traces(model) == before
 
@@ -400,8 +410,8 @@ def test_nothing_is_left_behind(model_type: str, whole: bool) -> None:
 @either_way
 def test_one_blocks_evidence_at_a_time(whole: bool) -> None:
     """What was yielded is let go before the next block's begins, whoever still names it."""
-    states = HiddenStates(Anatomy(shared_model("llama")), [padded("none")], CPU)
-    sweep = gradient_sweep(states, GradientEvidence, states.anatomy.blocks, whole=whole)
+    states = states_of(shared_model("llama"), [padded("none")])
+    sweep = gradient_sweep(states, Gradients(), states.anatomy.blocks, whole=whole)
     _, first = next(sweep)
     assert len(first) == 7
     next(sweep)

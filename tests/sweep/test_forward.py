@@ -9,9 +9,17 @@ import torch
 from torch import nn
 
 from lightning_prune.anatomy import Anatomy
-from lightning_prune.evidence import InputNorm
-from lightning_prune.sweep import HiddenStates, Order, forward_sweep
-from tests.sweep.helpers import CPU, counting_blocks, padded, shared_model, split, tokens_of, traces
+from lightning_prune.evidence import InputNorm, Propagate
+from lightning_prune.sweep.forward import forward_sweep
+from tests.sweep.helpers import (
+    counting_blocks,
+    padded,
+    shared_model,
+    split,
+    states_of,
+    tokens_of,
+    traces,
+)
 from tests.tiny import MODEL_TYPES, tiny_model
 
 
@@ -38,14 +46,14 @@ def site_norms(model: nn.Module, batch: dict[str, torch.Tensor]) -> dict[str, to
 def swept_norms(
     model: nn.Module,
     batches: list[dict[str, torch.Tensor]],
-    order: Order = "none",
+    propagate: Propagate = "none",
     offload: bool = False,
     cut: bool = False,
 ) -> dict[str, torch.Tensor]:
     """The same by the sweep; with `cut`, each block loses half of its last site's rows."""
     found = {}
-    states = HiddenStates(Anatomy(model), batches, CPU, offload)
-    for block, evidence in forward_sweep(states, InputNorm, states.anatomy.blocks, order):
+    states = states_of(model, batches, offload)
+    for block, evidence in forward_sweep(states, InputNorm(), states.anatomy.blocks, propagate):
         found |= {site.name: evidence[site.table.reads] for site in block.sites}
         if cut:
             halve(block.sites[-1].module)
@@ -58,20 +66,20 @@ def halve(linear: nn.Linear) -> None:
 
 
 @pytest.mark.parametrize(
-    ("side", "order"),
+    ("side", "propagate"),
     [
         ("none", "none"),
         ("left", "block"),
         ("right", "block"),
-        ("left", "linear"),
-        ("none", "linear"),
+        ("left", "layer"),
+        ("none", "layer"),
     ],
 )
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
-def test_every_site_is_heard(model_type: str, side: str, order: Order) -> None:
+def test_every_site_is_heard(model_type: str, side: str, propagate: Propagate) -> None:
     """Each site's evidence is that of its own input in the model's own forward."""
     model, batch = shared_model(model_type), padded(side)
-    found = swept_norms(model, split(batch, 2), order)
+    found = swept_norms(model, split(batch, 2), propagate)
     torch.testing.assert_close(found, site_norms(model, batch), rtol=1e-4, atol=1e-5)
 
 
@@ -97,38 +105,38 @@ def test_dense_propagation_hides_the_changes(model_type: str) -> None:
     torch.testing.assert_close(found, site_norms(dense, batch), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("order", ["block", "linear", "none"])
-def test_offloading_changes_nothing(order: Order) -> None:
+@pytest.mark.parametrize("propagate", ["block", "layer", "none"])
+def test_offloading_changes_nothing(propagate: Propagate) -> None:
     """Where hidden states wait does not show in what is collected."""
     batches = split(padded("left"), 2)
     torch.testing.assert_close(
-        swept_norms(tiny_model("llama"), batches, order, offload=True),
-        swept_norms(tiny_model("llama"), batches, order),
+        swept_norms(tiny_model("llama"), batches, propagate, offload=True),
+        swept_norms(tiny_model("llama"), batches, propagate),
         rtol=0,
         atol=0,
     )
 
 
 @pytest.mark.parametrize(
-    ("blocks", "order", "ran"),
+    ("blocks", "propagate", "ran"),
     [
         ([0, 1, 2], "block", [0, 0, 1, 1, 2]),
         ([0, 1, 2], "none", [0, 1, 2]),
-        ([0, 1, 2], "linear", [0, 1, 2]),
+        ([0, 1, 2], "layer", [0, 1, 2]),
         ([1], "block", [0, 1]),
         ([0, 1], "block", [0, 0, 1]),
         ([2], "none", [0, 1, 2]),
-        ([2], "linear", [0, 1, 2]),
+        ([2], "layer", [0, 1, 2]),
         ([0], "block", [0]),
     ],
 )
-def test_only_what_is_needed_runs(blocks: list[int], order: Order, ran: list[int]) -> None:
-    """Of L blocks 2L - 1 passes in order block, L in the others, none after the last."""
+def test_only_what_is_needed_runs(blocks: list[int], propagate: Propagate, ran: list[int]) -> None:
+    """Of L blocks 2L - 1 passes in "block", L in the others, none after the last."""
     model = tiny_model("llama")
     with counting_blocks(model) as seen:
-        states = HiddenStates(Anatomy(model), [padded("none")], CPU)
+        states = states_of(model, [padded("none")])
         wanted = [states.anatomy.blocks[i] for i in blocks]
-        found = [block.index for block, _ in forward_sweep(states, InputNorm, wanted, order)]
+        found = [block.index for block, _ in forward_sweep(states, InputNorm(), wanted, propagate)]
     assert sorted(set(found)) == blocks
     assert seen == ran
 
@@ -143,22 +151,22 @@ def test_the_passes_grow_with_the_batches() -> None:
 
 def test_batches_may_be_read_only_once() -> None:
     """An iterator of batches is enough."""
-    states = HiddenStates(Anatomy(tiny_model("llama")), iter(split(padded("left"), 2)), CPU)
+    states = states_of(tiny_model("llama"), iter(split(padded("left"), 2)))
     blocks = [states.anatomy.blocks[i] for i in (0, 2)]
-    assert [block.index for block, _ in forward_sweep(states, InputNorm, blocks)] == [0, 2]
+    assert [block.index for block, _ in forward_sweep(states, InputNorm(), blocks)] == [0, 2]
 
 
-@pytest.mark.parametrize("order", ["block", "linear", "none"])
+@pytest.mark.parametrize("propagate", ["block", "layer", "none"])
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
-def test_nothing_is_left_behind(model_type: str, order: Order) -> None:
+def test_nothing_is_left_behind(model_type: str, propagate: Propagate) -> None:
     """Not after the sweep, not when it is left early, not after an error in the middle."""
     model = shared_model(model_type)
     before = traces(model)
-    swept_norms(model, split(padded("left"), 2), order)
+    swept_norms(model, split(padded("left"), 2), propagate)
     assert traces(model) == before
 
-    states = HiddenStates(Anatomy(model), split(padded("left"), 2), CPU)
-    sweep = forward_sweep(states, InputNorm, states.anatomy.blocks, order)
+    states = states_of(model, split(padded("left"), 2))
+    sweep = forward_sweep(states, InputNorm(), states.anatomy.blocks, propagate)
     next(sweep)
     sweep.close()
     assert traces(model) == before
@@ -167,18 +175,18 @@ def test_nothing_is_left_behind(model_type: str, order: Order) -> None:
         def update(self, *_: Any) -> None:
             raise RuntimeError("out of memory")
 
-    states = HiddenStates(Anatomy(model), split(padded("left"), 2), CPU)
+    states = states_of(model, split(padded("left"), 2))
     with pytest.raises(RuntimeError, match="out of memory"):
-        next(forward_sweep(states, Failing, states.anatomy.blocks, order))
+        next(forward_sweep(states, Failing(), states.anatomy.blocks, propagate))
     assert traces(model) == before
 
 
-@pytest.mark.parametrize("order", ["block", "none"])
-def test_the_head_can_be_heard(order: Order) -> None:
+@pytest.mark.parametrize("propagate", ["block", "none"])
+def test_the_head_can_be_heard(propagate: Propagate) -> None:
     """It is one more block behind the last; its logits are never computed."""
     model, batch = tiny_model("llama"), padded("left")
-    states = HiddenStates(Anatomy(model), split(batch, 2), CPU)
-    block, evidence = next(forward_sweep(states, InputNorm, [states.anatomy.head], order))
+    states = states_of(model, split(batch, 2))
+    block, evidence = next(forward_sweep(states, InputNorm(), [states.anatomy.head], propagate))
     kept = tokens_of(batch)
     hidden_BTD = model.model(**batch, use_cache=False).last_hidden_state
     expected = hidden_BTD[kept].double().norm(dim=0).float()

@@ -11,8 +11,8 @@ from torch import nn
 
 from lightning_prune.anatomy import Anatomy, Site
 from lightning_prune.evidence import CrossGram, PairedGram
-from lightning_prune.sweep import HiddenStates, forward_sweep
-from tests.sweep.helpers import CPU, padded, split, tokens_of, traces
+from lightning_prune.sweep.paired import paired_sweep
+from tests.sweep.helpers import padded, split, states_of, tokens_of, traces
 from tests.sweep.test_forward import halve
 from tests.tiny import tiny_batch, tiny_model
 
@@ -24,9 +24,9 @@ def sweep_and_cut(
 ) -> dict[str, PairedGram]:
     """Evidence of every site; half of the rows go from each site as soon as it is seen."""
     found = {}
-    states = HiddenStates(Anatomy(model), batches, CPU, offload)
+    states = states_of(model, batches, offload)
     blocks = [block for block in states.anatomy.blocks if block.index != skip]
-    for block, evidence in forward_sweep(states, CrossGram, blocks, "linear"):
+    for block, evidence in paired_sweep(states, CrossGram(), blocks):
         for site in block.sites:
             found[site.name] = evidence[site.table.reads]
             halve(site.module)
@@ -155,9 +155,9 @@ def test_an_error_leaves_nothing(failing: int) -> None:
 
     mlp: Any = model.model.layers[1].mlp
     inner, mlp.act_fn = mlp.act_fn, Breaking(mlp.act_fn)
-    states = HiddenStates(Anatomy(model), split(padded("left"), 1), CPU)
+    states = states_of(model, split(padded("left"), 1))
     with pytest.raises(RuntimeError, match="broken activation"):
-        list(forward_sweep(states, CrossGram, states.anatomy.blocks, "linear"))
+        list(paired_sweep(states, CrossGram(), states.anatomy.blocks))
     mlp.act_fn = inner
     assert traces(model) == before
     assert torch.is_grad_enabled()
@@ -167,8 +167,8 @@ def test_a_caller_that_stops_leaves_nothing() -> None:
     """As when what it decides fails."""
     model = tiny_model("llama")
     before, weights = traces(model), copy.deepcopy(model.state_dict())
-    states = HiddenStates(Anatomy(model), split(padded("left"), 1), CPU)
-    sweep = forward_sweep(states, CrossGram, states.anatomy.blocks, "linear")
+    states = states_of(model, split(padded("left"), 1))
+    sweep = paired_sweep(states, CrossGram(), states.anatomy.blocks)
     for _ in range(3):
         next(sweep)
     sweep.close()

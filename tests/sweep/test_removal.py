@@ -10,8 +10,10 @@ import torch
 
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.evaluation import perplexity
-from lightning_prune.sweep import HiddenStates, evaluating, removal_sweep
-from tests.sweep.helpers import CPU, counting_blocks, padded, shared_model, split, traces
+from lightning_prune.evidence import Removal
+from lightning_prune.sweep import evaluating
+from lightning_prune.sweep.removal import removal_sweep
+from tests.sweep.helpers import counting_blocks, padded, shared_model, split, states_of, traces
 from tests.tiny import tiny_model
 
 SPEAKERS = {"attention": ["query"], "mlp": ["neuron"], "block": ["query", "neuron"]}
@@ -19,10 +21,10 @@ SPEAKERS = {"attention": ["query"], "mlp": ["neuron"], "block": ["query", "neuro
 
 def rises(batches: list[dict[str, torch.Tensor]], windows: int = 0) -> list[float]:
     model = shared_model("llama")
-    anatomy = Anatomy(model)
+    states = states_of(model, batches)
     with evaluating(model):
-        found = removal_sweep(HiddenStates(anatomy, batches, CPU), anatomy.blocks, windows)
-        return [value for _, value in found]
+        found = removal_sweep(states, Removal(windows=windows), states.anatomy.blocks)
+        return [values["block"] for _, values in found]
 
 
 @pytest.mark.parametrize("model_type", ["llama", "gemma3_text", "phi3", "opt"])
@@ -30,10 +32,11 @@ def rises(batches: list[dict[str, torch.Tensor]], windows: int = 0) -> list[floa
 def test_removal_is_the_rise_of_the_perplexity(model_type: str, part: Any) -> None:
     """Measured again on a copy whose block does nothing; the model is left as it was."""
     model, batch = tiny_model(model_type), padded("left")
-    anatomy, before = Anatomy(model), traces(model)
-    states = HiddenStates(anatomy, split(batch, 2), CPU)
+    before, states = traces(model), states_of(model, split(batch, 2))
     with evaluating(model):
-        found = {b.index: v for b, v in removal_sweep(states, anatomy.blocks[1:], 0, part)}
+        wanted = Removal(part=part, windows=0)
+        sweep = removal_sweep(states, wanted, states.anatomy.blocks[1:])
+        found = {block.index: values["block"] for block, values in sweep}
     assert list(found) == [1, 2]
     assert traces(model) == before
     dense = perplexity(model, [batch])
@@ -69,11 +72,10 @@ def test_the_first_windows_count_however_they_are_batched(windows: int) -> None:
 def test_each_trial_starts_in_front_of_its_block() -> None:
     """Blocks run once on the way, once behind every block left out, and once dense."""
     model = shared_model("llama")
-    anatomy = Anatomy(model)
     with evaluating(model):
-        states = HiddenStates(anatomy, [padded("none")], CPU)
+        states = states_of(model, [padded("none")])
         with counting_blocks(model) as seen:
-            list(removal_sweep(states, anatomy.blocks))
+            list(removal_sweep(states, Removal(windows=0), states.anatomy.blocks))
     assert seen == [0, 1, 2, 1, 2, 0, 2, 1]
 
 

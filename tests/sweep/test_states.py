@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from lightning_prune.anatomy import Anatomy
 from lightning_prune.sweep import HiddenStates
-from tests.sweep.helpers import CPU, block_inputs, padded, shared_model, split, tokens_of, traces
+from tests.sweep.helpers import (
+    block_inputs,
+    padded,
+    shared_model,
+    split,
+    states_of,
+    tokens_of,
+    traces,
+)
 from tests.tiny import MODEL_TYPES, tiny_batch, tiny_model
 
 SLIDING = ("mistral", "gemma2", "gemma3_text")
@@ -25,11 +33,12 @@ ATTENTION = [
 @torch.no_grad()
 def stepped(model: nn.Module, batches: list[dict[str, torch.Tensor]]) -> list[list[torch.Tensor]]:
     """Block by block: the hidden states of every batch in front of each block."""
-    states = HiddenStates(Anatomy(model), batches, CPU)
+    states = states_of(model, batches)
     found = []
-    for block in states.anatomy.blocks:
-        found.append(list(states.hidden))
-        states.advance(block)
+    with states.from_start():
+        for block in states.anatomy.blocks:
+            found.append([states.entering(i) for i in states.indices])
+            states.advance(block)
     return found
 
 
@@ -88,12 +97,12 @@ def test_every_block_gets_its_own_attention_mask(model_type: str, attention: str
 def test_the_logits_are_the_models_own(model_type: str, side: str) -> None:
     """Final norm, head and soft capping included."""
     model, batch = shared_model(model_type), padded(side)
-    states = HiddenStates(Anatomy(model), [batch], CPU)
-    for block in states.anatomy.blocks:
-        states.advance(block)
-    with torch.no_grad():
+    states = states_of(model, [batch])
+    with states.from_start(), torch.no_grad():
+        for block in states.anatomy.blocks:
+            states.advance(block)
         expected = model(**batch, use_cache=False).logits
-        found = states.logits(0, states.hidden[0])
+        found = states.logits(0, states.entering(0))
     kept = tokens_of(batch)
     torch.testing.assert_close(found[kept], expected[kept], rtol=0, atol=0)
 
@@ -112,8 +121,9 @@ def test_nothing_is_left_behind(model_type: str) -> None:
     """The blocks have their own forward again."""
     model = shared_model(model_type)
     before = traces(model)
-    states = HiddenStates(Anatomy(model), [padded("left")], CPU)
-    states.logits(0, states.hidden[0])
+    states = states_of(model, [padded("left")])
+    with states.from_start():
+        states.logits(0, states.entering(0))
     assert traces(model) == before
 
 
@@ -122,7 +132,7 @@ def test_a_failing_model_is_left_as_it_was() -> None:
     model = tiny_model("llama")
     before = traces(model)
     with pytest.raises((IndexError, RuntimeError)):
-        HiddenStates(Anatomy(model), [{"input_ids": torch.full((1, 4), 10**6)}], CPU)
+        states_of(model, [{"input_ids": torch.full((1, 4), 10**6)}])
     assert traces(model) == before
 
 
@@ -141,12 +151,92 @@ def test_a_failing_model_is_left_as_it_was() -> None:
 def test_what_is_no_batch_is_refused(batch: Any, message: str) -> None:
     """A message about the batch, not from deep inside the model."""
     with pytest.raises(ValueError, match=message):
-        HiddenStates(Anatomy(tiny_model("llama")), [batch], CPU)
+        states_of(tiny_model("llama"), [batch])
 
 
 def test_tokens_are_counted_without_padding() -> None:
     """Counted: no padding. Predicted: no padding, and not the first of a sequence."""
     batch = padded("right", batch=2, tokens=8)
-    states = HiddenStates(Anatomy(tiny_model("llama")), [batch, padded("none", 1, 8)], CPU)
-    assert states.counted() == 8 + 5 + 8
+    states = states_of(tiny_model("llama"), [batch, padded("none", 1, 8)])
+    keep_BT = states.keep(0)
+    assert keep_BT is not None
+    assert int(keep_BT.sum()) == 8 + 5
+    assert states.keep(1) is None, "all tokens count"
     assert states.predicted() == 7 + 4 + 7
+
+
+# --- where they stand ---
+
+
+def standing(states: HiddenStates) -> list[torch.Tensor]:
+    return [states.entering(i).clone() for i in states.indices]
+
+
+@pytest.mark.parametrize("offload", [False, True])
+@pytest.mark.parametrize("model_type", ["llama", "gemma2", "opt"])
+def test_every_start_is_in_front_of_the_first_block(model_type: str, offload: bool) -> None:
+    """Wherever the sweep before it went, and however it ended."""
+    model, batches = shared_model(model_type), split(padded("left"), 2)
+    states = states_of(model, batches, offload)
+    expected = [block_inputs(model, batch)[0] for batch in batches]
+    for ends in (False, True, False):
+        with suppress(InterruptedError), states.from_start():
+            torch.testing.assert_close(standing(states), expected, rtol=0, atol=0)
+            states.advance(states.anatomy.blocks[0])
+            states.put(0, torch.zeros_like(states.entering(0)))
+            if ends:
+                raise InterruptedError
+    with states.from_start():
+        torch.testing.assert_close(standing(states), expected, rtol=0, atol=0)
+
+
+def test_nothing_is_held_between_two_sweeps() -> None:
+    """The second start makes the hidden states anew; they would be in the way until then."""
+    states = states_of(shared_model("llama"), split(padded("none"), 1))
+    with states.from_start():
+        assert list(states.indices) == [0, 1, 2]
+    assert not states.indices
+
+
+@pytest.mark.parametrize(
+    ("windows", "size", "batches"),
+    [(0, 2, 3), (1, 2, 1), (2, 2, 1), (3, 2, 2), (9, 2, 3), (4, 1, 4)],
+)
+def test_so_many_windows_are_taken_in_whole_batches(windows: int, size: int, batches: int) -> None:
+    """From the first on; of a set with 5 members."""
+    states = states_of(shared_model("llama"), split(padded("none", batch=5), size))
+    with states.from_start(windows):
+        assert list(states.indices) == list(range(batches))
+    with states.from_start():
+        assert len(states.indices) == -(-5 // size)
+
+
+def test_states_beside_others_go_their_own_way() -> None:
+    """From the same place, and neither is moved with the other."""
+    states = states_of(shared_model("llama"), split(padded("left"), 2))
+    block = states.anatomy.blocks[0]
+    with states.from_start():
+        before, other = standing(states), states.beside()
+        other.advance(block)
+        torch.testing.assert_close(standing(states), before, rtol=0, atol=0)
+        states.advance(block)
+        torch.testing.assert_close(standing(states), standing(other), rtol=0, atol=0)
+
+
+def test_losses_are_those_of_every_target() -> None:
+    """By the model's own logits; 0 where nothing is asked."""
+    model, batch = shared_model("llama"), padded("left")
+    states = states_of(model, [batch])
+    with states.from_start(), torch.no_grad():
+        for block in states.anatomy.blocks:
+            states.advance(block)
+        loss_BT = states.losses(0, states.entering(0))
+        logits_BTV = model(**batch, use_cache=False).logits
+    first_B = batch["attention_mask"].argmax(dim=1)
+    for b, first in enumerate(first_B.tolist()):
+        expected_T = nn.functional.cross_entropy(
+            logits_BTV[b, first:-1], batch["input_ids"][b, first + 1 :], reduction="none"
+        )
+        torch.testing.assert_close(loss_BT[b, first:-1], expected_T, rtol=1e-5, atol=1e-6)
+        assert not loss_BT[b, :first].any()
+        assert loss_BT[b, -1] == 0

@@ -3,7 +3,7 @@
 Source: Sun, Liu, Bair, Kolter, "A Simple and Effective Pruning Approach for Large Language
 Models", arXiv 2306.11695, section 5 (weight updates), and its code: the mask is taken once from the
 original weights, or for every 128 columns from the weights as updated so far.
-Needs the Gram matrix of every input: one forward pass, and a second to propagate (propagate="block").
+Needs the Gram matrix of every input: one forward pass, and a second with propagate="block".
 Differs from the authors' code: exact counts (ties="reference" is theirs), and the norms are those
 of the inputs. Their code scales the inputs of sequence k by sqrt(2 / k) before it takes the norms,
 so that early sequences count more (harmonic=True does the same).

@@ -2,7 +2,7 @@
 
 Source: Meng, Behdin, Wang, Mazumder, "ALPS: Improved Optimization for Highly Sparse One-Shot
 Pruning for Large Language Models", arXiv 2406.07831, algorithms 1 and 2.
-Needs the Gram matrix of every input: one forward pass, and a second to propagate (propagate="block").
+Needs the Gram matrix of every input: one forward pass, and a second with propagate="block".
 Differs from the authors' code: the penalty rises by the square root of their factors, which takes
 twice the iterations and finds a better support; the least squares run until they are solved; a
 Cholesky factor whenever the penalty changes takes the place of one eigendecomposition in float64;

@@ -50,7 +50,7 @@ def dense_target(
 
     Args:
         weight_OI: the layer's weights W.
-        evidence: the Gram matrices of x, the input in the pruned model, and d, that in the dense one.
+        evidence: Gram matrices of x, the input in the pruned model, and d, that in the dense one.
         ridge: share of the mean diagonal that pulls towards W.
         trust: how far to go from W to the optimum, in (0, 1].
 

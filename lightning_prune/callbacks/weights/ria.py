@@ -2,7 +2,7 @@
 
 Source: Zhang, Bai, Lin, Zhao, Hou, Cannistraci, "Plug-and-Play: An Efficient Post-training Pruning
 Method for Large Language Models", ICLR 2024, equations 3 and 4, and channel permutation for N:M.
-Needs the norm of every input feature: one forward pass, and a second to propagate (propagate="block").
+Needs the norm of every input feature: one forward pass, and a second with propagate="block".
 Differs from the authors' code: rows by default (theirs takes the whole matrix), exact counts, and
 permutations that the model carries itself (permute="fold").
 
@@ -47,8 +47,9 @@ class RIA(PruningCallback, WeightPruning):
             them. To compare with.
 
     Raises:
-        ValueError: a negative power; permute without a pattern; permute="fold" with propagate="layer",
-            which settles what makes the neurons before it looks at what reads them.
+        ValueError: a negative power; permute without a pattern; permute="fold" with
+            propagate="layer", which settles what makes the neurons before it looks at what reads
+            them.
     """
 
     evidence = InputNorm()

@@ -10,8 +10,8 @@ from torch import nn
 
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.evidence import InputNorm
-from lightning_prune.sweep import HiddenStates, forward_sweep
-from tests.sweep.helpers import CPU, padded, split, traces
+from lightning_prune.sweep.forward import forward_sweep
+from tests.sweep.helpers import padded, split, states_of, traces
 from tests.sweep.test_forward import halve, site_norms
 from tests.tiny import MODEL_TYPES, tiny_batch, tiny_model
 
@@ -21,8 +21,8 @@ def sweep_and_cut(
 ) -> dict[str, torch.Tensor]:
     """Norms of every site; half of the rows go from each site as soon as it is seen."""
     found = {}
-    states = HiddenStates(Anatomy(model), batches, CPU)
-    for block, evidence in forward_sweep(states, InputNorm, states.anatomy.blocks, "linear"):
+    states = states_of(model, batches)
+    for block, evidence in forward_sweep(states, InputNorm(), states.anatomy.blocks, "layer"):
         for site in block.sites:
             found[site.name] = evidence[site.table.reads]
             halve(site.module)
@@ -87,9 +87,9 @@ def test_an_error_behind_the_first_input_leaves_nothing() -> None:
 
     mlp: Any = model.model.layers[0].mlp
     inner, mlp.act_fn = mlp.act_fn, Breaking(mlp.act_fn)
-    states = HiddenStates(Anatomy(model), split(padded("left"), 1), CPU)
+    states = states_of(model, split(padded("left"), 1))
     with pytest.raises(RuntimeError, match="broken activation"):
-        list(forward_sweep(states, InputNorm, states.anatomy.blocks, "linear"))
+        list(forward_sweep(states, InputNorm(), states.anatomy.blocks, "layer"))
     mlp.act_fn = inner
     assert traces(model) == before
     assert torch.is_grad_enabled()
@@ -110,9 +110,9 @@ def test_a_context_left_open_by_one_batch_is_not_seen_by_another() -> None:
         return output
 
     mlp.forward = forward
-    states = HiddenStates(Anatomy(model), split(padded("none"), 1), CPU)
+    states = states_of(model, split(padded("none"), 1))
     blocks = states.anatomy.blocks[:2]
-    for _, _ in forward_sweep(states, InputNorm, blocks, "linear"):
+    for _, _ in forward_sweep(states, InputNorm(), blocks, "layer"):
         assert torch.is_grad_enabled()
         assert not torch.is_autocast_enabled("cpu")
     assert seen == [(False, False)] * len(seen)
@@ -124,6 +124,6 @@ def test_a_block_that_skips_an_input_is_refused() -> None:
     model = tiny_model("llama")
     mlp: Any = model.model.layers[0].mlp
     mlp.forward = lambda hidden: hidden
-    states = HiddenStates(Anatomy(model), split(padded("none"), 2), CPU)
+    states = states_of(model, split(padded("none"), 2))
     with pytest.raises(RuntimeError, match="does not pass mlp_input.*propagate='block'"):
-        list(forward_sweep(states, InputNorm, states.anatomy.blocks, "linear"))
+        list(forward_sweep(states, InputNorm(), states.anatomy.blocks, "layer"))

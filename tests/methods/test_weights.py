@@ -9,7 +9,17 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_prune import ALPS, OWL, Ablation, Magnitude, SparseGPT, Wanda
+from lightning_prune import (
+    ALPS,
+    OWL,
+    Ablation,
+    GlobalStandardised,
+    Magnitude,
+    PerBlock,
+    SparseGPT,
+    Wanda,
+    WeightSNIP,
+)
 from lightning_prune.pipeline import prune
 from lightning_prune.plan import Plan
 from lightning_prune.scores.wanda import wanda_score
@@ -79,6 +89,13 @@ def test_widths_that_a_pattern_does_not_divide_are_excluded_by_name() -> None:
     assert len(modules_of(plan)) == 6
 
 
+def test_names_may_be_one_pattern() -> None:
+    """A single string is one pattern, and not its letters."""
+    model = even_model("llama")
+    plan = prune(model, Magnitude(sparsity=0.5, include="*.mlp.*"))
+    assert all(".mlp." in name for name in plan.mask_names)
+
+
 # --- outside the blocks ---
 
 
@@ -95,9 +112,9 @@ def head_input(model: nn.Module) -> torch.Tensor:
     return torch.cat(seen)
 
 
-@pytest.mark.parametrize("order", ["block", "linear"])
+@pytest.mark.parametrize("propagate", ["block", "layer"])
 @pytest.mark.parametrize("model_type", ["llama", "gemma2", "opt"])
-def test_the_head_is_pruned_by_what_it_reads(model_type: str, order: Any) -> None:
+def test_the_head_is_pruned_by_what_it_reads(model_type: str, propagate: Any) -> None:
     """By Wanda on the output of the final norm, behind blocks that are pruned already.
 
     Every batch has its own way there, and nothing of it stays behind.
@@ -105,7 +122,7 @@ def test_the_head_is_pruned_by_what_it_reads(model_type: str, order: Any) -> Non
     model = even_model(model_type)
     before = traces(model)
     dense_VD = model.get_output_embeddings().weight.detach().clone()
-    plan = prune(model, Wanda(sparsity=0.5, head=True, order=order), batches())
+    plan = prune(model, Wanda(sparsity=0.5, head=True, propagate=propagate), batches())
     assert traces(model) == before
     norm_D = head_input(model).double().norm(dim=0).float()
     expected_VD = keep_per_row(wanda_score(dense_VD, norm_D), 0.5)
@@ -160,6 +177,29 @@ def test_a_tied_head_is_refused() -> None:
         prune(model, Wanda(sparsity=0.5, head=True), batches())
 
 
+@pytest.mark.parametrize(
+    ("data", "allocation"), [([], None), (batches(), PerBlock(fractions=[0.1, 0.1, 0.1]))]
+)
+def test_embeddings_come_back_when_nothing_is_pruned(data: Any, allocation: Any) -> None:
+    """They are masked before the blocks, and an error right behind that changes nothing."""
+    model = even_model("llama")
+    before = state(model)
+    with pytest.raises(ValueError, match="no calibration tokens|fractions of PerBlock"):
+        prune(model, Wanda(sparsity=0.5, embeddings=True, allocation=allocation), data)
+    assert_same_state(model, before)
+
+
+def test_embeddings_come_back_when_no_score_can_be_made() -> None:
+    """Of a method that looks at the whole model before it decides."""
+    model = even_model("llama")
+    with torch.no_grad():
+        model.model.layers[1].input_layernorm.weight.fill_(torch.inf)
+    before = state(model)
+    with pytest.raises(ValueError, match="are not finite"):
+        prune(model, WeightSNIP(sparsity=0.5, embeddings=True), batches())
+    assert_same_state(model, before)
+
+
 # --- settings ---
 
 
@@ -167,20 +207,50 @@ def test_a_tied_head_is_refused() -> None:
     ("make", "message"),
     [
         (lambda: Wanda(pattern="2:4", allocation=OWL()), "fixes the sparsity of every block"),
-        (lambda: Wanda(pattern="2:4", scope="row"), "not within a row; leave scope out"),
-        (lambda: Wanda(sparsity=0.5, order="layer"), "order='layer' .*'block', 'linear'"),  # type: ignore[arg-type]
-        (lambda: Wanda(sparsity=0.5, scope="column"), "scope='column' .*'row', 'balanced'"),  # type: ignore[arg-type]
+        (lambda: Wanda(pattern="2:4", scope="row"), "not in a row; leave scope out"),
+        (
+            lambda: Wanda(sparsity=0.5, propagate="all"),
+            "propagate='all' .*'block', 'layer', 'none'",
+        ),  # type: ignore[arg-type]
+        (lambda: Wanda(sparsity=0.5, scope="column"), "scope='column' .*'row', 'balanced'.* None"),  # type: ignore[arg-type]
         (lambda: Wanda(sparsity=0.5, ties="random"), "ties='random' .*'exact', 'reference'"),  # type: ignore[arg-type]
+        (
+            lambda: Wanda(sparsity=0.5, allocation=GlobalStandardised()),
+            "compares units, and Wanda removes single weights; take an allocation per block or per",
+        ),
+        (
+            lambda: Wanda(sparsity=0.5, scope="global", allocation=OWL()),
+            "scope='global' compares the weights of all blocks.*take one of them",
+        ),
+        (lambda: Wanda(pattern="2:4", adaptive=True), "adaptive=True .*neither pattern='2:4' nor"),
+        (lambda: Wanda(sparsity=0.5, scope="row", adaptive=True), "nor scope='row'"),
         (lambda: Ablation(sparsity=0.5, mask="ria"), "mask='ria' .*'magnitude', 'wanda'"),  # type: ignore[arg-type]
         (lambda: Ablation(sparsity=0.5, mask_from="dense"), "mask_from='dense' .*'original'"),  # type: ignore[arg-type]
-        (lambda: SparseGPT(sparsity=0.5, damping=0.0), "damping=0.0 must be more than 0"),
-        (lambda: SparseGPT(sparsity=0.5, block_size=0), "block_size=0 must be at least 1"),
+        (lambda: SparseGPT(sparsity=0.5, damping=0.0), "damping=0.0 is not allowed; it is above 0"),
+        (lambda: SparseGPT(sparsity=0.5, columns=0), "columns=0 is not allowed; it is 1 or more"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(make: Any, message: str) -> None:
     """When the method is made, with what is allowed."""
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"pattern": 0.5}, "not of the form N:M"),
+        ({"sparsity": "0.5"}, r"sparsity='0.5' is not allowed; it is in \[0, 1\)"),
+        (
+            {"sparsity": 0.5, "allocation": "OWL"},
+            "allocation='OWL' is not allowed; it is an object of the class Allocation or None",
+        ),
+    ],
+)
+def test_wrong_types_are_said(settings: dict[str, Any], said: str) -> None:
+    """As one line, not as an error from within."""
+    with pytest.raises(ValueError, match=said):
+        Wanda(**settings)
 
 
 # --- numbers ---

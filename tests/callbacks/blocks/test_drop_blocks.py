@@ -12,13 +12,14 @@ from torch import nn
 
 from lightning_prune import Bias, DropBlocks, GQATaylor, SavePretrained, Wanda, WriteReport
 from lightning_prune.anatomy import Anatomy
-from lightning_prune.evidence import INFLUENCE
 from lightning_prune.checkpoints.load import load
+from lightning_prune.evidence import measure as evidence_of
 from lightning_prune.models import CausalLM, LoRA
 from lightning_prune.pipeline import prune
 from lightning_prune.plan import Plan
-from lightning_prune.sweep import HiddenStates, influence_sweep, removal_sweep
+from lightning_prune.sweep import collect
 from tests.lightning.runs import checkpoints, make_data, make_trainer
+from tests.sweep.helpers import states_of
 from tests.tiny import tiny_batch, tiny_model
 
 BLOCKS = 5
@@ -36,15 +37,11 @@ def gone(plan: Plan, kind: str = "block") -> list[int]:
     return [index for index, kept in plan.blocks(kind).items() if not kept.index_U.numel()]
 
 
-def measured(measure: str, part: str = "block", span: int = 1) -> dict[int, float]:
-    anatomy = Anatomy(model())
-    states = HiddenStates(anatomy, batches(), torch.device("cpu"))
-    with torch.no_grad():
-        if measure == "removal":
-            found = removal_sweep(states, anatomy.blocks, 0, part)  # type: ignore[arg-type]
-        else:
-            found = influence_sweep(states, INFLUENCE[measure], anatomy.blocks, span, part)  # type: ignore[arg-type]
-        return {block.index: value for block, value in found}
+def measured(measure: Any, part: Any = "block", span: int = 1) -> dict[int, float]:
+    states = states_of(model(), batches())
+    evidence = evidence_of(measure, part, windows=0, span=span)
+    found = collect(states, evidence, states.anatomy.blocks, "none")
+    return {block.index: values["block"] for block, values in found}
 
 
 @pytest.mark.parametrize("measure", ["cosine", "angular", "mse", "mae", "removal"])
@@ -101,11 +98,26 @@ def test_what_is_left_is_pruned_further() -> None:
     [
         ({}, "takes one of count=4, ratio=0.25 and indices"),
         ({"count": 1, "ratio": 0.5}, "got count and ratio"),
-        ({"count": 0}, "count=0 must be 1 or more"),
-        ({"ratio": 1.0}, r"ratio=1.0 in \(0, 1\)"),
-        ({"count": 1, "measure": "norm"}, "measure is one of removal, angular"),
-        ({"count": 1, "part": "head"}, "part one of block, attention, mlp"),
-        ({"count": 1, "measure": "removal", "contiguous": True}, "contiguous=True takes whole"),
+        ({"count": 0}, "DropBlocks: count=0 is not allowed; it is 1 or more"),
+        ({"ratio": 1.0}, r"ratio=1.0 is not allowed; it is in \(0, 1\)"),
+        (
+            {"count": 1, "measure": "norm"},
+            "measure='norm' is not allowed; a large output is no influence",
+        ),
+        ({"count": 1, "part": "head"}, "part='head' .* one of 'block', 'attention', 'mlp'"),
+        (
+            {"count": 1, "measure": "taste"},
+            "measure='taste' .* one of 'removal', 'norm', 'angular'",
+        ),
+        (
+            {"count": 1, "measure": "removal", "contiguous": True},
+            "measure='removal' .* contiguous=True goes by what blocks change together",
+        ),
+        (
+            {"count": 1, "part": "mlp", "contiguous": True},
+            "part='mlp' is not allowed; contiguous=True takes whole blocks",
+        ),
+        ({"count": 1, "windows": -1}, "windows=-1 .* 1 or more calibration windows, or 0: all"),
         ({"count": 5}, "drops 5 of 5 blocks that have what is asked for; 1 to 4 can go"),
         ({"count": 6, "part": "mlp"}, "1 to 5 can go"),
         ({"ratio": 0.1}, "drops 0 of 5"),

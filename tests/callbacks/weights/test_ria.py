@@ -10,49 +10,23 @@ import pytest
 import torch
 from torch import nn
 
+from lightning_prune import RIA
 from lightning_prune.anatomy import Anatomy
-from lightning_prune.evidence import InputNorm
 from lightning_prune.pipeline import prune
-from lightning_prune.scores.ria import RIA, ria_score
 from lightning_prune.surgery import mask_block
-from lightning_prune.sweep import HiddenStates, forward_sweep
+from lightning_prune.sweep import collect
 from tests.contract.cases import assert_same_state, batches, even_model, state
-from tests.sweep.helpers import CPU
+from tests.sweep.helpers import states_of
 from tests.tiny import MODEL_TYPES, tiny_batch, tiny_model
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
-def test_ria_scores_are_relative_importance_times_norms(dtype: torch.dtype, power: float) -> None:
-    """(|W_ij| / column sum + |W_ij| / row sum) · norm^power, in fp32 whatever the weight's type."""
-    generator = torch.Generator().manual_seed(0)
-    weight_OI = torch.randn(3, 5, generator=generator).to(dtype)
-    norm_I = torch.rand(5, generator=generator) * 1e5
-    score_OI = ria_score(weight_OI, norm_I, power)
-    assert score_OI.dtype == torch.float32
-    size = [[abs(x) for x in row] for row in weight_OI.tolist()]
-    for i in range(3):
-        for j in range(5):
-            column, row = sum(size[k][j] for k in range(3)), sum(size[i])
-            expected = (size[i][j] / column + size[i][j] / row) * float(norm_I[j]) ** power
-            assert float(score_OI[i, j]) == pytest.approx(expected, rel=1e-5)
-
-
-def test_features_of_zeros_have_no_importance() -> None:
-    """And no NaN: neither a row, nor a column, nor an input of zeros."""
-    weight_OI = torch.ones(3, 4)
-    weight_OI[1] = weight_OI[:, 2] = 0
-    score_OI = ria_score(weight_OI, torch.tensor([1.0, 0.0, 1.0, 1.0]))
-    assert torch.equal(score_OI == 0, (weight_OI == 0) | (torch.arange(4) == 1))
 
 
 @torch.no_grad()
 def folded(model: nn.Module, method: RIA) -> dict[str, torch.Tensor]:
     """Reorder a model as the method would, and zero nothing; the sums of what it would keep."""
     kept: dict[str, torch.Tensor] = {}
-    states = HiddenStates(Anatomy(model), batches(), CPU)
+    states = states_of(model, batches())
     blocks = method.blocks(states.anatomy)
-    for block, evidence in forward_sweep(states, InputNorm, blocks, method.order):
+    for block, evidence in collect(states, method.evidence, blocks, method.propagate):
         decision, scores = method.prune_block(block, evidence, method.fraction)
         mask_block(block, {}, {}, decision.weights)
         kept |= {name: scores[name][keep].sum() for name, keep in decision.masks.items()}
@@ -130,12 +104,12 @@ def test_virtual_permutations_keep_weights_where_they_are() -> None:
     ("settings", "message"),
     [
         ({"sparsity": 0.5, "permute": "fold"}, "permute='fold' .* there is none; give pattern"),
-        ({"pattern": "2:4", "permute": "all"}, "permute='all' is unknown; .*'none', 'fold'"),
+        ({"pattern": "2:4", "permute": "all"}, "permute='all' is not allowed; .*'none', 'fold'"),
         (
             {"pattern": "2:4", "permute": "fold", "propagate": "layer"},
             "use propagate='block' or 'none'",
         ),
-        ({"sparsity": 0.5, "power": -1.0}, "power=-1.0 must not be negative"),
+        ({"sparsity": 0.5, "power": -1.0}, "power=-1.0 is not allowed; it is 0 or more"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(

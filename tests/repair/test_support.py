@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lightning_prune.repair import refit, relative_error
 from lightning_prune.selection import keep_per_matrix, keep_per_row
-from tests.repair.problems import LINEARS, golden, random_layer
+from tests.repair.problems import LINEARS, golden, random_layer, refit, relative_error
 
 EXACT = {"damping": 0.0, "dtype": torch.float64, "tolerance": 1e-12, "steps": 1000}
 

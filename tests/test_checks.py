@@ -1,0 +1,300 @@
+"""Classes that are configured by keyword arguments: signatures, refusals, repr, and YAML."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import pytest
+
+import lightning_prune
+from lightning_prune import (
+    CFSP,
+    FLAP,
+    OWL,
+    Bias,
+    CFSPSigmoid,
+    FromFile,
+    GlobalStandardised,
+    Inverse,
+    LeastSquares,
+    MagnitudeSP,
+    PerBlock,
+    Progressive,
+    Proportional,
+    Sensitivity,
+    Uniform,
+    Wanda,
+)
+from lightning_prune.checks import Configured, argument_defaults, meant, nearest
+from lightning_prune.methods.base import Method
+from tests.contract.cases import CASES, METHODS, NESTED
+
+Shape = Literal["round", "square"]
+
+
+class Base(Configured):
+    """A few arguments.
+
+    Args:
+        size: how large.
+    """
+
+    KIND: ClassVar[str] = "base"
+
+    size: int = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("size", self.size > 0, "it is above 0")
+
+
+class Shaped(Base):
+    """One more, that has to be given.
+
+    Args:
+        name: what it is called.
+        shape: what it looks like.
+        inner: one of these in it.
+    """
+
+    name: str
+    shape: Shape | None = "round"
+    inner: Base | None = None
+
+
+class Small(Shaped):
+    """Another default, and a name that is no argument."""
+
+    size: int = 1
+    KIND = "small"
+
+
+# --- signatures ---
+
+
+def test_inherited_arguments_stand_in_the_signature() -> None:
+    """In the order of the classes, by name only; a class attribute is none."""
+    for cls in (Shaped, Small):
+        parameters = inspect.signature(cls).parameters
+        assert list(parameters) == ["size", "name", "shape", "inner"]
+        assert {p.kind for p in parameters.values()} == {inspect.Parameter.KEYWORD_ONLY}
+    assert inspect.signature(Small).parameters["size"].default == 1
+    assert inspect.signature(Shaped).parameters["name"].default is inspect.Parameter.empty
+    assert list(argument_defaults(Small)) == list(inspect.signature(Small).parameters)
+
+
+def test_the_order_of_arguments_does_not_matter() -> None:
+    """Nor whether those with a default come first."""
+    one, other = Small(name="a", shape=None, size=7), Small(size=7, shape=None, name="a")
+    assert (
+        one.arguments == other.arguments == {"size": 7, "name": "a", "shape": None, "inner": None}
+    )
+    assert repr(one) == repr(other) == "Small(size=7, name='a', shape=None)"
+
+
+def test_annotations_are_types_and_not_names_of_another_module() -> None:
+    """Who reads the signature of a method does not know where its family found a name."""
+    for cls in (Small, *METHODS):
+        for name, parameter in inspect.signature(cls).parameters.items():
+            assert not isinstance(parameter.annotation, str), f"{cls.__name__}.{name}"
+
+
+@pytest.mark.parametrize("cls", METHODS, ids=lambda cls: cls.__name__)
+def test_every_method_has_the_arguments_of_its_family(cls: type[Method]) -> None:
+    """All that any of its bases annotates, once, with the default of the nearest."""
+    parameters = inspect.signature(cls).parameters
+    for base in cls.__mro__:
+        if issubclass(base, Configured) and base is not Configured:
+            assert argument_defaults(base).keys() <= parameters.keys()
+    for name in argument_defaults(Method):
+        assert parameters[name].default == argument_defaults(Method)[name]
+
+
+# --- refusals ---
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: Wanda(exlude="x"),
+            r"^Wanda has no argument 'exlude'\. Did you mean exclude\? All",
+        ),  # type: ignore[call-arg]
+        (
+            lambda: Wanda(sparsity=0.5, sope="row"),
+            r"^Wanda has no argument 'sope'\. .* mean scope\?",
+        ),  # type: ignore[call-arg]
+        (
+            lambda: FLAP(ratio=0.3, meteric="IFV"),
+            r"FLAP has no argument 'meteric'\. .* mean metric\?",
+        ),  # type: ignore[call-arg]
+        (
+            lambda: FLAP(ratio=0.3, min_unit=2),
+            r"FLAP has no argument 'min_unit'\. .* mean min_units\?",
+        ),  # type: ignore[call-arg]
+        (
+            lambda: OWL(lambda_=0.1, m=5),  # type: ignore[call-arg]
+            r"OWL has no argument 'm'\. Did you mean M\?",
+        ),
+        (
+            lambda: Inverse(max_shares=0.5),  # type: ignore[call-arg]
+            r"Inverse has no argument 'max_shares'\. .* max_share\?",
+        ),
+        (
+            lambda: LeastSquares(rigde=0.1),  # type: ignore[call-arg]
+            r"LeastSquares has no argument 'rigde'\. .* ridge\?",
+        ),
+        (
+            lambda: Wanda(colour="red"),  # type: ignore[call-arg]
+            r"Wanda has no argument 'colour'\. Allowed: plan, layer_start, .*, adaptive\.$",
+        ),
+        (lambda: Shaped(), "missing 1 required keyword-only argument: 'name'"),  # type: ignore[call-arg]
+    ],
+)
+def test_a_misspelt_argument_is_named_with_the_nearest(make: Any, message: str) -> None:
+    """And the class that does not have it; the word itself where none is near."""
+    with pytest.raises(TypeError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Wanda(0.5), r"^Wanda takes its arguments by name, as in Wanda\(.*=…\); got 0.5"),  # type: ignore[misc]
+        (lambda: LeastSquares(0.1), r"LeastSquares\(ridge=…\); got 0.1 without one$"),  # type: ignore[misc]
+        (lambda: Inverse("angular"), r"Inverse\(importance=…\); got 'angular' without one$"),  # type: ignore[misc]
+        (lambda: PerBlock([0.5]), r"PerBlock\(fractions=…\); got \[0.5\] without one$"),  # type: ignore[misc]
+        (lambda: Uniform(1), "Uniform takes its arguments by name"),  # type: ignore[call-arg]
+    ],
+)
+def test_positions_are_no_names(make: Any, message: str) -> None:
+    """Said in one sentence."""
+    with pytest.raises(TypeError, match=message) as error:
+        make()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: Shaped(name="a", shape="flat"),
+            "Shaped: shape='flat' is not allowed; it is one",
+        ),  # type: ignore[arg-type]
+        (lambda: Shaped(name="a", shape="flat"), "'round', 'square', None$"),  # type: ignore[arg-type]
+        (lambda: Shaped(name="a", inner="b"), "inner='b' is not .* the class Base or None$"),  # type: ignore[arg-type]
+        (lambda: Shaped(name="a", inner=Base), "inner=<class .*Base'> is not allowed"),  # type: ignore[arg-type]
+        (lambda: Small(name="a", size=0), "Small: size=0 is not allowed; it is above 0"),
+        (
+            lambda: FLAP(ratio=0.3, repair="LeastSquares"),  # type: ignore[arg-type]
+            "FLAP: repair='LeastSquares' is not .* it is an object of the class Repair or None",
+        ),
+        (
+            lambda: FLAP(ratio=0.3, repair=LeastSquares),  # type: ignore[arg-type]
+            "repair=<class .*LeastSquares'> is not allowed",
+        ),
+        (
+            lambda: Wanda(sparsity=0.5, allocation=3),  # type: ignore[arg-type]
+            "Wanda: allocation=3 is not allowed; it is an object of the class Allocation or None",
+        ),
+        (lambda: Wanda(sparsity=0.5, allocation=Bias()), r"allocation=Bias\(\) is not allowed"),  # type: ignore[arg-type]
+        (
+            lambda: Wanda(sparsity=0.5, propagate=None),
+            "propagate=None .* 'layer', 'none'$",
+        ),  # type: ignore[arg-type]
+        (lambda: MagnitudeSP(ratio=0.3, norm=None), "norm=None is not allowed; it is one of 1, 2"),  # type: ignore[arg-type]
+        (
+            lambda: Progressive(method=Wanda(sparsity=0.5)),  # type: ignore[arg-type]
+            "Progressive: method=Wanda.* is not allowed; it is an object of the class UnitPruning",
+        ),
+    ],
+)
+def test_values_that_the_type_does_not_allow_are_refused(make: Any, message: str) -> None:
+    """When the object is made; the message names class, argument, value and what is allowed."""
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_none_is_none_where_it_is_allowed() -> None:
+    """It does not stand for a default."""
+    assert Shaped(name="a", shape=None).shape is None
+    assert FLAP(ratio=0.3, repair=None).effective_repair is None
+    assert FLAP(ratio=0.3, repair=None).arguments["repair"] is None
+    assert Wanda(sparsity=0.5, scope=None).scope is None
+    assert isinstance(CFSP(ratio=0.3).effective_allocation, CFSPSigmoid)
+    assert isinstance(CFSP(ratio=0.3, allocation=None).effective_allocation, Uniform)
+
+
+def test_a_name_is_near_or_there_is_none() -> None:
+    """In whatever case it is written; and a sentence about it, or nothing."""
+    names = ["include", "exclude", "M"]
+    assert nearest("exlude", names) == nearest("EXCLUDE", names) == "exclude"
+    assert nearest("m", names) == "M"
+    assert nearest("colour", names) is None
+    assert meant("exlude", names) == " Did you mean exclude?"
+    assert meant("colour", names) == ""
+
+
+# --- as values ---
+
+
+ALLOCATIONS: list[Any] = [
+    Uniform(),
+    PerBlock(fractions=[0.1, 0.2]),
+    OWL(M=7.0, lambda_=0.1),
+    Inverse(),
+    Inverse(importance="angular", alpha=2.0, min_share=0.1, max_share=0.5, log=True),
+    Proportional(importance="runs/importance.json"),
+    CFSPSigmoid(a=10.0, max_share=0.9),
+    Sensitivity(steepness=3.0, windows=2),
+    GlobalStandardised(standardise=False),
+]
+REPAIRS: list[Any] = [Bias(), LeastSquares(), LeastSquares(ridge=0.1, trust=0.0)]
+OBJECTS = [*(case.make() for case in CASES), *ALLOCATIONS, *REPAIRS, *NESTED]
+
+
+class Names(dict[str, Any]):
+    """What a user has imported."""
+
+    def __missing__(self, name: str) -> Any:
+        found = {cls.__name__: cls for cls in METHODS}
+        return found.get(name) or getattr(lightning_prune, name)
+
+
+def test_every_public_class_is_among_the_objects(tmp_path: Path) -> None:
+    """One that is missing would escape the tests below; FromFile needs a file."""
+    public = (getattr(lightning_prune, name) for name in lightning_prune.__all__)
+    classes = {c for c in public if inspect.isclass(c) and issubclass(c, Configured)}
+    assert classes - {FromFile} <= {type(one) for one in OBJECTS}
+    (tmp_path / "shares.json").write_text("[0.5]")
+    made = FromFile(path=str(tmp_path / "shares.json"))
+    assert repr(eval(repr(made), {}, Names())) == repr(made)
+
+
+@pytest.mark.parametrize("one", OBJECTS, ids=repr)
+def test_repr_is_the_call_that_makes_it_again(one: Configured) -> None:
+    """With all that differs from the defaults, and nothing else."""
+    again = eval(repr(one), {}, Names())
+    assert type(again) is type(one)
+    assert repr(again) == repr(one)
+    defaults = argument_defaults(type(one))
+    said = {name for name in defaults if f"{name}=" in repr(one)}
+    differs = {k for k, v in one.arguments.items() if repr(v) != repr(defaults[k])}
+    assert differs <= said
+
+
+@pytest.mark.parametrize("one", OBJECTS, ids=repr)
+def test_a_copy_with_one_change_is_made_like_any_other(one: Configured) -> None:
+    """By dataclasses.replace, checks included; the one it comes from stays."""
+    before = repr(one)
+    copied = replace(one)  # type: ignore[type-var]
+    assert repr(copied) == before
+    if isinstance(one, Method):
+        changed = replace(one, keep_scores=True) if not isinstance(one, Progressive) else one
+        assert changed is one or "keep_scores=True" in repr(changed)
+        with pytest.raises((ValueError, TypeError), match="layer_begin"):
+            replace(one, layer_begin=1)
+    assert repr(one) == before
