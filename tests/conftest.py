@@ -6,6 +6,7 @@ One thread per process: tiny tensors gain nothing from more, and busy machines l
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import torch
 
 from lightning_prune.data.sources import read
 from lightning_prune.data.tokenizer import train_tokenizer
+from tests.processes import Pair
 from tests.tiny import tiny_model
 
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
@@ -44,6 +46,22 @@ def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("text") / "text.txt"
     path.write_text(read("builtin", "validation").text()[:12_000])
     return path
+
+
+@pytest.fixture(scope="session")
+def pair() -> Iterator[Pair]:
+    """Two processes that run a function together; see `tests.processes`."""
+    processes = Pair()
+    yield processes
+    processes.close()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share the pair run in one worker of pytest-xdist."""
+    for item in items:
+        if "pair" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("pair"))
 
 
 @pytest.fixture(autouse=True)

@@ -27,6 +27,7 @@ def load(
     dtype: str | torch.dtype = "auto",
     device: str | torch.device | None = None,
     verify: bool = True,
+    auto_class: Any = AutoModelForCausalLM,
     **kwargs: Any,
 ) -> nn.Module:
     """Read a model from a Hugging Face folder with safetensors, in eval mode.
@@ -36,7 +37,8 @@ def load(
         dtype: of the weights; "auto" takes the one in the config.
         device: where to put the model.
         verify: compare the files with the checksums that `save` left in the folder.
-        kwargs: handed on to `AutoModelForCausalLM.from_pretrained`.
+        auto_class: of transformers, for the kind of model to make of the weights.
+        kwargs: handed on to its `from_pretrained`.
 
     Raises:
         FileNotFoundError: no such folder, or a file is missing in it.
@@ -46,9 +48,9 @@ def load(
     folder = Path(folder)
     check_dtype(dtype)
     kwargs = {"trust_remote_code": False, **kwargs}
-    check_stored(folder, verify, kwargs.get("config"), kwargs["trust_remote_code"])
+    check_stored(folder, verify, kwargs.get("config"), kwargs["trust_remote_code"], auto_class)
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = auto_class.from_pretrained(
             folder, dtype=dtype, output_loading_info=True, **kwargs
         )
     except (
@@ -77,7 +79,11 @@ def load(
 
 
 def check_stored(
-    folder: Path, verify: bool = True, config: Any = None, trust_remote_code: bool = False
+    folder: Path,
+    verify: bool = True,
+    config: Any = None,
+    trust_remote_code: bool = False,
+    auto_class: Any = AutoModelForCausalLM,
 ) -> StoredTensors:
     """The tensors of a folder, if they fit its config; no weight is read but for the checksums.
 
@@ -100,7 +106,7 @@ def check_stored(
         )
     config = deepcopy(config) or read_config(folder, trust_remote_code=trust_remote_code)
     if not getattr(config, "quantization_config", None):  # packed weights have shapes of their own
-        _check_fit(stored, config, folder, trust_remote_code)
+        _check_fit(stored, config, folder, trust_remote_code, auto_class)
     if verify:
         check_checksums(folder)
     return stored
@@ -118,10 +124,12 @@ def check_dtype(dtype: str | torch.dtype) -> None:
         raise ValueError(f"dtype={dtype!r} is not allowed: give auto, {names}")
 
 
-def _check_fit(stored: StoredTensors, config: Any, folder: Path, trust_remote_code: bool) -> None:
+def _check_fit(
+    stored: StoredTensors, config: Any, folder: Path, trust_remote_code: bool, auto_class: Any
+) -> None:
     try:
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+            model = auto_class.from_config(config, trust_remote_code=trust_remote_code)
     except Exception as error:  # what transformers raises depends on the key
         raise ValueError(
             f"no model can be made from {folder / CONFIG} ({reason_of(error)}). Correct it, or "

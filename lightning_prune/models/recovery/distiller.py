@@ -1,14 +1,15 @@
 """A teacher and a student at work: the loss of a batch.
 
 Axes: B windows of a batch, T tokens of a window, N tokens that are asked for, C some of these,
-D hidden size, V vocabulary.
+D hidden size, V what the head tells apart (the vocabulary). Where the head sees one row for each
+element of a batch, as a classifier's does, there is no axis T in what it reads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,17 +17,11 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from lightning_prune.anatomy import family_of
+from lightning_prune.models.recovery.student import Batch, Student, blocks_of
 from lightning_prune.sweep.placement import replaced_forward
-from lightning_prune.sweep.states import LOGITS, labels_of
+from lightning_prune.sweep.states import LOGITS
 
-if TYPE_CHECKING:
-    from lightning_prune.models.causal_lm import CausalLM
-    from lightning_prune.models.distillation import Distillation
-
-__all__ = ["Distiller", "blocks_of"]
-
-Batch = Mapping[str, torch.Tensor]
+__all__ = ["Distiller"]
 
 
 class Distiller:
@@ -35,58 +30,68 @@ class Distiller:
     It is no torch module, so that nothing finds the teacher in the module that it teaches.
 
     Args:
-        settings: what is asked of it.
-        module: the student, ready to train.
+        student: the module, ready to train.
         teacher: frozen, in evaluation mode, where it is to run.
+        weight: share of the teacher's distribution in the loss.
+        temperature: what the logits are divided by.
+        hidden: weight of the loss of hidden states; 0: none.
+        device: where the teacher is; None: where the student is.
+        chunk: tokens whose logits are held at once; None: as many as 256 MiB hold.
         gone: blocks of the teacher that the student does not have.
     """
 
     def __init__(
         self,
-        settings: Distillation,
-        module: CausalLM,
+        student: Student,
         teacher: PreTrainedModel,
-        gone: set[int] | None = None,
+        *,
+        weight: float,
+        temperature: float,
+        hidden: float = 0.0,
+        device: torch.device | None = None,
+        chunk: int | None = None,
+        gone: Collection[int] = (),
     ) -> None:
-        self.settings, self.module, self.teacher = settings, module, teacher
-        self.device = torch.device(settings.device) if settings.device else None
-        self.chunk = settings.chunk or max(1, LOGITS // teacher.config.vocab_size)
+        self.student, self.teacher = student, teacher
+        self.weight, self.temperature, self.hidden = weight, temperature, hidden
+        self.device = device
+        self.chunk = chunk or max(1, LOGITS // _head(teacher).weight.shape[0])
         self.blocks: list[nn.Module] = []
         self.teaching: list[nn.Module] = []
-        if settings.hidden:
-            self.blocks = blocks_of(module.base)
-            theirs = enumerate(blocks_of(teacher))
-            self.teaching = [block for index, block in theirs if index not in (gone or ())]
+        if hidden:
+            self.blocks = blocks_of(student.base)
+            numbered = enumerate(blocks_of(teacher))
+            self.teaching = [block for index, block in numbered if index not in gone]
 
     def losses(self, batch: Batch) -> dict[str, torch.Tensor]:
         """The loss of a batch, and its parts as they are before they are weighed.
 
         Args:
-            batch: as `CausalLM` takes it.
+            batch: as the student takes it.
         """
-        settings, module = self.settings, self.module
-        assert module.model is not None
-        last_BTD, states = _states(module.model, module.base, batch, self.blocks)
+        student = self.student
+        assert student.model is not None
+        inputs = student.inputs(batch)
+        last_BTD, states = _states(student.model, student.base, inputs, self.blocks)
         place = self.device or last_BTD.device
         with torch.no_grad():
-            there = {name: tensor.to(place) for name, tensor in batch.items()}
+            there = {
+                name: value.to(place) if isinstance(value, torch.Tensor) else value
+                for name, value in inputs.items()
+            }
             taught_BTD, goals = _states(self.teacher, self.teacher, there, self.teaching)
-        target_BS = labels_of(batch)[:, 1:]
-        asked_BS = target_BS != -100
-        sums = self._sums(
-            last_BTD[:, :-1][asked_BS],
-            taught_BTD[:, :-1][asked_BS.to(place)],
-            target_BS[asked_BS],
-        )
-        cross_entropy, kl = (sums / asked_BS.sum().clamp(min=1)).unbind()
-        loss = (1 - settings.weight) * cross_entropy
-        loss = loss + settings.weight * settings.temperature**2 * kl
+        target_BT = student.targets(batch)
+        asked_BT = target_BT != -100
+        sums = self._sums(last_BTD[asked_BT], taught_BTD[asked_BT.to(place)], target_BT[asked_BT])
+        cross_entropy, kl = (sums / asked_BT.sum().clamp(min=1)).unbind()
+        loss = (1 - self.weight) * cross_entropy
+        loss = loss + self.weight * self.temperature**2 * kl
         parts = {"cross_entropy": cross_entropy, "kl": kl}
-        if settings.hidden:
-            keep_BT = batch.get("attention_mask", torch.ones_like(batch["input_ids"])) != 0
+        if self.hidden:
+            keep_BT = student.attended(batch)
             pairs = zip(states, goals, strict=True)
             parts["hidden"] = torch.stack([_distance(a, b, keep_BT) for a, b in pairs]).mean()
-            loss = loss + settings.hidden * parts["hidden"]
+            loss = loss + self.hidden * parts["hidden"]
         return {"loss": loss, **parts}
 
     def _sums(
@@ -104,31 +109,25 @@ class Distiller:
     def _chunk(
         self, last_CD: torch.Tensor, taught_CD: torch.Tensor, target_C: torch.Tensor
     ) -> torch.Tensor:
-        logits_CV = _logits(self.module.base, last_CD).float()
+        logits_CV = _logits(self.student.base, last_CD).float()
         cross_entropy = F.cross_entropy(logits_CV, target_C, reduction="sum")
         with torch.no_grad():
             goal_CV = _logits(self.teacher, taught_CD).to(logits_CV.device).float()
-            goal_CV = F.log_softmax(goal_CV / self.settings.temperature, dim=-1)
-        said_CV = F.log_softmax(logits_CV / self.settings.temperature, dim=-1)
-        kl = F.kl_div(said_CV, goal_CV, reduction="sum", log_target=True)
+            goal_CV = F.log_softmax(goal_CV / self.temperature, dim=-1)
+        ours_CV = F.log_softmax(logits_CV / self.temperature, dim=-1)
+        kl = F.kl_div(ours_CV, goal_CV, reduction="sum", log_target=True)
         return torch.stack([cross_entropy, kl])
 
 
-def blocks_of(model: PreTrainedModel) -> list[nn.Module]:
-    """The decoder blocks, also where adapters stand in front of their Linears."""
-    blocks = model.get_submodule(family_of(model.config.model_type).blocks)
-    return list(blocks.children())
-
-
 def _states(
-    model: nn.Module, base: PreTrainedModel, batch: Batch, blocks: Sequence[nn.Module]
+    model: nn.Module, base: PreTrainedModel, inputs: dict[str, Any], blocks: Sequence[nn.Module]
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """What the head would read, (B, T, D), and the outputs of some blocks; no logits are made.
 
     Args:
         model: what is called: the peft model or the sharded one, with its hooks.
         base: the plain model in it.
-        batch: on the model's device.
+        inputs: what the model takes, on its device.
         blocks: of `base`.
     """
     read: list[torch.Tensor] = []
@@ -144,27 +143,33 @@ def _states(
     def listen(_: nn.Module, inputs: Any, output: Any) -> None:
         seen.append(output[0] if isinstance(output, tuple) else output)
 
-    head = base.get_output_embeddings()
-    with ExitStack() as hooks, replaced_forward([head], instead):
+    with ExitStack() as hooks, replaced_forward([_head(base)], instead):
         for block in blocks:
             hooks.callback(block.register_forward_hook(listen).remove)
-        mask = batch.get("attention_mask")
-        model(input_ids=batch["input_ids"], attention_mask=mask, use_cache=False)
+        model(**inputs)
     return read[0], seen
+
+
+def _head(model: PreTrainedModel) -> Any:
+    """The layer that makes logits of the last hidden states."""
+    return model.get_output_embeddings()
 
 
 def _logits(base: PreTrainedModel, hidden: torch.Tensor) -> torch.Tensor:
     """The head by itself, as the model's own forward ends."""
-    logits = base.get_output_embeddings()(hidden)
+    logits = _head(base)(hidden)
     cap = getattr(base.config, "final_logit_softcapping", None)
     return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
 def _distance(
-    state_BTD: torch.Tensor, goal_BTD: torch.Tensor, keep_BT: torch.Tensor
+    state_BTD: torch.Tensor, goal_BTD: torch.Tensor, keep_BT: torch.Tensor | None
 ) -> torch.Tensor:
-    """Squared distance over the goal's square, mean over the tokens that count."""
-    goal_ND = goal_BTD.to(state_BTD.device)[keep_BT].float()
+    """Squared distance over the goal's square, mean over the tokens that count (None: all)."""
+    goal_BTD = goal_BTD.to(state_BTD.device)
+    if keep_BT is None:
+        keep_BT = torch.ones(state_BTD.shape[:-1], dtype=torch.bool, device=state_BTD.device)
+    goal_ND = goal_BTD[keep_BT].float()
     difference_N = (state_BTD[keep_BT].float() - goal_ND).square().sum(dim=-1)
     size_N = goal_ND.square().sum(dim=-1).clamp(min=torch.finfo(torch.float32).tiny)
     return (difference_N / size_N).mean()
