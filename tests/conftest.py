@@ -6,8 +6,10 @@ One thread per process: tiny tensors gain nothing from more, and busy machines l
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -48,7 +50,7 @@ def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", params=["pair"])
 def pair() -> Iterator[Pair]:
     """Two processes that run a function together; see `tests.processes`."""
     processes = Pair()
@@ -56,12 +58,20 @@ def pair() -> Iterator[Pair]:
     processes.close()
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share the pair run in one worker of pytest-xdist."""
-    for item in items:
-        if "pair" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("pair"))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Tests that share the pair run in one worker of pytest-xdist, the others one by one.
+
+    The parameter of the fixture tells them: of a test, the scheduler knows its name alone.
+    (Groups of xdist 3.8 do nothing with pytest 9.2.)
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "pair" if re.search(r"[\[-]pair[\]-]", nodeid) else nodeid
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(autouse=True)

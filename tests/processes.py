@@ -11,8 +11,7 @@ the same time, with the same arguments, and gives back what it returned in each.
     def test_numbers_are_added_up(pair: Pair) -> None:
         assert pair.run(total, [1, 2]).results == [3, 3]
 
-Tests that ask for the fixture `pair` form one group of pytest-xdist, and so have one pair with
-`--dist loadgroup`; without it, every worker that needs a pair starts its own.
+Tests that ask for the fixture `pair` run in one worker of pytest-xdist, and so have one pair.
 """
 
 from __future__ import annotations
@@ -20,7 +19,9 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import pickle
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -59,16 +60,16 @@ class Pair:
     """Two processes that run cases together; started when the first is to be run.
 
     Args:
-        group: whether they form a process group.
+        group: whether they form a process group, and import the package before they part.
     """
 
     def __init__(self, group: bool = True) -> None:
         self._group = group
         self._folder: Path | None = None
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._parent: subprocess.Popen[bytes] | None = None
         self._connections: list[Connection] = []
 
-    def run(self, case: Callable[..., Any], *arguments: Any, timeout: float = 240.0) -> Outcome:
+    def run(self, case: Callable[..., Any], *arguments: Any, timeout: float = 600.0) -> Outcome:
         """Call a function in both processes, and wait for both.
 
         Args:
@@ -81,11 +82,11 @@ class Pair:
                 the message has the tracebacks, and what was printed where a process hangs. After
                 anything but an error of both, the next case is run by a new pair.
         """
-        if not self._processes:
+        if self._parent is None:
             self._start()
         before = [log.stat().st_size for log in self._logs]
         for connection in self._connections:
-            connection.send((case.__module__, case.__qualname__, arguments))
+            _send(connection, (case.__module__, case.__qualname__, arguments))
         answers = self._answers(time.monotonic() + timeout)
         printed = [
             log.read_bytes()[start:].decode(errors="replace")
@@ -106,10 +107,12 @@ class Pair:
         """End both processes."""
         for connection in self._connections:
             connection.close()
-        for process in self._processes:
-            process.kill()
-            process.wait()
-        self._processes, self._connections = [], []
+        self._connections = []
+        if self._parent is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._parent.pid, signal.SIGKILL)
+            self._parent.wait()
+            self._parent = None
         if self._folder is not None:
             shutil.rmtree(self._folder)
             self._folder = None
@@ -117,67 +120,84 @@ class Pair:
     @property
     def _logs(self) -> list[Path]:
         assert self._folder is not None
-        return [self._folder / f"{rank}.log" for rank in range(COUNT)]
+        return [_log(self._folder, rank) for rank in range(COUNT)]
 
     def _start(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="pair-"))
-        for rank, log in enumerate(self._logs):
-            ours, theirs = Pipe()
-            with log.open("wb") as file, theirs:
-                store = [str(self._folder / "store")] * self._group
-                process = subprocess.Popen(
-                    [sys.executable, "-m", "tests.processes", str(theirs.fileno()), *store],
-                    cwd=ROOT,
-                    env=os.environ | _torchrun(rank),
-                    stdin=subprocess.DEVNULL,
-                    stdout=file,
-                    stderr=subprocess.STDOUT,
-                    pass_fds=[theirs.fileno()],
-                )
-            self._processes.append(process)
-            self._connections.append(ours)
+        for log in self._logs:
+            log.touch()
+        pipes = [Pipe() for _ in range(COUNT)]
+        self._connections = [ours for ours, _ in pipes]
+        handles = [theirs.fileno() for _, theirs in pipes]
+        group = ["--group"] * self._group
+        self._parent = subprocess.Popen(
+            [sys.executable, "-m", "tests.processes", self._folder, *map(str, handles), *group],
+            cwd=ROOT,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdin=subprocess.DEVNULL,
+            pass_fds=handles,
+            start_new_session=True,  # so that all can be ended together
+        )
+        for _, theirs in pipes:
+            theirs.close()
 
     def _answers(self, until: float) -> list[Any]:
         """Result and error of each process; None for one that is gone or hangs."""
         answers: list[Any] = [None] * COUNT
         waiting = list(self._connections)
         while waiting and (ready := wait(waiting, until - time.monotonic())):
-            for connection in waiting[:]:
-                if connection not in ready:
-                    continue
+            for connection in [c for c in waiting if c in ready]:
                 waiting.remove(connection)
                 rank = self._connections.index(connection)
                 with contextlib.suppress(EOFError, ConnectionResetError):
-                    answers[rank] = connection.recv()
+                    answers[rank] = _receive(connection)
                 if answers[rank] is None or answers[rank][1]:
                     until = min(until, time.monotonic() + PATIENCE)
         return answers
 
 
-def _torchrun(rank: int) -> dict[str, str]:
-    """What torchrun tells its processes."""
-    told = {
-        "RANK": rank,
-        "LOCAL_RANK": rank,
-        "GROUP_RANK": 0,
-        "WORLD_SIZE": COUNT,
-        "LOCAL_WORLD_SIZE": COUNT,
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": 29500,  # not used: the process group is there before Lightning asks for it
-        "TORCHELASTIC_RUN_ID": "pair",
-        "OMP_NUM_THREADS": 1,
-    }
-    return {name: str(value) for name, value in told.items()}
+def _send(connection: Connection, value: Any) -> None:
+    """By pickle alone: torch would put tensors where the other end looks for them too late."""
+    connection.send_bytes(pickle.dumps(value))
 
 
-def serve(connection: Connection, store: str | None) -> None:
-    """Run the cases that are asked for, until the other end is closed."""
+def _receive(connection: Connection) -> Any:
+    return pickle.loads(connection.recv_bytes())
+
+
+def _log(folder: Path, rank: int) -> Path:
+    return folder / f"{rank}.log"
+
+
+# --- in the processes ---
+
+
+def part(folder: Path, handles: list[int], group: bool) -> None:
+    """Import what all cases need, and go on as two processes."""
     warnings.simplefilter("ignore")
-    if store is not None:
-        _form_group(store)
+    if group:
+        importlib.import_module("torch").set_num_threads(1)
+        importlib.import_module("lightning_prune.callbacks")
+    for rank, handle in enumerate(handles):
+        if os.fork() == 0:
+            for other in set(handles) - {handle}:
+                os.close(other)
+            _become(rank, folder)
+            if group:
+                _form_group(folder, rank)
+            serve(Connection(handle))
+            os._exit(0)
+    for handle in handles:
+        os.close(handle)
+    for _ in handles:
+        os.wait()
+
+
+def serve(connection: Connection) -> None:
+    """Run the cases that are asked for, until the other end is closed."""
     while True:
         try:
-            module, name, arguments = connection.recv()
+            module, name, arguments = _receive(connection)
         except EOFError:
             break
         environment, argv = dict(os.environ), list(sys.argv)
@@ -191,22 +211,40 @@ def serve(connection: Connection, store: str | None) -> None:
         sys.argv[:] = argv
         sys.stdout.flush()
         sys.stderr.flush()
-        connection.send((result, error))
+        _send(connection, (result, error))
 
 
-def _form_group(store: str) -> None:
-    import torch
+def _become(rank: int, folder: Path) -> None:
+    """Be told what torchrun tells its processes, and print to a file."""
+    names = {
+        "RANK": rank,
+        "LOCAL_RANK": rank,
+        "GROUP_RANK": 0,
+        "WORLD_SIZE": COUNT,
+        "LOCAL_WORLD_SIZE": COUNT,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": 29500,  # not used: the process group is there before Lightning asks for it
+        "TORCHELASTIC_RUN_ID": "pair",
+    }
+    os.environ.update({name: str(value) for name, value in names.items()})
+    with _log(folder, rank).open("ab") as file:
+        os.dup2(file.fileno(), sys.stdout.fileno())
+        os.dup2(file.fileno(), sys.stderr.fileno())
+
+
+def _form_group(folder: Path, rank: int) -> None:
     import torch.distributed as dist
+    from lightning.pytorch.utilities import rank_zero_only
 
-    torch.set_num_threads(1)
+    rank_zero_only.rank = rank  # type: ignore[attr-defined]  # found out when it was imported
     dist.init_process_group(
         "gloo",
-        init_method=f"file://{store}",
-        rank=int(os.environ["RANK"]),
+        init_method=f"file://{folder}/store",
+        rank=rank,
         world_size=COUNT,
         timeout=timedelta(seconds=120),
     )
 
 
 if __name__ == "__main__":
-    serve(Connection(int(sys.argv[1])), next(iter(sys.argv[2:]), None))
+    part(Path(sys.argv[1]), [int(handle) for handle in sys.argv[2:4]], "--group" in sys.argv)
