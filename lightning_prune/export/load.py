@@ -27,7 +27,7 @@ def load(
     dtype: str | torch.dtype = "auto",
     device: str | torch.device | None = None,
     verify: bool = True,
-    auto_class: Any = AutoModelForCausalLM,
+    auto: Any = AutoModelForCausalLM,
     **kwargs: Any,
 ) -> nn.Module:
     """Read a model from a Hugging Face folder with safetensors, in eval mode.
@@ -37,7 +37,7 @@ def load(
         dtype: of the weights; "auto" takes the one in the config.
         device: where to put the model.
         verify: compare the files with the checksums that `save` left in the folder.
-        auto_class: of transformers, for the kind of model to make of the weights.
+        auto: class of transformers, for the kind of model to make of the weights.
         kwargs: handed on to its `from_pretrained`.
 
     Raises:
@@ -48,11 +48,9 @@ def load(
     folder = Path(folder)
     check_dtype(dtype)
     kwargs = {"trust_remote_code": False, **kwargs}
-    check_stored(folder, verify, kwargs.get("config"), kwargs["trust_remote_code"], auto_class)
+    check_stored(folder, verify, kwargs.get("config"), kwargs["trust_remote_code"], auto)
     try:
-        loaded: Any = auto_class.from_pretrained(
-            folder, dtype=dtype, output_loading_info=True, **kwargs
-        )
+        loaded: Any = auto.from_pretrained(folder, dtype=dtype, output_loading_info=True, **kwargs)
     except (
         AttributeError,
         KeyError,
@@ -83,7 +81,7 @@ def check_stored(
     verify: bool = True,
     config: Any = None,
     trust_remote_code: bool = False,
-    auto_class: Any = AutoModelForCausalLM,
+    auto: Any = AutoModelForCausalLM,
 ) -> StoredTensors:
     """The tensors of a folder, if they fit its config; no weight is read but for the checksums.
 
@@ -106,7 +104,7 @@ def check_stored(
         )
     config = deepcopy(config) or read_config(folder, trust_remote_code=trust_remote_code)
     if not getattr(config, "quantization_config", None):  # packed weights have shapes of their own
-        _check_fit(stored, config, folder, trust_remote_code, auto_class)
+        _check_fit(stored, config, folder, trust_remote_code, auto)
     if verify:
         check_checksums(folder)
     return stored
@@ -125,11 +123,11 @@ def check_dtype(dtype: str | torch.dtype) -> None:
 
 
 def _check_fit(
-    stored: StoredTensors, config: Any, folder: Path, trust_remote_code: bool, auto_class: Any
+    stored: StoredTensors, config: Any, folder: Path, trust_remote_code: bool, auto: Any
 ) -> None:
     try:
         with torch.device("meta"):
-            model = auto_class.from_config(config, trust_remote_code=trust_remote_code)
+            model = auto.from_config(config, trust_remote_code=trust_remote_code)
     except Exception as error:  # what transformers raises depends on the key
         raise ValueError(
             f"no model can be made from {folder / CONFIG} ({reason_of(error)}). Correct it, or "

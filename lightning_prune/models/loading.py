@@ -95,7 +95,7 @@ class Source:
             "attn_implementation": attn_implementation,
         }
         if self.is_folder:
-            model: Any = export.load(self.location, auto_class=self.auto_class, **arguments)
+            model: Any = export.load(self.location, auto=self.auto_class, **arguments)
         else:
             try:
                 model = self.auto_class.from_pretrained(

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from lightning.pytorch import LightningModule
 from torchmetrics import Metric, MetricCollection
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lightning_prune.models.loading import Source
 from lightning_prune.models.recovery.student import Batch, Model, plain
@@ -25,7 +25,8 @@ class TaskModule(LightningModule, ABC):
 
     A subclass says what kind of model it is (`auto_class`), its `loss`, its metrics (`new_metrics`,
     `measure`, `measured`), and what is `logged`. Where a batch is more than keyword arguments of
-    the model and `labels`, it says what of it is what (`inputs`, `targets`, `attended`).
+    the model and `labels`, it says what of it is what (`inputs`); for a teacher, also what the head
+    is and what it is to say (`head`, `targets`, `attended`).
 
     Attributes:
         auto_class: transformers' class that loads the model, such as AutoModelForCausalLM.
@@ -80,6 +81,16 @@ class TaskModule(LightningModule, ABC):
     def attended(self, batch: Batch) -> torch.Tensor | None:
         """Which rows of the hidden states mean something, (B, T) bool; None: all."""
         return None
+
+    def head(self, model: PreTrainedModel) -> Any:
+        """The layer that makes logits of the last hidden states; None: no name for it is known.
+
+        A distillation reads what goes into it.
+
+        Args:
+            model: plain, of the kind that `auto_class` loads.
+        """
+        return model.get_output_embeddings()
 
     def check_teacher(self, name: str, source: Source) -> None:
         """Refuse a teacher whose head does not say what this model's says.

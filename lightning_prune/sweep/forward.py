@@ -52,7 +52,10 @@ def forward_sweep(
     paired = _paired(evidence)
     assert order == "linear" or not paired, "the dense model runs beside the other input by input"
     dense_hidden = list(states.hidden)
-    for own in [*states.anatomy.blocks, states.anatomy.head][: last + 1]:
+    visited = states.anatomy.blocks[: last + 1]
+    if last == len(states.anatomy.blocks):  # a model that is no language model may have no head
+        visited.append(states.anatomy.head)
+    for own in visited:
         block = wanted.get(own.index)
         with on_device(states.modules(own), states.device):
             feeds = own.index != last

@@ -114,10 +114,11 @@ class Distillation:
         source = self.source(student)
         if self.device is not None:
             _check_device(self.device)
-        if student.base.get_output_embeddings() is None:
+        if student.head(student.base) is None:
             raise ValueError(
                 "Distillation compares what the heads of two models say, and "
-                f"{type(student.base).__name__} names none (get_output_embeddings)."
+                f"{type(student).__name__} does not know that of {type(student.base).__name__}. "
+                "Give it in a method `head` of the module."
             )
         if self.teacher is not None:
             name = f"the teacher {self.teacher!r}"

@@ -55,7 +55,7 @@ class Distiller:
         self.student, self.teacher = student, teacher
         self.weight, self.temperature, self.hidden = weight, temperature, hidden
         self.device = device
-        self.chunk = chunk or max(1, LOGITS // _head(teacher).weight.shape[0])
+        self.chunk = chunk or max(1, LOGITS // student.head(teacher).weight.shape[0])
         self.blocks: list[nn.Module] = []
         self.teaching: list[nn.Module] = []
         if hidden:
@@ -72,14 +72,16 @@ class Distiller:
         student = self.student
         assert student.model is not None
         inputs = student.inputs(batch)
-        last_BTD, states = _states(student.model, student.base, inputs, self.blocks)
+        last_BTD, states = _states(student.model, student.head(student.base), inputs, self.blocks)
         place = self.device or last_BTD.device
         with torch.no_grad():
             there = {
                 name: value.to(place) if isinstance(value, torch.Tensor) else value
                 for name, value in inputs.items()
             }
-            taught_BTD, goals = _states(self.teacher, self.teacher, there, self.teaching)
+            taught_BTD, goals = _states(
+                self.teacher, student.head(self.teacher), there, self.teaching
+            )
         target_BT = student.targets(batch)
         asked_BT = target_BT != -100
         sums = self._sums(last_BTD[asked_BT], taught_BTD[asked_BT.to(place)], target_BT[asked_BT])
@@ -109,26 +111,32 @@ class Distiller:
     def _chunk(
         self, last_CD: torch.Tensor, taught_CD: torch.Tensor, target_C: torch.Tensor
     ) -> torch.Tensor:
-        logits_CV = _logits(self.student.base, last_CD).float()
+        logits_CV = self._logits(self.student.base, last_CD).float()
         cross_entropy = F.cross_entropy(logits_CV, target_C, reduction="sum")
         with torch.no_grad():
-            goal_CV = _logits(self.teacher, taught_CD).to(logits_CV.device).float()
+            goal_CV = self._logits(self.teacher, taught_CD).to(logits_CV.device).float()
             goal_CV = F.log_softmax(goal_CV / self.temperature, dim=-1)
         ours_CV = F.log_softmax(logits_CV / self.temperature, dim=-1)
         kl = F.kl_div(ours_CV, goal_CV, reduction="sum", log_target=True)
         return torch.stack([cross_entropy, kl])
 
+    def _logits(self, model: PreTrainedModel, hidden: torch.Tensor) -> torch.Tensor:
+        """The head by itself, as the model's own forward ends."""
+        logits = self.student.head(model)(hidden)
+        cap = getattr(model.config, "final_logit_softcapping", None)
+        return logits if cap is None else cap * torch.tanh(logits / cap)
+
 
 def _states(
-    model: nn.Module, base: PreTrainedModel, inputs: dict[str, Any], blocks: Sequence[nn.Module]
+    model: nn.Module, head: nn.Module, inputs: dict[str, Any], blocks: Sequence[nn.Module]
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """What the head would read, (B, T, D), and the outputs of some blocks; no logits are made.
 
     Args:
         model: what is called: the peft model or the sharded one, with its hooks.
-        base: the plain model in it.
+        head: of the plain model in it.
         inputs: what the model takes, on its device.
-        blocks: of `base`.
+        blocks: of the plain model.
     """
     read: list[torch.Tensor] = []
     seen: list[torch.Tensor] = []
@@ -143,23 +151,11 @@ def _states(
     def listen(_: nn.Module, inputs: Any, output: Any) -> None:
         seen.append(output[0] if isinstance(output, tuple) else output)
 
-    with ExitStack() as hooks, replaced_forward([_head(base)], instead):
+    with ExitStack() as hooks, replaced_forward([head], instead):
         for block in blocks:
             hooks.callback(block.register_forward_hook(listen).remove)
         model(**inputs)
     return read[0], seen
-
-
-def _head(model: PreTrainedModel) -> Any:
-    """The layer that makes logits of the last hidden states."""
-    return model.get_output_embeddings()
-
-
-def _logits(base: PreTrainedModel, hidden: torch.Tensor) -> torch.Tensor:
-    """The head by itself, as the model's own forward ends."""
-    logits = _head(base)(hidden)
-    cap = getattr(base.config, "final_logit_softcapping", None)
-    return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
 def _distance(

@@ -53,6 +53,9 @@ class Student(Protocol):
     def attended(self, batch: Batch) -> torch.Tensor | None:
         """Which rows of the hidden states mean something, (B, T) bool; None: all."""
 
+    def head(self, model: PreTrainedModel) -> Any:
+        """The layer of a plain model that makes the logits."""
+
     def check_teacher(self, name: str, source: Source) -> None:
         """Refuse a teacher whose head does not say what its own says."""
 
