@@ -23,7 +23,7 @@ demo: $(INSTALLED) ## prune, recover and validate the small model that comes wit
 	$(BIN)/lightning-prune fit --config recipes/quickstart.yaml
 
 test: $(INSTALLED) ## run the tests
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --durations=10
 
 check: $(INSTALLED) ## lint, formatting and types
 	$(BIN)/ruff check .

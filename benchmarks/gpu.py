@@ -37,6 +37,7 @@ import psutil
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
@@ -88,7 +89,8 @@ def random_llama(shape: dict[str, Any], dtype: torch.dtype) -> LlamaForCausalLM:
     torch.manual_seed(0)
     config = LlamaConfig(**shape, max_position_embeddings=4096)
     with torch.device("meta"):
-        model = LlamaForCausalLM(config).to(dtype)
+        model = LlamaForCausalLM(config)
+    nn.Module.to(model, dtype)
     model.to_empty(device="cpu")
     with torch.no_grad():
         for name, parameter in model.named_parameters():

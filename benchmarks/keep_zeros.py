@@ -23,7 +23,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.models import LoRA
 from lightning_prune.models.optimization import adamw
-from lightning_prune.models.zeros import KeepMasks
+from lightning_prune.models.recovery.zeros import KeepMasks
 from lightning_prune.plan import Plan
 from lightning_prune.surgery import apply_masks
 

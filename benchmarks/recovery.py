@@ -32,6 +32,7 @@ from lightning_prune.anatomy import Anatomy
 from lightning_prune.callbacks.base import PruneObserver, PruningCallback
 from lightning_prune.evaluation import perplexity
 from lightning_prune.models import Adapter, merged_model
+from lightning_prune.models.module import PrunableModule
 from lightning_prune.surgery import apply_masks
 
 
@@ -68,11 +69,11 @@ class Before(PruneObserver):
         self.dense = self.pruned = 0.0
         self.zeros = 0
 
-    def on_prune_start(self, trainer: Trainer, pl_module: CausalLM) -> None:
+    def on_prune_start(self, trainer: Trainer, pl_module: PrunableModule) -> None:
         """Measure the dense model."""
         self.dense = perplexity(pl_module.base, self.validation)
 
-    def on_prune_end(self, trainer: Trainer, pl_module: CausalLM, plan: Plan) -> None:
+    def on_prune_end(self, trainer: Trainer, pl_module: PrunableModule, plan: Plan) -> None:
         """Measure the pruned model."""
         self.pruned = perplexity(pl_module.base, self.validation)
         self.zeros = zeros_of(pl_module.base)

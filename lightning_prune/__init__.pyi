@@ -38,10 +38,10 @@ from .checkpoints.load import load as load
 from .data.text_data import TextData as TextData
 from .export.hf import save as save
 from .modeling.registry import register_family as register_family
-from .models.adapter import LoRA as LoRA
-from .models.adapter import QLoRA as QLoRA
 from .models.causal_lm import CausalLM as CausalLM
-from .models.distillation import Distillation as Distillation
+from .models.recovery.adapters import LoRA as LoRA
+from .models.recovery.adapters import QLoRA as QLoRA
+from .models.recovery.distillation import Distillation as Distillation
 from .pipeline.rounds import prune_in_rounds as prune_in_rounds
 from .pipeline.run import prune as prune
 from .plan.plan import Plan as Plan

@@ -100,7 +100,7 @@ def nearest(word: str, allowed: Sequence[str]) -> str | None:
 
 
 def meant(word: str, allowed: Sequence[str]) -> str:
-    """ " Did you mean …?", where one of the allowed words is near; else nothing."""
+    """The question whether a near one of the allowed words was meant; "" where none is near."""
     near = nearest(word, allowed)
     return f" Did you mean {near}?" if near else ""
 

@@ -6,13 +6,17 @@ One thread per process: tiny tensors gain nothing from more, and busy machines l
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from lightning_prune.data.sources import read
 from lightning_prune.data.tokenizer import train_tokenizer
+from tests.processes import Pair
 from tests.tiny import tiny_model
 
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
@@ -44,6 +48,30 @@ def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("text") / "text.txt"
     path.write_text(read("builtin", "validation").text()[:12_000])
     return path
+
+
+@pytest.fixture(scope="session", params=["pair"])
+def pair() -> Iterator[Pair]:
+    """Two processes that run a function together; see `tests.processes`."""
+    processes = Pair()
+    yield processes
+    processes.close()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Tests that share the pair run in one worker of pytest-xdist, the others one by one.
+
+    The parameter of the fixture tells them: of a test, the scheduler knows its name alone.
+    (Groups of xdist 3.8 do nothing with pytest 9.2.)
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "pair" if re.search(r"[\[-]pair[\]-]", nodeid) else nodeid
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(autouse=True)

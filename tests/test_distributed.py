@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-from pathlib import Path
-
 import pytest
-import torch.distributed as dist
-import torch.multiprocessing as mp
+import torch
 
 from lightning_prune import distributed
+from tests.processes import Pair
 
 
 class Unsendable(Exception):
@@ -23,34 +20,37 @@ def fail(error: Exception) -> None:
     raise error
 
 
-def work(rank: int, folder: str) -> None:
-    dist.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/store",
-        rank=rank,
-        world_size=2,
-        timeout=timedelta(seconds=60),
-    )
-    said = [str(distributed.once(lambda: f"from {rank}"))]
+def answers_of_once() -> list[str]:
+    """What a process gets of the other's work, and of the other's errors."""
+    rank = distributed.rank()
+    answers = [distributed.once(lambda: f"from {rank}")]
     for error in (ValueError("in one line"), Unsendable("not ", "sent")):
         try:
             distributed.once(lambda error=error: fail(error))
         except Exception as caught:
-            said.append(f"{type(caught).__name__}: {caught}")
-    (Path(folder) / f"said {rank}").write_text("\n".join(said))
-    dist.destroy_process_group()
+            answers.append(f"{type(caught).__name__}: {caught}")
+    return answers
 
 
-def test_what_fails_in_process_0_fails_in_all(tmp_path: Path) -> None:
+def test_what_fails_in_process_0_fails_in_all(pair: Pair) -> None:
     """And what it finds, all have; nobody waits for a process that is gone."""
-    mp.spawn(work, (str(tmp_path),), nprocs=2)
-    said = [(tmp_path / f"said {rank}").read_text().splitlines() for rank in range(2)]
-    assert said[0] == ["from 0", "ValueError: in one line", "Unsendable: not sent"]
-    assert said[1] == ["from 0", "ValueError: in one line", "RuntimeError: Unsendable: not sent"]
+    first, second = pair.run(answers_of_once).results
+    assert first == ["from 0", "ValueError: in one line", "Unsendable: not sent"]
+    assert second == ["from 0", "ValueError: in one line", "RuntimeError: Unsendable: not sent"]
 
 
 def test_one_process_simply_does_it() -> None:
     """With its own error."""
     assert distributed.once(lambda: 1) == 1
-    with pytest.raises(Unsendable):
+    with pytest.raises(Unsendable, match="ab"):
         distributed.once(lambda: fail(Unsendable("a", "b")))
+
+
+def test_a_single_process_needs_no_process_group() -> None:
+    """Every operation leaves things as they are."""
+    tensor = torch.tensor([1.0, 2.0])
+    assert distributed.sum_(tensor) is tensor
+    assert distributed.broadcast_(tensor) is tensor
+    assert tensor.tolist() == [1, 2]
+    distributed.barrier()
+    assert (distributed.rank(), distributed.world_size()) == (0, 1)

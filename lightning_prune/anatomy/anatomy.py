@@ -175,17 +175,13 @@ class Anatomy:
             self.body = (
                 holder if self.family.body is None else model.get_submodule(self.family.body)
             )
-            linear = self.task.head(model)
         except AttributeError:
-            linear = None
-        if linear is None:
             raise ValueError(
                 f"{type(model).__name__} is not laid out as {model_type} models that can be "
-                f"pruned: they have their blocks in {self.family.blocks!r} and a head behind them. "
-                f"Pass what {self.task.auto_class}.from_pretrained gives, before adapters are "
-                "attached (merge them first)."
-            )
-        self._head = linear
+                f"pruned: they have their blocks in {self.family.blocks!r}. Pass what "
+                f"{self.task.auto_class}.from_pretrained gives, before adapters are attached "
+                "(merge them first)."
+            ) from None
         self.blocks = [self._bind(i, block) for i, block in enumerate(modules.children())]
 
     @property
@@ -195,8 +191,18 @@ class Anatomy:
 
     @cached_property
     def head(self) -> Block:
-        """The output layer, as one more block, with one site, behind the last."""
-        linear = self._head
+        """The output layer, as one more block, with one site, behind the last.
+
+        Raises:
+            ValueError: the model has none that says what its family's models say.
+        """
+        linear = self.task.head(self.model)
+        if linear is None:
+            raise ValueError(
+                f"{type(self.model).__name__} has no head of {self.task.auto_class}, and a loss "
+                "or the head's own weights are asked for. Take a method that reads activations "
+                "alone, or a model with that head."
+            )
         name = next(name for name, module in self.model.named_modules() if module is linear)
         site = Site(name, SiteTable("", reads="head_input"), linear)
         return Block(len(self.blocks), name, linear, self.family, (site,))

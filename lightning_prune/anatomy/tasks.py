@@ -58,8 +58,8 @@ class Task(ABC):
         return None
 
     @abstractmethod
-    def head(self, model: nn.Module) -> nn.Linear:
-        """The output layer."""
+    def head(self, model: nn.Module) -> nn.Linear | None:
+        """The output layer; None: the model has none that says what this task asks for."""
 
     @abstractmethod
     def targets(self, batch: Batch, labels: Labels = "all") -> torch.Tensor:
@@ -110,8 +110,8 @@ class CausalTask(Task):
         keep_BT = counted_tokens(batch)
         return None if bool(keep_BT.all()) else keep_BT
 
-    def head(self, model: nn.Module) -> nn.Linear:
-        """lm_head."""
+    def head(self, model: nn.Module) -> nn.Linear | None:
+        """lm_head; a classifier of texts has none."""
         return model.get_output_embeddings()  # type: ignore[operator]
 
     def targets(self, batch: Batch, labels: Labels = "all") -> torch.Tensor:

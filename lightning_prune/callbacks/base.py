@@ -20,7 +20,8 @@ from lightning_prune import distributed, pipeline, surgery
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.callbacks.best import load_best
 from lightning_prune.methods.base import Method
-from lightning_prune.models import CausalLM, merged_model
+from lightning_prune.models.module import PrunableModule
+from lightning_prune.models.recovery.merge import merged_model
 from lightning_prune.pipeline.provenance import fingerprint
 from lightning_prune.plan import Plan
 
@@ -39,17 +40,17 @@ class PruneObserver(Callback):
     saves: ClassVar[bool] = False
     reports: ClassVar[bool] = False
 
-    def before_prune(self, trainer: Trainer, pl_module: CausalLM) -> None:
+    def before_prune(self, trainer: Trainer, pl_module: PrunableModule) -> None:
         """Refuse what cannot work; of all observers before anything is measured of the model."""
 
-    def on_prune_start(self, trainer: Trainer, pl_module: CausalLM) -> None:
+    def on_prune_start(self, trainer: Trainer, pl_module: PrunableModule) -> None:
         """The model is loaded and dense (or as the previous method left it)."""
 
-    def on_prune_end(self, trainer: Trainer, pl_module: CausalLM, plan: Plan) -> None:
+    def on_prune_end(self, trainer: Trainer, pl_module: PrunableModule, plan: Plan) -> None:
         """The plan has been applied; there is no adapter yet."""
 
     def on_recovery_end(
-        self, trainer: Trainer, pl_module: CausalLM, model: PreTrainedModel | None
+        self, trainer: Trainer, pl_module: PrunableModule, model: PreTrainedModel | None
     ) -> None:
         """The training is over, also if it was over before this start of the run.
 
@@ -64,7 +65,7 @@ class PruneObserver(Callback):
         """Merge the trained model, once for all observers. Nothing was trained by `prune`."""
         observers = _observers(trainer)
         if self is observers[0] and trainer.global_step > 0:
-            assert isinstance(pl_module, CausalLM)
+            assert isinstance(pl_module, PrunableModule)
             load_best(trainer, pl_module)
             model = merged_model(pl_module)
             for observer in observers:
@@ -101,10 +102,10 @@ class PruningCallback(Method, Callback):
         """Prune, or apply the saved plan; once for each module, and only for `fit`."""
         if stage != "fit" or self.has_pruned(pl_module):
             return
-        if not isinstance(pl_module, CausalLM):
+        if not isinstance(pl_module, PrunableModule):
             raise TypeError(
-                f"{type(self).__name__} prunes a lightning_prune.CausalLM; got "
-                f"{type(pl_module).__name__}. With a training loop of your own use "
+                f"{type(self).__name__} prunes a PrunableModule, such as lightning_prune.CausalLM; "
+                f"got {type(pl_module).__name__}. With a training loop of your own use "
                 "lightning_prune.prune(model, method, batches)."
             )
         pl_module.load()
@@ -121,7 +122,7 @@ class PruningCallback(Method, Callback):
         for observer in _observers(trainer):
             observer.on_prune_end(trainer, pl_module, plan)
 
-    def _refuse(self, trainer: Trainer, pl_module: CausalLM) -> None:
+    def _refuse(self, trainer: Trainer, pl_module: PrunableModule) -> None:
         """Everything that can be refused without a forward pass."""
         if self.cuts and any(plan.mask_names for plan in pl_module.plans):
             raise ValueError(
@@ -137,7 +138,7 @@ class PruningCallback(Method, Callback):
                 "calibration_dataloader, such as lightning_prune.TextData"
             )
 
-    def _identity(self, trainer: Trainer, pl_module: CausalLM) -> dict[str, Any]:
+    def _identity(self, trainer: Trainer, pl_module: PrunableModule) -> dict[str, Any]:
         """What the decisions depend on."""
         arguments = {k: repr(v) for k, v in self.arguments.items() if k not in _NO_DECISION}
         arguments["allocation"] = self.effective_allocation.identity
@@ -149,7 +150,7 @@ class PruningCallback(Method, Callback):
             "calibration": _fingerprint(data) if self.calibrates else None,
         }
 
-    def _plan(self, trainer: Trainer, pl_module: CausalLM, identity: dict[str, Any]) -> Plan:
+    def _plan(self, trainer: Trainer, pl_module: PrunableModule, identity: dict[str, Any]) -> Plan:
         folder, model = self.folder(trainer), pl_module.base
         saved = distributed.once(lambda: self._saved_plan(folder, identity))
         if saved is not None:

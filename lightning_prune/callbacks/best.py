@@ -8,12 +8,12 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
-from lightning_prune.models import CausalLM
+from lightning_prune.models.module import PrunableModule
 
 __all__ = ["load_best"]
 
 
-def load_best(trainer: Trainer, pl_module: CausalLM) -> None:
+def load_best(trainer: Trainer, pl_module: PrunableModule) -> None:
     """Put the best weights of the run into the module, in place; every process has to call it.
 
     The best are those of the first ModelCheckpoint that has a `monitor`. Without one, the module is
@@ -28,7 +28,7 @@ def load_best(trainer: Trainer, pl_module: CausalLM) -> None:
             return
 
 
-def _load(trainer: Trainer, pl_module: CausalLM, callback: ModelCheckpoint) -> None:
+def _load(trainer: Trainer, pl_module: PrunableModule, callback: ModelCheckpoint) -> None:
     path = callback.best_model_path
     if not Path(path).exists():
         rank_zero_warn(

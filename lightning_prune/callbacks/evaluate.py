@@ -27,6 +27,7 @@ from lightning_prune.evaluation import (
     zero_shot,
 )
 from lightning_prune.models import CausalLM, merged_model
+from lightning_prune.models.module import PrunableModule
 from lightning_prune.plan import Plan
 from lightning_prune.report.evaluation import print_evaluations, write_evaluations
 
@@ -220,11 +221,12 @@ class Evaluate(PruneObserver):
         if stage != "predict":
             self.before_prune(trainer, pl_module)
 
-    def before_prune(self, trainer: Trainer, pl_module: CausalLM) -> None:
+    def before_prune(self, trainer: Trainer, pl_module: PrunableModule) -> None:
         """Refuse what cannot be evaluated, and read the texts, in process 0."""
 
         def look() -> None:
             if self._texts is None:
+                assert isinstance(pl_module, CausalLM)
                 self.check()
                 longest = pl_module.max_position_embeddings
                 documents = self.read(_made_with(trainer))
@@ -242,18 +244,18 @@ class Evaluate(PruneObserver):
         """Let the texts go, too."""
         self._texts = None
 
-    def on_prune_start(self, trainer: Trainer, pl_module: CausalLM) -> None:
+    def on_prune_start(self, trainer: Trainer, pl_module: PrunableModule) -> None:
         """Judge the dense model; with several methods, before the first one."""
         if not pl_module.plans:
             self._judge("dense", trainer, pl_module, pl_module.base)
 
-    def on_prune_end(self, trainer: Trainer, pl_module: CausalLM, plan: Plan) -> None:
+    def on_prune_end(self, trainer: Trainer, pl_module: PrunableModule, plan: Plan) -> None:
         """Judge the pruned model, when the last method is done."""
         if all(method.has_pruned(pl_module) for method in methods_of(trainer)):
             self._judge("pruned", trainer, pl_module, pl_module.base)
 
     def on_recovery_end(
-        self, trainer: Trainer, pl_module: CausalLM, model: PreTrainedModel | None
+        self, trainer: Trainer, pl_module: PrunableModule, model: PreTrainedModel | None
     ) -> None:
         """Judge the recovered model."""
         self._judge("recovered", trainer, pl_module, model)
@@ -267,7 +269,7 @@ class Evaluate(PruneObserver):
         """Judge the model."""
         self._judge_once(trainer, pl_module)
 
-    def _judge(self, stage: str, trainer: Trainer, pl_module: CausalLM, model: Any) -> None:
+    def _judge(self, stage: str, trainer: Trainer, pl_module: PrunableModule, model: Any) -> None:
         def judge() -> None:
             device = trainer.strategy.root_device
             self.results[stage] = self.of(model, pl_module.tokenizer, device, self._texts)

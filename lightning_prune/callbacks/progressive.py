@@ -17,7 +17,7 @@ from lightning_prune.callbacks.base import PruningCallback
 from lightning_prune.checks import argument_defaults
 from lightning_prune.methods.base import Decision
 from lightning_prune.methods.units import UnitPruning
-from lightning_prune.models import CausalLM
+from lightning_prune.models.module import PrunableModule
 from lightning_prune.pipeline.provenance import provenance
 from lightning_prune.pipeline.recovery import Recovery
 from lightning_prune.pipeline.rounds import Gate, Round, check_rounds, prune_in_rounds
@@ -113,7 +113,7 @@ class Progressive(PruningCallback):
         """As the method does."""
         return self.method.select(block, scores, share)
 
-    def _identity(self, trainer: Trainer, pl_module: CausalLM) -> dict[str, Any]:
+    def _identity(self, trainer: Trainer, pl_module: PrunableModule) -> dict[str, Any]:
         identity = super()._identity(trainer, pl_module)
         data: Any = getattr(trainer, "datamodule", None)
         if self.gate.asked:

@@ -6,7 +6,7 @@ import inspect
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lightning_prune.callbacks.base import PruningCallback
 from lightning_prune.callbacks.save_pretrained import SavePretrained
-from lightning_prune.models import CausalLM
+from lightning_prune.models.module import PrunableModule
 from lightning_prune.plan import Plan
 from lightning_prune.report import Asked, Report
 from lightning_prune.version import __version__
@@ -36,7 +36,7 @@ BUDGETS = ("ratio", "parameters", "sparsity", "pattern", "attention_ratio", "cou
 UNITS = {"group": "GQA groups", "neuron": "MLP neurons", "block": "blocks"}
 
 
-def new_report(pl_module: CausalLM) -> Report:
+def new_report(pl_module: PrunableModule) -> Report:
     """A report in which nothing is measured yet."""
     return Report(
         model=str(pl_module.path or pl_module.base.config.model_type),
@@ -81,7 +81,7 @@ def asked_and_done(method: PruningCallback, plan: Plan, before: int, after: int)
     return Asked(type(method).__name__, asked or "-", "; ".join(done) or "nothing")
 
 
-def importance_of_blocks(plans: list[Plan]) -> dict[str, dict[int, float]]:
+def importance_of_blocks(plans: Sequence[Plan]) -> dict[str, dict[int, float]]:
     """Importance as the plans have it, by how it was measured; blocks numbered as when dense."""
     found: dict[str, dict[int, float]] = {}
     gone: set[int] = set()
@@ -97,7 +97,7 @@ def importance_of_blocks(plans: list[Plan]) -> dict[str, dict[int, float]]:
     return found
 
 
-def configuration(trainer: Trainer, pl_module: CausalLM) -> dict[str, dict[str, Any]]:
+def configuration(trainer: Trainer, pl_module: PrunableModule) -> dict[str, dict[str, Any]]:
     """The arguments of the model and the data, and how long the training was to be."""
     data = getattr(trainer, "datamodule", None)
     found = {"model": _arguments(pl_module), "data": _arguments(data) if data is not None else {}}
@@ -110,7 +110,7 @@ def configuration(trainer: Trainer, pl_module: CausalLM) -> dict[str, dict[str, 
     return {name: values for name, values in found.items() if values}
 
 
-def provenance(pl_module: CausalLM) -> dict[str, Any]:
+def provenance(pl_module: PrunableModule) -> dict[str, Any]:
     """Hashes, seeds and sources."""
     plan = pl_module.plan
     steps = plan.steps if plan is not None else []

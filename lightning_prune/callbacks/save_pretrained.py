@@ -13,7 +13,7 @@ from lightning_prune import distributed
 from lightning_prune.callbacks.base import PruneObserver, methods_of
 from lightning_prune.checkpoints.folder import check_replaceable
 from lightning_prune.export.hf import save
-from lightning_prune.models import CausalLM
+from lightning_prune.models.module import PrunableModule
 from lightning_prune.plan import Plan
 
 __all__ = ["SavePretrained"]
@@ -47,21 +47,21 @@ class SavePretrained(PruneObserver):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse folders that must not be replaced."""
         if stage == "fit":
-            if isinstance(pl_module, CausalLM):
+            if isinstance(pl_module, PrunableModule):
                 pl_module.load()  # it may come with a plan
             self._check(trainer, pl_module)
 
-    def on_prune_start(self, trainer: Trainer, pl_module: CausalLM) -> None:
+    def on_prune_start(self, trainer: Trainer, pl_module: PrunableModule) -> None:
         """Refuse them early also where the method stands before this callback."""
         self._check(trainer, pl_module)
 
-    def on_prune_end(self, trainer: Trainer, pl_module: CausalLM, plan: Plan) -> None:
+    def on_prune_end(self, trainer: Trainer, pl_module: PrunableModule, plan: Plan) -> None:
         """Save the pruned model, when the last method is done."""
         if self.pruned and all(method.has_pruned(pl_module) for method in methods_of(trainer)):
             self._save(trainer, pl_module, pl_module.base, "pruned")
 
     def on_recovery_end(
-        self, trainer: Trainer, pl_module: CausalLM, model: PreTrainedModel | None
+        self, trainer: Trainer, pl_module: PrunableModule, model: PreTrainedModel | None
     ) -> None:
         """Save the trained model, merged."""
         self._save(trainer, pl_module, model, "recovered" if pl_module.plans else "model")
@@ -77,7 +77,7 @@ class SavePretrained(PruneObserver):
         distributed.once(check)
 
     def _save(
-        self, trainer: Trainer, pl_module: CausalLM, model: nn.Module | None, name: str
+        self, trainer: Trainer, pl_module: PrunableModule, model: nn.Module | None, name: str
     ) -> None:
         folder = self._root(trainer) / name
 

@@ -26,8 +26,8 @@ from lightning_prune.callbacks.run_facts import (
     provenance,
 )
 from lightning_prune.evaluation import Evaluation, continuation, perplexity, tokens_per_second
-from lightning_prune.models import CausalLM
-from lightning_prune.models.zeros import check_zeros
+from lightning_prune.models.module import PrunableModule
+from lightning_prune.models.recovery.zeros import check_zeros
 from lightning_prune.plan import Plan
 from lightning_prune.report import Report, StageMetrics, print_report
 
@@ -68,7 +68,7 @@ class WriteReport(PruneObserver):
         if stage == "fit":
             self._curves = {}
 
-    def on_prune_start(self, trainer: Trainer, pl_module: CausalLM) -> None:
+    def on_prune_start(self, trainer: Trainer, pl_module: PrunableModule) -> None:
         """Measure the dense model; with several methods, before the first one."""
 
         def begin() -> None:
@@ -79,7 +79,7 @@ class WriteReport(PruneObserver):
 
         distributed.once(begin)
 
-    def on_prune_end(self, trainer: Trainer, pl_module: CausalLM, plan: Plan) -> None:
+    def on_prune_end(self, trainer: Trainer, pl_module: PrunableModule, plan: Plan) -> None:
         """Measure the pruned model, and write the report as far as it goes."""
 
         def go_on() -> None:
@@ -97,7 +97,7 @@ class WriteReport(PruneObserver):
         distributed.once(go_on)
 
     def on_recovery_end(
-        self, trainer: Trainer, pl_module: CausalLM, model: PreTrainedModel | None
+        self, trainer: Trainer, pl_module: PrunableModule, model: PreTrainedModel | None
     ) -> None:
         """Measure the recovered model as it will be saved."""
 
@@ -158,7 +158,7 @@ class WriteReport(PruneObserver):
     # --- measuring ---
 
     def _measure(
-        self, stage: str, trainer: Trainer, pl_module: CausalLM, model: PreTrainedModel
+        self, stage: str, trainer: Trainer, pl_module: PrunableModule, model: PreTrainedModel
     ) -> Report:
         report = pl_module.report
         assert report is not None, "begun before pruning"
@@ -194,7 +194,7 @@ class WriteReport(PruneObserver):
         self,
         stage: str,
         report: Report,
-        pl_module: CausalLM,
+        pl_module: PrunableModule,
         model: PreTrainedModel,
         batch: Batch,
         device: torch.device,

@@ -25,6 +25,7 @@ def load(
     dtype: str | torch.dtype = "auto",
     device: str | torch.device | None = None,
     verify: bool = True,
+    auto: Any = None,
     **kwargs: Any,
 ) -> nn.Module:
     """Read a model from a Hugging Face folder with safetensors, in eval mode.
@@ -34,7 +35,9 @@ def load(
         dtype: of the weights; "auto" takes the one in the config.
         device: where to put the model.
         verify: compare the files with the checksums that `save` left in the folder.
-        kwargs: handed on to `from_pretrained` of transformers' auto class.
+        auto: transformers' class for the kind of model to make of the weights; None: that of the
+            model's family.
+        kwargs: handed on to its `from_pretrained`.
 
     Raises:
         FileNotFoundError: no such folder, or a file is missing in it.
@@ -44,8 +47,8 @@ def load(
     folder = Path(folder)
     parse_dtype(dtype)
     kwargs = {"trust_remote_code": False, **kwargs}
-    check_stored(folder, verify, kwargs.get("config"), kwargs["trust_remote_code"])
-    auto = auto_class(str(raw_config(folder).get("model_type")))
+    auto = auto or auto_class(str(raw_config(folder).get("model_type")))
+    check_stored(folder, verify, kwargs.get("config"), kwargs["trust_remote_code"], auto)
     try:
         model, keys = auto.from_pretrained(folder, dtype=dtype, output_loading_info=True, **kwargs)
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # as of generation_config
@@ -69,7 +72,11 @@ def load(
 
 
 def check_stored(
-    folder: Path, verify: bool = True, config: Any = None, trust_remote_code: bool = False
+    folder: Path,
+    verify: bool = True,
+    config: Any = None,
+    trust_remote_code: bool = False,
+    auto: Any = None,
 ) -> TensorReader:
     """A folder's tensors, if they fit its config; no weight is read but for the checksums.
 
@@ -92,7 +99,7 @@ def check_stored(
         )
     config = deepcopy(config) or read_config(folder, trust_remote_code=trust_remote_code)
     if not getattr(config, "quantization_config", None):  # packed weights have shapes of their own
-        _check_fit(reader, config, folder, trust_remote_code)
+        _check_fit(reader, config, folder, trust_remote_code, auto)
     if verify:
         check_checksums(folder)
     return reader
@@ -113,11 +120,13 @@ def parse_dtype(dtype: str | torch.dtype) -> torch.dtype | None:
     return parsed
 
 
-def _check_fit(reader: TensorReader, config: Any, folder: Path, trust_remote_code: bool) -> None:
+def _check_fit(
+    reader: TensorReader, config: Any, folder: Path, trust_remote_code: bool, auto: Any
+) -> None:
     try:
         with torch.device("meta"):
-            auto = auto_class(config.model_type)
-            model = auto.from_config(config, trust_remote_code=trust_remote_code)
+            kind = auto or auto_class(config.model_type)
+            model = kind.from_config(config, trust_remote_code=trust_remote_code)
     except Exception as error:  # what transformers raises depends on the key
         raise ValueError(
             f"no model can be made from {folder / CONFIG} ({reason_of(error)}). Correct it, or "

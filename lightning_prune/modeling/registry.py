@@ -104,8 +104,8 @@ def register_all() -> None:
 def register_family(family: Family) -> None:
     """Make a table of your own known: to pruning and, so that cut models load, to transformers.
 
-    Models whose type transformers does not know can be masked; to cut them, make their classes known
-    to its Auto classes first.
+    Models whose type transformers does not know can be masked; to cut them, make their classes
+    known to its Auto classes first.
 
     Raises:
         ValueError: one of its model types is known already, or a role or path does not make sense.

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-from lightning.pytorch import Callback, callbacks
-
-if TYPE_CHECKING:
-    from lightning_prune.models.causal_lm import CausalLM
+from lightning.pytorch import Callback, LightningModule, callbacks
 
 __all__ = ["copy_again", "refuse_averages"]
 
@@ -16,7 +12,7 @@ _SWA = callbacks.StochasticWeightAveraging
 _AVERAGES = (_SWA, getattr(callbacks, "WeightAveraging", _SWA))  # the second since lightning 2.6
 
 
-def copy_again(module: CausalLM) -> None:
+def copy_again(module: LightningModule) -> None:
     """Let the callbacks that average weights start from the module as it will be trained.
 
     They copy it in their own setup, when it is not loaded, not pruned or without its adapter.
@@ -25,7 +21,7 @@ def copy_again(module: CausalLM) -> None:
         callback.setup(module.trainer, module, "fit")
 
 
-def refuse_averages(module: CausalLM) -> None:
+def refuse_averages(module: LightningModule) -> None:
     """Refuse averages of a model that is spread over processes.
 
     Raises:
@@ -38,7 +34,7 @@ def refuse_averages(module: CausalLM) -> None:
         )
 
 
-def _averages(module: CausalLM) -> Iterator[Callback]:
+def _averages(module: LightningModule) -> Iterator[Callback]:
     trainer = module._trainer
     if trainer is not None:
         yield from (c for c in trainer.callbacks if isinstance(c, _AVERAGES))  # type: ignore[attr-defined]

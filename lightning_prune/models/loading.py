@@ -1,4 +1,4 @@
-"""From the name of a model to the model: folders, hub names, and the model that is shipped."""
+"""Where a model comes from: a folder, the hub, the package, or a configuration."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from lightning_prune.anatomy import family_of
 from lightning_prune.checkpoints.checksums import check_checksums
 from lightning_prune.checkpoints.config import raw_config, read_config, read_tokenizer
 from lightning_prune.checkpoints.load import load
-from lightning_prune.models.zeros import check_zeros
+from lightning_prune.models.recovery.zeros import check_zeros
 from lightning_prune.plan import Plan
 from lightning_prune.surgery import check_masks
 
-__all__ = ["QUICKSTART", "DType", "Source", "checkpoint_activations", "from_config"]
+__all__ = ["QUICKSTART", "DType", "RandomWeights", "Source", "checkpoint_activations"]
 
 QUICKSTART = "quickstart"
 """The name of the small model that is shipped with the package."""
@@ -41,15 +41,21 @@ class Source:
         path: a Hugging Face folder, a hub name, or "quickstart".
         revision: branch, tag or commit of a hub model.
         trust_remote_code: run Python code that comes with the model.
+        auto_class: of transformers, for the kind of model to make of the weights.
 
     Raises:
         FileNotFoundError: neither a folder nor a hub model of that name can be found.
     """
 
     def __init__(
-        self, path: str, revision: str | None = None, trust_remote_code: bool = False
+        self,
+        path: str,
+        revision: str | None = None,
+        trust_remote_code: bool = False,
+        auto_class: Any = AutoModelForCausalLM,
     ) -> None:
         self.path = path
+        self.auto_class = auto_class
         self.location = _locate(path, revision)
         self.is_folder = Path(self.location).is_dir()
         self._arguments: dict[str, Any] = {
@@ -91,18 +97,20 @@ class Source:
             "attn_implementation": attn_implementation,
         }
         if self.is_folder:
-            model = load(self.location, **arguments)
-            assert isinstance(model, PreTrainedModel)
-            return model
-        try:
-            return AutoModelForCausalLM.from_pretrained(
-                self.location, use_safetensors=True, **arguments
-            )
-        except OSError as error:
-            raise ValueError(
-                f"the model {self.path!r} cannot be loaded: {_first_line(error)} Weights are read "
-                "from safetensors only."
-            ) from error
+            model: Any = load(self.location, **arguments)
+        else:
+            try:
+                model = self.auto_class.from_pretrained(
+                    self.location, use_safetensors=True, **arguments
+                )
+            except OSError as error:
+                raise ValueError(
+                    f"the model {self.path!r} cannot be loaded: {_first_line(error)} Weights are "
+                    "read from safetensors only."
+                ) from error
+        assert isinstance(model, PreTrainedModel)
+        model.config._name_or_path = self.name  # not where the package is installed
+        return model
 
     def plan(self, model: PreTrainedModel) -> Plan | None:
         """What was pruned of the model, if its folder says so.
@@ -131,22 +139,45 @@ class Source:
         return AutoTokenizer.from_pretrained(self.location, **self._arguments)
 
 
-def from_config(
-    config: dict[str, Any], dtype: DType, attn_implementation: str | None
-) -> PreTrainedModel:
-    """A model with random weights.
+class RandomWeights:
+    """A model that starts from random weights.
 
     Args:
         config: keys of the Hugging Face configuration, with `model_type`.
-        dtype: "auto" is the configuration's own dtype, or float32.
-        attn_implementation: as in transformers; None lets it choose.
+        auto_class: of transformers, for the kind of model to make.
+
+    Raises:
+        ValueError: the model type is unknown.
     """
-    hf_config = AutoConfig.for_model(**config)
-    if dtype != "auto":
-        hf_config.dtype = getattr(torch, dtype)
-    return AutoModelForCausalLM.from_config(
-        hf_config, dtype=hf_config.dtype or torch.float32, attn_implementation=attn_implementation
-    )
+
+    def __init__(self, config: dict[str, Any], auto_class: Any = AutoModelForCausalLM) -> None:
+        family_of(str(config.get("model_type")))
+        self._keys = config
+        self.auto_class = auto_class
+
+    def config(self) -> PreTrainedConfig:
+        """The model's configuration."""
+        return AutoConfig.for_model(**self._keys)
+
+    def model(self, dtype: DType, attn_implementation: str | None) -> PreTrainedModel:
+        """The model, on the CPU.
+
+        Args:
+            dtype: "auto" is the configuration's own dtype, or float32.
+            attn_implementation: as in transformers; None lets it choose.
+        """
+        config = self.config()
+        if dtype != "auto":
+            config.dtype = getattr(torch, dtype)
+        return self.auto_class.from_config(
+            config, dtype=config.dtype or torch.float32, attn_implementation=attn_implementation
+        )
+
+    def plan(self, model: PreTrainedModel) -> None:
+        """Nothing has been pruned of it."""
+
+    def tokenizer(self) -> None:
+        """It has none yet."""
 
 
 def checkpoint_activations(model: PreTrainedModel) -> None:

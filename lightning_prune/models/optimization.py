@@ -9,9 +9,22 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-__all__ = ["Schedule", "adamw", "by_step"]
+__all__ = ["Schedule", "adamw", "by_step", "check_optimization"]
 
 Schedule = Literal["constant", "linear", "cosine"]
+
+
+def check_optimization(learning_rate: float, weight_decay: float, warmup_steps: int) -> None:
+    """Refuse what no training can be done with.
+
+    Raises:
+        ValueError: one of them is negative, or the learning rate is not finite.
+    """
+    if not 0 <= learning_rate < math.inf or warmup_steps < 0 or weight_decay < 0:
+        raise ValueError(
+            f"learning_rate={learning_rate}, warmup_steps={warmup_steps}, weight_decay="
+            f"{weight_decay}: none of them may be negative."
+        )
 
 
 def adamw(model: nn.Module, learning_rate: float, weight_decay: float) -> AdamW:

@@ -43,8 +43,9 @@ def data_mesh(mesh: DeviceMesh) -> DeviceMesh:
     tensor_parallel = mesh["tensor_parallel"].size()
     if tensor_parallel > 1:
         raise ValueError(
-            f"the strategy asks for tensor parallelism over {tensor_parallel} devices, and "
-            "CausalLM has none. Use strategy: fsdp2, which spreads the model over all devices."
+            f"the strategy asks for tensor parallelism over {tensor_parallel} devices, and models "
+            "are not split that way here. Use strategy: fsdp2, which spreads the model over all "
+            "devices."
         )
     return mesh["data_parallel"]
 
@@ -55,11 +56,11 @@ def shard(model: nn.Module, blocks: Iterable[nn.Module], mesh: DeviceMesh, preci
     Args:
         model: the module that is called in training.
         blocks: its decoder blocks.
-        mesh: as given by `data_mesh`.
+        mesh: of the strategy; see `data_mesh`.
         precision: the trainer's; with a "-mixed" one, blocks compute in it and gradients are
             reduced in fp32.
     """
     dtype = _COMPUTE_DTYPE.get(precision)
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32 if dtype else None)
     for module in (*blocks, model):
-        fully_shard(module, mesh=mesh, mp_policy=policy)
+        fully_shard(module, mesh=data_mesh(mesh), mp_policy=policy)

@@ -53,8 +53,11 @@ def forward_sweep(
     wanted = {block.index: block for block in blocks}
     last = max(wanted)
     anatomy = states.anatomy
+    visited = anatomy.blocks[: last + 1]
+    if last == len(anatomy.blocks):  # a head is asked for only where one is pruned
+        visited = [*visited, anatomy.head]
     with states.from_start(windows):
-        for whole in [*anatomy.blocks, anatomy.head][: last + 1]:
+        for whole in visited:
             block = wanted.get(whole.index)
             with states.placement.block(whole):
                 feeds = whole.index != last

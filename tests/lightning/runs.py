@@ -29,12 +29,14 @@ class Losses(Callback):
 
 
 def make_trainer(root: Path, *callbacks: Callback, steps: int = 6, **settings: Any) -> Trainer:
+    """A quiet Trainer on the CPU, without checkpoints that no callback asks for."""
     return Trainer(
         default_root_dir=root,
         max_steps=steps,
         callbacks=list(callbacks),
         accelerator="cpu",
         logger=False,
+        enable_checkpointing=any(isinstance(c, ModelCheckpoint) for c in callbacks),
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
@@ -47,4 +49,5 @@ def make_data(text_file: Path, **settings: Any) -> TextData:
 
 
 def checkpoints(root: Path) -> ModelCheckpoint:
-    return ModelCheckpoint(root / "checkpoints", every_n_train_steps=1, save_last=True)
+    """At every step; `last.ckpt` is the last."""
+    return ModelCheckpoint(root / "checkpoints", every_n_train_steps=1, save_last="link")

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from lightning_prune.callbacks.sparsegpt import SparseGPT
 from torch.utils.data import DataLoader
 from transformers import AutoModelForCausalLM
 
@@ -21,6 +20,7 @@ from lightning_prune import (
     Plan,
     QLoRA,
     SavePretrained,
+    SparseGPT,
     TextData,
     Wanda,
     WriteReport,
@@ -122,7 +122,7 @@ def test_the_recovered_folder_holds_what_was_measured(
 ) -> None:
     """Perplexity of the loaded folder is the one in the report, and masked zeros stay zero."""
     module = CausalLM(str(model_folder), adapter=LoRA(r=2), learning_rate=1e-2)
-    callbacks = [Wanda(sparsity=0.5), WriteReport(speed=False), SavePretrained()]
+    callbacks = [Wanda(sparsity=0.5), WriteReport(speed=False, prompt=0), SavePretrained()]
     make_trainer(tmp_path, *callbacks).fit(module, make_data(text_file))
     report = json.loads((tmp_path / "report.json").read_text())
     stage, settings = report["stages"]["recovered"], report["settings"]
@@ -194,7 +194,7 @@ def test_magnitude_needs_no_datamodule(
     """Loaders given to `fit` train the model, and the report measures it on them."""
     batches = [{"input_ids": torch.randint(3, 300, (2, 16))} for _ in range(4)]
     loader = DataLoader(batches, batch_size=None)
-    callbacks = [Magnitude(sparsity=0.5), WriteReport(), SavePretrained()]
+    callbacks = [Magnitude(sparsity=0.5), WriteReport(speed=False), SavePretrained()]
     trainer = make_trainer(tmp_path, *callbacks, steps=2)
     trainer.fit(CausalLM(str(model_folder)), loader, loader)
     stages = json.loads((tmp_path / "report.json").read_text())["stages"]

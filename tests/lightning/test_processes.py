@@ -7,34 +7,47 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch.distributed.tensor import DTensor
 
 import lightning_prune
-from lightning_prune import Plan
+from lightning_prune import CausalLM, GQATaylor, Plan, SavePretrained, Wanda, WriteReport
+from lightning_prune.cli import main
+from tests.lightning.runs import Losses, make_data, make_trainer
+from tests.processes import Pair
 
-STRATEGIES = {
-    "one process": [],
-    "ddp": ["--trainer.strategy=ddp", "--trainer.devices=2"],
-    "fsdp2": ["--trainer.strategy=fsdp2", "--trainer.devices=2"],
-}
-MASKS = ["--trainer.callbacks+=Wanda", "--trainer.callbacks.sparsity=0.5"]
+# --- the command line ---
 
 
-def fit(root: Path, *arguments: str) -> None:
-    """Run the quickstart's `fit` for two steps, as a user would."""
-    command = [sys.executable, "-m", "lightning_prune", "fit", "--config=quickstart.yaml"]
-    short = ["--trainer.max_steps=2", "--trainer.accelerator=cpu", "--data.nsamples=32"]
-    done = subprocess.run(
-        [*command, f"--trainer.default_root_dir={root}", *short, *arguments],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"},
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+def arguments_of_fit(root: Path, *own: str) -> list[str]:
+    """The quickstart's `fit` for two steps, masked too."""
+    short = ["--trainer.max_steps=2", "--trainer.accelerator=cpu", "--data.nsamples=16"]
+    short += ["--data.batch_size=4", "--data.seqlen=64"]
+    short += ["--trainer.enable_progress_bar=false"]
+    masks = ["--trainer.callbacks+=Wanda", "--trainer.callbacks.sparsity=0.5"]
+    report = ["--trainer.callbacks+=WriteReport", "--trainer.callbacks.speed=false"]
+    where = ["--config=quickstart.yaml", f"--trainer.default_root_dir={root}"]
+    return ["fit", *where, *short, *masks, *report, "--trainer.callbacks.prompt=0", *own]
+
+
+def fit_by_command(root: Path, *own: str) -> None:
+    main(arguments_of_fit(root, *own))
+
+
+@pytest.fixture(scope="module")
+def one_process(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that one process made."""
+    root = tmp_path_factory.mktemp("one process")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["lightning-prune"])
+        patch.delenv("PL_GLOBAL_SEED", raising=False)
+        fit_by_command(root)
+        return root
 
 
 def decisions(root: Path) -> dict[str, torch.Tensor]:
@@ -44,53 +57,128 @@ def decisions(root: Path) -> dict[str, torch.Tensor]:
     return kept | {name: plan.mask(name) for name in plan.mask_names}
 
 
-def test_two_processes_decide_train_and_save_as_one(tmp_path: Path) -> None:
+def stages(root: Path) -> dict[str, Any]:
+    return json.loads((root / "report.json").read_text())["stages"]
+
+
+def assert_same_run(root: Path, alone: Path) -> None:
     """Units cut and weights masked alike, bit for bit, equal perplexity, and whole folders."""
-    for name, arguments in STRATEGIES.items():
-        fit(tmp_path / name, *MASKS, *arguments)
-    alone = decisions(tmp_path / "one process")
-    assert {tensor.dtype for tensor in alone.values()} == {torch.int64, torch.bool}
-    expected = json.loads((tmp_path / "one process" / "report.json").read_text())["stages"]
-    for name in ("ddp", "fsdp2"):
-        found = decisions(tmp_path / name)
-        assert found.keys() == alone.keys()
-        for key, tensor in found.items():
-            torch.testing.assert_close(tensor, alone[key], rtol=0, atol=0, msg=f"{name}: {key}")
-        stages = json.loads((tmp_path / name / "report.json").read_text())["stages"]
-        assert stages["pruned"]["perplexity"] == expected["pruned"]["perplexity"]
-        # Two processes take twice the batch a step, so they recover a little more.
-        assert stages["recovered"]["perplexity"] < stages["pruned"]["perplexity"]
-        recovered = lightning_prune.load(tmp_path / name / "recovered")
-        assert sum(p.numel() for p in recovered.parameters()) == stages["recovered"]["parameters"]
+    torch.testing.assert_close(decisions(root), decisions(alone), rtol=0, atol=0)
+    assert {tensor.dtype for tensor in decisions(root).values()} == {torch.int64, torch.bool}
+    measured = stages(root)
+    assert measured["pruned"]["perplexity"] == stages(alone)["pruned"]["perplexity"]
+    # Two processes take twice the batch a step, so they recover a little more.
+    assert measured["recovered"]["perplexity"] < measured["pruned"]["perplexity"]
+    recovered = lightning_prune.load(root / "recovered")
+    assert sum(p.numel() for p in recovered.parameters()) == measured["recovered"]["parameters"]
 
 
-@pytest.mark.parametrize("setup", ["ddp lora", "ddp qlora", "fsdp2 lora", "fsdp2 dense"])
+def test_two_processes_decide_train_and_save_as_one(one_process: Path, tmp_path: Path) -> None:
+    """As a user starts them: Lightning makes the second process."""
+    command = [sys.executable, "-m", "lightning_prune.cli"]
+    done = subprocess.run(
+        [*command, *arguments_of_fit(tmp_path, "--trainer.strategy=ddp", "--trainer.devices=2")],
+        env=os.environ | {"PYTHONWARNINGS": "default"},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_same_run(tmp_path, one_process)
+
+
+def test_two_processes_that_share_the_weights_decide_train_and_save_as_one(
+    one_process: Path, tmp_path: Path, pair: Pair
+) -> None:
+    """With FSDP2."""
+    pair.run(fit_by_command, tmp_path, "--trainer.strategy=fsdp2", "--trainer.devices=2")
+    assert_same_run(tmp_path, one_process)
+
+
+# --- a break ---
+
+SETUPS: dict[str, tuple[str, str | None, Any]] = {
+    # shapes that a checkpoint has to fit
+    "ddp lora": ("ddp", "lora", lambda: GQATaylor(ratio=0.25)),
+    # zeros in quantised weights, in updates of sharded weights, in sharded weights
+    "ddp qlora": ("ddp", "qlora", lambda: Wanda(sparsity=0.5)),
+    "fsdp2 lora": ("fsdp2", "lora", lambda: Wanda(sparsity=0.5)),
+    "fsdp2 dense": ("fsdp2", None, lambda: Wanda(sparsity=0.5)),
+}
+
+
+def fit(
+    folder: Path, model: Path, text: Path, setup: str, steps: int, **settings: Any
+) -> tuple[CausalLM, Losses]:
+    """Train for some steps; the worst weights are kept, so that the last are not merged."""
+    strategy, adapter, method = SETUPS[setup]
+    torch.manual_seed(0)
+    module, losses = CausalLM(str(model), adapter=adapter, learning_rate=1e-2), Losses()
+    keep = ModelCheckpoint(folder, "half", every_n_train_steps=2, save_on_train_epoch_end=False)
+    worst = ModelCheckpoint(
+        folder / "worst", monitor="val_loss", mode="max", save_on_train_epoch_end=False
+    )
+    report = WriteReport(speed=False, prompt=0)
+    callbacks = [method(), losses, keep, worst, report, SavePretrained()]
+    processes = {"strategy": strategy, "devices": 2}
+    validated = {"limit_val_batches": 1, "val_check_interval": 1}
+    trainer = make_trainer(folder, *callbacks, steps=steps, **processes, **validated)
+    trainer.fit(module, make_data(text), **settings)
+    return module, losses
+
+
+def zeros_hold(module: CausalLM) -> bool:
+    """Whether the plan's zeros are the only ones in the weights, as they are trained."""
+    if module.adapter is not None:  # the weights are frozen; merging counts the zeros
+        return True
+    weights, plan = dict(module.base.named_parameters()), module.plans[0]
+    whole = {n: w.full_tensor() if isinstance(w, DTensor) else w for n, w in weights.items()}
+    return all(torch.equal(whole[name] != 0, plan.mask(name)) for name in plan.mask_names)
+
+
+def refused(trainer: Trainer, module: CausalLM, text: Path, checkpoint: str) -> str:
+    try:
+        trainer.fit(module, make_data(text), ckpt_path=checkpoint)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def train_with_and_without_a_break(
+    root: Path, model: Path, text: Path, setup: str
+) -> tuple[dict[int, float], dict[int, float], bool, str]:
+    """Losses without a break, and after one; whether zeros hold; why another plan is refused."""
+    _, losses = fit(root / "full", model, text, setup, 3)
+    fit(root / "cut", model, text, setup, 2)
+    checkpoint = str(root / "cut" / "half.ckpt")
+    module, rest = fit(root / "cut", model, text, setup, 3, ckpt_path=checkpoint)
+    held = zeros_hold(module)  # gathers: in every process
+    strategy, adapter, _ = SETUPS[setup]
+    again = Wanda(sparsity=0.25)
+    other = make_trainer(root / "cut", again, steps=3, strategy=strategy, devices=2)
+    reason = refused(other, CausalLM(str(model), adapter=adapter), text, checkpoint)
+    return losses.values, rest.values, held, reason
+
+
+@pytest.mark.parametrize("setup", SETUPS)
 def test_two_processes_go_on_as_if_nothing_had_happened(
-    tmp_path: Path, model_folder: Path, text_file: Path, setup: str
+    tmp_path: Path, model_folder: Path, text_file: Path, pair: Pair, setup: str
 ) -> None:
     """Same plan, same losses, same weights; zeros stay, and another plan is refused in both.
 
     What is merged are the weights that a checkpoint was asked to keep, which are not the last.
     """
-    arguments = [str(tmp_path), str(model_folder), str(text_file), setup]
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.lightning.resumed_fit", *arguments],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    result = json.loads((tmp_path / "result.json").read_text())
-    assert list(result["rest"]) == ["3"]
-    assert result["rest"]["3"] == result["full"]["3"]
-    assert result["held"]
-    assert "the checkpoint was made with the pruning plan" in result["refused"]
+    case = train_with_and_without_a_break
+    outcome = pair.run(case, tmp_path, model_folder, text_file, setup)
+    for losses, rest, held, reason in outcome.results:
+        assert list(rest) == [3]
+        assert rest[3] == losses[3]
+        assert held
+        assert "the checkpoint was made with the pruning plan" in reason
     full, cut = (lightning_prune.load(tmp_path / name / "recovered") for name in ("full", "cut"))
     torch.testing.assert_close(cut.state_dict(), full.state_dict(), rtol=0, atol=0)
     plan = Plan.load(tmp_path / "full" / "recovered")
     assert all((full.get_parameter(n)[~plan.mask(n)] == 0).all() for n in plan.mask_names)
-    stages = json.loads((tmp_path / "cut" / "report.json").read_text())["stages"]
-    assert list(stages) == ["dense", "pruned", "recovered"]
-    assert "those of step 1, of 3 in all" in done.stdout + done.stderr
+    assert list(stages(tmp_path / "cut")) == ["dense", "pruned", "recovered"]
+    assert "those of step 1, of 3 in all" in outcome.printed[0]

@@ -13,7 +13,7 @@ from peft.tuners.lora import LoraLayer
 from lightning_prune import Magnitude, prune
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.models import CausalLM, LoRA
-from lightning_prune.models.adapter import whole_ranks
+from lightning_prune.models.recovery.ranks import whole_ranks
 from lightning_prune.report.importance import Importance
 from lightning_prune.surgery import shrink
 from tests.tiny import MODEL_TYPES, tiny_batch, tiny_model, tiny_plan

@@ -1,29 +1,16 @@
-"""What the teacher says, and that it stays outside."""
+"""The loss of a distillation."""
 
 from __future__ import annotations
 
-import copy
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
-from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 
 import lightning_prune
-from lightning_prune import CausalLM, Distillation, DropBlocks, GQATaylor, LoRA
+from lightning_prune import CausalLM, Distillation, DropBlocks, LoRA
 from lightning_prune.anatomy import Anatomy
-from lightning_prune.models.distiller import Distiller
+from lightning_prune.models.recovery.distiller import Distiller
 from lightning_prune.surgery import shrink
-from tests.lightning.runs import Losses, checkpoints, make_data, make_trainer
-from tests.models.test_causal_lm import QUIET
 from tests.tiny import MODEL_TYPES, tiny_batch, tiny_model, uneven_plan
-
-pytestmark = [*QUIET, pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")]
 
 
 def student(model_type: str = "llama", adapter: LoRA | None = None, **settings) -> CausalLM:
@@ -40,9 +27,9 @@ def student(model_type: str = "llama", adapter: LoRA | None = None, **settings) 
     return module
 
 
-def distiller(module: CausalLM, teacher=None, gone=None, **settings) -> Distiller:
-    teacher = teacher or tiny_model("llama")
-    return Distiller(Distillation(**settings), module, teacher.requires_grad_(False), gone)
+def distiller(module: CausalLM, teacher=None, gone=(), **settings) -> Distiller:
+    teacher = (teacher or tiny_model("llama")).requires_grad_(False)
+    return Distillation(**settings).distiller(module, teacher, gone)
 
 
 def padded_batch() -> dict[str, torch.Tensor]:
@@ -53,9 +40,6 @@ def padded_batch() -> dict[str, torch.Tensor]:
     labels_BT = ids_BT.clone()
     labels_BT[0, :3] = -100
     return {"input_ids": ids_BT, "attention_mask": mask_BT, "labels": labels_BT}
-
-
-# --- the loss ---
 
 
 def slow_losses(module, teacher, batch, weight, temperature) -> tuple[torch.Tensor, ...]:
@@ -162,195 +146,3 @@ def test_a_batch_that_asks_for_nothing_has_no_loss() -> None:
     loss.backward()
     assert loss.item() == 0
     assert float(module.base.lm_head.weight.grad.abs().max()) == 0
-
-
-# --- a run ---
-
-
-def run(
-    root: Path, model: Path, text: Path, *callbacks: Callback, steps: int = 6, **settings
-) -> tuple[Trainer, CausalLM, Losses]:
-    torch.manual_seed(0)
-    resumed = {"ckpt_path": settings.pop("ckpt_path")} if "ckpt_path" in settings else {}
-    distillation = settings.pop("distillation", Distillation(hidden=0.1, chunk=50))
-    module, losses = CausalLM(str(model), distillation=distillation, **settings), Losses()
-    callbacks = (GQATaylor(ratio=0.25), losses, *callbacks)
-    trainer = make_trainer(root, *callbacks, steps=steps, limit_val_batches=1)
-    trainer.fit(module, make_data(text), **resumed)
-    return trainer, module, losses
-
-
-def test_the_teacher_is_in_no_checkpoint_and_no_optimizer(
-    tmp_path: Path, model_folder: Path, text_file: Path
-) -> None:
-    """Everything that is saved and trained is the student's; in the end the teacher is let go."""
-    seen: list[tuple[int, int]] = []
-
-    class Count(Callback):
-        def on_train_start(self, trainer: Trainer, pl_module: CausalLM) -> None:
-            groups = trainer.optimizers[0].param_groups
-            trained = sum(p.numel() for group in groups for p in group["params"])
-            seen.append((trained, sum(p.numel() for p in pl_module.base.parameters())))
-            assert not any(pl_module._distiller.teacher is m for m in pl_module.modules())
-
-    trainer, module, _ = run(tmp_path, model_folder, text_file, Count(), checkpoints(tmp_path))
-    (trained, ours) = seen[0]
-    assert (
-        trained == ours < sum(p.numel() for p in tiny_model("llama", vocab_size=300).parameters())
-    )
-    saved = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
-    assert saved["state_dict"].keys() == module.state_dict().keys()
-    assert module._distiller is None
-    assert trainer.callback_metrics.keys() >= {
-        *("train_loss", "train_cross_entropy", "train_kl", "train_hidden"),
-    }
-
-
-@pytest.mark.parametrize("adapter", [None, "lora"])
-def test_a_resumed_run_has_the_losses_and_weights_of_an_uninterrupted_one(
-    tmp_path: Path, model_folder: Path, text_file: Path, adapter: str | None
-) -> None:
-    """Bit for bit: the dense model is loaded from its path again."""
-    settings = {"adapter": adapter, "learning_rate": 1e-2}
-    _, whole, losses = run(tmp_path / "whole", model_folder, text_file, **settings)
-    cut, keep = tmp_path / "cut", ModelCheckpoint(tmp_path, "half", every_n_train_steps=3)
-    run(cut, model_folder, text_file, keep, steps=3, **settings)
-    settings["ckpt_path"] = str(tmp_path / "half.ckpt")
-    _, resumed, rest = run(cut, model_folder, text_file, **settings)
-    assert list(rest.values) == [4, 5, 6]
-    assert {step: losses.values[step] for step in rest.values} == rest.values
-    torch.testing.assert_close(resumed.state_dict(), whole.state_dict(), rtol=0, atol=0)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
-def test_two_processes_train_as_one_does(
-    tmp_path: Path, model_folder: Path, text_file: Path, strategy: str
-) -> None:
-    """With the same windows in each step: the same losses and weights; FSDP2 shards the teacher."""
-    results = []
-    for name, devices, batch_size in (("auto", 1, 4), (strategy, 2, 2)):
-        arguments = [str(tmp_path / name), str(model_folder), str(text_file), name]
-        subprocess.run(
-            [sys.executable, "-m", "tests.models.distilled_fit", *arguments]
-            + [str(devices), str(batch_size)],
-            cwd=Path(__file__).parents[2],
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            check=True,
-            capture_output=True,
-            timeout=240,
-        )
-        losses = json.loads((tmp_path / name / "losses.json").read_text())
-        results.append((losses, lightning_prune.load(tmp_path / name / "model").state_dict()))
-    torch.testing.assert_close(*results, rtol=1e-3, atol=1e-4)
-
-
-# --- what cannot be ---
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"weight": 1.5}, r"weight=1.5 must be in \[0, 1\]"),
-        ({"weight": 0.0}, "not both 0"),
-        ({"hidden": -1.0}, "hidden=-1.0 0 or more"),
-        ({"temperature": 0.0}, "temperature=0.0 must be above 0"),
-        ({"chunk": 0}, "chunk=0 1 or more"),
-    ],
-)
-def test_settings_out_of_range_are_refused(settings: dict[str, float], message: str) -> None:
-    """When they are given, with the range."""
-    with pytest.raises(ValueError, match=message):
-        Distillation(**settings)
-
-
-@pytest.mark.parametrize(
-    ("changed", "settings", "message"),
-    [
-        ({"vocab_size": 64}, {}, "vocabulary of 64 tokens, and the model one of 300"),
-        ({"hidden_size": 24}, {"hidden": 1.0}, "has a hidden size of 24, the model 32 before"),
-        (
-            {"num_hidden_layers": 2},
-            {"hidden": 1.0},
-            "has a number of blocks of 2, the model 3 before",
-        ),
-        (None, {}, "as many tokens as the model, but [0-9]+ of them stand for something else"),
-    ],
-)
-def test_a_teacher_that_does_not_fit_is_refused_before_pruning(
-    tmp_path: Path,
-    model_folder: Path,
-    text_file: Path,
-    changed: dict[str, int] | None,
-    settings: dict[str, float],
-    message: str,
-) -> None:
-    """From its files alone: no plan has been made when the error comes."""
-    teacher = tmp_path / "teacher"
-    tiny_model("llama", **({"vocab_size": 300} | (changed or {}))).save_pretrained(teacher)
-    if changed is None:
-        names = json.loads((model_folder / "tokenizer.json").read_text())
-        vocabulary = names["model"]["vocab"]
-        numbers = list(vocabulary.values())
-        names["model"]["vocab"] = dict(zip(vocabulary, numbers[1:] + numbers[:1], strict=True))
-        names["added_tokens"] = []
-        (teacher / "tokenizer.json").write_text(json.dumps(names))
-        config = json.loads((model_folder / "tokenizer_config.json").read_text())
-        (teacher / "tokenizer_config.json").write_text(json.dumps(config))
-    distillation = Distillation(teacher=str(teacher), **settings)
-    with pytest.raises(ValueError, match=message) as caught:
-        run(tmp_path / "run", model_folder, text_file, distillation=distillation)
-    assert len(str(caught.value).splitlines()) == 1
-    assert not (tmp_path / "run" / "plan").exists()
-
-
-def test_an_unknown_teacher_is_refused_before_pruning(
-    tmp_path: Path, model_folder: Path, text_file: Path
-) -> None:
-    """As an unknown model is."""
-    distillation = Distillation(teacher="no such/teacher/anywhere")
-    with pytest.raises(FileNotFoundError, match="no model 'no such/teacher/anywhere'"):
-        run(tmp_path / "run", model_folder, text_file, distillation=distillation)
-    assert not (tmp_path / "run" / "plan").exists()
-
-
-def test_a_model_is_not_its_own_teacher(
-    tmp_path: Path, model_folder: Path, text_file: Path
-) -> None:
-    """Without a method and without a teacher there is nothing to learn."""
-    module = CausalLM(str(model_folder), distillation=Distillation())
-    with pytest.raises(ValueError, match="its own teacher, and nothing has pruned it"):
-        make_trainer(tmp_path).fit(module, make_data(text_file))
-
-
-def test_a_pruned_folder_is_not_its_own_teacher(tmp_path: Path, model_folder: Path) -> None:
-    """Its plan lies beside it; with the dense model named, blocks are told by their old numbers."""
-    model = lightning_prune.load(model_folder)
-    plan = lightning_prune.prune(model, DropBlocks(indices=[1]))
-    lightning_prune.save(model, tmp_path / "pruned", plan)
-    with pytest.raises(ValueError, match="pruned already. Name the dense model"):
-        CausalLM(str(tmp_path / "pruned"), distillation=Distillation()).load()
-    named = Distillation(teacher=str(model_folder), hidden=1.0)
-    module = CausalLM(str(tmp_path / "pruned"), distillation=named)
-    module.load()
-    at_work = named.start(module)
-    layers = at_work.teacher.model.layers
-    assert at_work.teaching == [layers[0], layers[2]]
-
-
-@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
-def test_a_device_that_is_not_there_is_refused_before_pruning(
-    model_folder: Path, device: str
-) -> None:
-    """Both a name that torch does not know, and a device that the machine does not have."""
-    module = CausalLM(str(model_folder), distillation=Distillation(device=device))
-    with pytest.raises(ValueError, match=f"device='{device}' cannot be used for the teacher"):
-        module.load()
-
-
-def test_a_model_from_a_config_needs_a_named_teacher() -> None:
-    """There is no dense one to load."""
-    config = tiny_model("llama").config.to_dict()
-    module = CausalLM(config=copy.deepcopy(config), distillation=Distillation())
-    with pytest.raises(ValueError, match="made from a config. Name a teacher"):
-        module.load()

@@ -9,8 +9,8 @@ from torch import nn
 
 from lightning_prune.models import QLoRA
 from lightning_prune.models.loading import checkpoint_activations
-from lightning_prune.models.merge import merge
-from lightning_prune.models.nf4 import NF4Linear
+from lightning_prune.models.recovery.merge import merge
+from lightning_prune.models.recovery.nf4 import NF4Linear
 from lightning_prune.plan import Plan
 from tests.models.test_sparse_lora import masked, trained
 from tests.tiny import MODEL_TYPES, tiny_batch, tiny_model

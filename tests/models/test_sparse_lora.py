@@ -12,8 +12,9 @@ from torch import nn
 
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.models import LoRA, QLoRA
-from lightning_prune.models.merge import merge, plain
-from lightning_prune.models.sparse_lora import SparseLinear
+from lightning_prune.models.recovery.merge import merge
+from lightning_prune.models.recovery.sparse_lora import SparseLinear
+from lightning_prune.models.recovery.student import plain
 from lightning_prune.plan import Plan
 from lightning_prune.surgery import apply_masks, shrink
 from tests.tiny import MODEL_TYPES, tiny_batch, tiny_model, uneven_plan

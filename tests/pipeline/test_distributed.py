@@ -2,29 +2,81 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
-import torch.multiprocessing
 
-from lightning_prune import distributed
-from lightning_prune.plan import Plan
-from tests.contract.cases import batches
-from tests.pipeline.two_processes import METHODS, SHARES, names_for, plan_of, work
+from lightning_prune import (
+    AFR,
+    CFSP,
+    FLAP,
+    Bias,
+    DropBlocks,
+    GQATaylor,
+    Inverse,
+    Plan,
+    ResidualFit,
+    Sensitivity,
+    SparseGPT,
+    StructuredOBS,
+    Wanda,
+    distributed,
+    prune,
+)
+from tests.contract.cases import batches, even_model
+from tests.processes import Pair
+
+METHODS = {
+    "wanda": Wanda(sparsity=0.5),
+    "wanda 2:4": Wanda(pattern="2:4"),
+    "taylor": GQATaylor(ratio=0.25),
+    "sparsegpt": SparseGPT(sparsity=0.5),
+    "residual fit": ResidualFit(sparsity=0.5),
+    "flap": FLAP(ratio=0.3, repair=Bias()),
+    "obs": StructuredOBS(ratio=0.3, allocation=Inverse(importance="angular")),
+    "afr": AFR(ratio=0.3),
+    "drop": DropBlocks(count=1, part="mlp"),
+    "cfsp": CFSP(ratio=0.3),
+    "sensitivity": Wanda(sparsity=0.5, propagate="layer", allocation=Sensitivity(windows=3)),
+}
+SHARES = {"in turn": [0, 1, 0, 1], "uneven": [0, 0, 1, 0], "one has none": [0, 0, 0, 0]}
+ONLY_IN_TURN = {"sensitivity", "flap", "cfsp", "drop"}
+# (Sensitivity tries the first windows, as a distributed loader hands them out.)
 
 
-@pytest.mark.slow
-def test_two_processes_decide_as_one(tmp_path: Path) -> None:
+def plan_of(name: str, data: list[dict[str, torch.Tensor]]) -> Plan:
+    return prune(even_model("llama"), METHODS[name], data)
+
+
+def plan_of_share(name: str, owners: list[int]) -> Plan:
+    """Of the batches that this process owns."""
+    pairs = zip(batches(size=1), owners, strict=True)
+    return plan_of(name, [batch for batch, owner in pairs if owner == distributed.rank()])
+
+
+def error_without_batches(name: str) -> str:
+    """In both processes, and neither waits for the other."""
+    try:
+        plan_of(name, [])
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_two_processes_decide_as_one(name: str, pair: Pair) -> None:
     """Same masks and units for every share of the batches, even if one process has none."""
-    torch.multiprocessing.spawn(work, args=(str(tmp_path),), nprocs=2)
-    for name in METHODS:
-        alone = plan_of(name, batches(size=1))
-        for share in (share for share in SHARES if name in names_for(share)):
-            for rank in (0, 1):
-                assert_same_plan(Plan.load(tmp_path / f"{name} {share} {rank}"), alone)
-        for rank in (0, 1):
-            assert "no calibration tokens" in (tmp_path / f"{name} error {rank}").read_text()
+    alone = plan_of(name, batches(size=1))
+    for share, owners in SHARES.items():
+        if share == "in turn" or name not in ONLY_IN_TURN:
+            for found in pair.run(plan_of_share, name, owners).results:
+                assert_same_plan(found, alone)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_no_tokens_at_all_are_refused_in_both_processes(name: str, pair: Pair) -> None:
+    """By every method that calibrates."""
+    for error in pair.run(error_without_batches, name).results:
+        assert "no calibration tokens" in error
 
 
 def assert_same_plan(found: Plan, expected: Plan) -> None:
@@ -35,13 +87,3 @@ def assert_same_plan(found: Plan, expected: Plan) -> None:
     for kind in expected.kinds:
         for block, kept in expected.blocks(kind).items():
             assert found.kept(kind, block).tolist() == kept.index_U.tolist()
-
-
-def test_a_single_process_needs_no_process_group() -> None:
-    """Every operation leaves things as they are."""
-    tensor = torch.tensor([1.0, 2.0])
-    assert distributed.sum_(tensor) is tensor
-    assert distributed.broadcast_(tensor) is tensor
-    assert tensor.tolist() == [1, 2]
-    distributed.barrier()
-    assert (distributed.rank(), distributed.world_size()) == (0, 1)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing
 from torch import nn
 
 from lightning_prune import (
@@ -21,6 +18,7 @@ from lightning_prune import (
     Taylor,
     Wanda,
     WandaSP,
+    distributed,
     prune,
     prune_in_rounds,
 )
@@ -29,6 +27,7 @@ from lightning_prune.pipeline import Gate, Recovery
 from lightning_prune.pipeline.rounds import Round
 from lightning_prune.plan import joined
 from tests.contract.cases import assert_same_state, batches, even_model, state
+from tests.processes import Pair
 
 
 def parameters(model: nn.Module) -> int:
@@ -222,36 +221,27 @@ def test_gates_that_nothing_passes_are_refused() -> None:
         Gate(on_gate="back")  # type: ignore[arg-type]
 
 
-def work(rank: int, folder: str) -> None:
+def prune_own_share(recovers: bool) -> Plan:
     """Prunes in rounds with this process's share of every text."""
-    torch.set_num_threads(1)
-    store, limit = f"file://{folder}/store", timedelta(seconds=60)
-    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=2, timeout=limit)
-    mine = batches(size=1)[rank::2]
-    for name, recovery in (("plain", None), ("recovered", Recovery(2, mine, 1e-3))):
-        model = even_model("llama")
-        plan = prune_in_rounds(
-            model, FLAP(ratio=0.5), mine, 2, validation=mine, gate=Gate(1e3), recovery=recovery
-        )
-        plan.save(Path(folder) / f"{name}{rank}", model)
-    dist.destroy_process_group()
+    mine, model = batches(size=1)[distributed.rank() :: 2], even_model("llama")
+    recovery = Recovery(2, mine, 1e-3) if recovers else None
+    return prune_in_rounds(
+        model, FLAP(ratio=0.5), mine, 2, validation=mine, gate=Gate(1e3), recovery=recovery
+    )
 
 
-@pytest.mark.slow
-def test_two_processes_do_as_one(tmp_path: Path) -> None:
+def test_two_processes_do_as_one(pair: Pair) -> None:
     """The same units and perplexities; and with recovery, the same weights in both."""
-    torch.multiprocessing.spawn(work, args=(str(tmp_path),), nprocs=2)
-    plans = {
-        f"{n}{r}": Plan.load(tmp_path / f"{n}{r}") for n in ("plain", "recovered") for r in (0, 1)
-    }
+    plans = pair.run(prune_own_share, False).results
+    recovered = pair.run(prune_own_share, True).results
     _, alone, _ = run(FLAP(ratio=0.5), 2)
     for rank in (0, 1):
-        found = plans[f"plain{rank}"]
+        found = plans[rank]
         for block, kept in alone.blocks("neuron").items():
             assert found.kept("neuron", block).tolist() == kept.index_U.tolist()
         for one, expected in zip(
             found.provenance["rounds"], alone.provenance["rounds"], strict=True
         ):
             assert one == pytest.approx(expected, rel=1e-4)
-    assert plans["plain0"].fingerprint() == plans["plain1"].fingerprint()
-    assert plans["recovered0"].fingerprint() == plans["recovered1"].fingerprint()
+    assert plans[0].fingerprint() == plans[1].fingerprint()
+    assert recovered[0].fingerprint() == recovered[1].fingerprint()

@@ -22,7 +22,7 @@ from peft.tuners.lora import Linear
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from lightning_prune.models.nf4 import compute_dtype, dequantised
+from lightning_prune.models.recovery.nf4 import compute_dtype, dequantised
 from lightning_prune.plan import Plan
 from lightning_prune.plan.file import pack, unpack
 

@@ -10,16 +10,15 @@ pruned model has to reproduce the size of a state too.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection
+from typing import ClassVar
 
 import torch
+from transformers import PreTrainedModel
 
-from lightning_prune.models.distiller import Distiller, blocks_of
 from lightning_prune.models.loading import DType, Source
-from lightning_prune.models.sharding import data_mesh, shard
-
-if TYPE_CHECKING:
-    from lightning_prune.models.causal_lm import CausalLM
+from lightning_prune.models.recovery.distiller import Distiller
+from lightning_prune.models.recovery.student import Student
 
 __all__ = ["Distillation"]
 
@@ -39,9 +38,13 @@ class Distillation:
     The teacher is no part of the module: not in its state dict, its checkpoints or its optimizer.
     Every process has one. With FSDP2 it is sharded as the student is, unless `device` is given.
 
+    Attributes:
+        logged: names that are logged beside `train_loss`.
+
     Args:
-        teacher: a Hugging Face folder or hub name; None: the model of CausalLM's own `path`, dense,
-            loaded once more when pruning is done and training starts, also when a run is resumed.
+        teacher: a Hugging Face folder or hub name; None: the model of the module's own `path`,
+            dense, loaded once more when pruning is done and training starts, also when a run is
+            resumed.
         weight: share of the teacher's distribution in the loss, 0 to 1.
         temperature: what the logits are divided by.
         hidden: weight of the loss of hidden states; 0: none.
@@ -53,6 +56,8 @@ class Distillation:
     Raises:
         ValueError: an argument is out of range, or nothing is asked of the teacher.
     """
+
+    logged: ClassVar[tuple[str, ...]] = ("train_cross_entropy", "train_kl", "train_hidden")
 
     def __init__(
         self,
@@ -81,7 +86,7 @@ class Distillation:
         self.device = device
         self.chunk = chunk
 
-    def source(self, module: CausalLM) -> Source:
+    def source(self, student: Student) -> Source:
         """Where the teacher comes from.
 
         Raises:
@@ -89,86 +94,98 @@ class Distillation:
             ValueError: none is named, and the student starts from random weights.
         """
         if self.teacher is not None:
-            return Source(self.teacher, None, module.trust_remote_code)
-        if module.source is None:
+            return Source(self.teacher, None, student.trust_remote_code, student.auto_class)
+        if student.source is None:
             raise ValueError(
-                "Distillation(teacher=None) loads the dense model from CausalLM's path once more, "
-                "and this model is made from a config. Name a teacher."
+                f"Distillation(teacher=None) loads the dense model from {type(student).__name__}'s "
+                "path once more, and this model is made from a config. Name a teacher."
             )
-        return module.source
+        return student.source
 
-    def check(self, module: CausalLM) -> None:
+    def check(self, student: Student) -> None:
         """Refuse a teacher that does not fit, from its files alone, before anything is pruned.
 
         Raises:
             FileNotFoundError: there is no model of that name.
-            ValueError: its device is not there, it is the pruned model itself, or it has another
-                vocabulary or, where hidden states are compared, another hidden size or number of
-                blocks.
+            ValueError: its device is not there, it is the pruned model itself, its head says
+                something else (another vocabulary, say) or, where hidden states are compared, it
+                has another hidden size or number of blocks.
         """
-        source = self.source(module)
+        source = self.source(student)
         if self.device is not None:
             _check_device(self.device)
-        if self.teacher is None:
-            if module.plans:
-                raise ValueError(
-                    f"Distillation(teacher=None) takes the model of path={module.path!r} for its "
-                    "teacher, and that is pruned already. Name the dense model as the teacher."
-                )
-            return
-        ours, theirs = module.base.config, source.config()
-        name = f"the teacher {self.teacher!r}"
-        if ours.vocab_size != theirs.vocab_size:
+        if student.head(student.base) is None:
             raise ValueError(
-                f"{name} has a vocabulary of {theirs.vocab_size} tokens, and the model one of "
-                f"{ours.vocab_size}. Logits can be compared within one vocabulary only: take a "
-                "teacher of the same family."
+                "Distillation compares what the heads of two models say, and "
+                f"{type(student).__name__} does not know that of {type(student.base).__name__}. "
+                "Give it in a method `head` of the module."
             )
-        tokenizers = (module.tokenizer, source.tokenizer())
-        if None not in tokenizers:
-            mine, its = (tokenizer.get_vocab() for tokenizer in tokenizers if tokenizer is not None)
-            other = sum(its.get(token) != number for token, number in mine.items())
-            if other:
-                raise ValueError(
-                    f"{name} has as many tokens as the model, but {other} of them stand for "
-                    "something else. Take a teacher with the same tokenizer."
-                )
-        dropped = len(module.plan.dropped) if module.plan is not None else 0
+        if self.teacher is not None:
+            name = f"the teacher {self.teacher!r}"
+            student.check_teacher(name, source)
+            if self.hidden:
+                self._check_sizes(student, name, source)
+        elif student.plans:
+            raise ValueError(
+                f"Distillation(teacher=None) takes the model of path={student.path!r} for its "
+                "teacher, and that is pruned already. Name the dense model as the teacher."
+            )
+
+    def _check_sizes(self, student: Student, name: str, source: Source) -> None:
+        """Refuse a teacher whose hidden states cannot be compared with the student's."""
+        ours, theirs = student.base.config, source.config()
+        blocks = ours.num_hidden_layers + len(student.plans.dropped)
         sizes = {
             "a hidden size of": (ours.hidden_size, theirs.hidden_size),
-            "a number of blocks of": (ours.num_hidden_layers + dropped, theirs.num_hidden_layers),
+            "a number of blocks of": (blocks, theirs.num_hidden_layers),
         }
-        for what, (own, its_own) in sizes.items():
-            if self.hidden and own != its_own:
+        for what, (our_size, their_size) in sizes.items():
+            if our_size != their_size:
                 raise ValueError(
                     f"hidden={self.hidden} compares hidden states block by block, and {name} has "
-                    f"{what} {its_own}, the model {own} before pruning. Set hidden to 0."
+                    f"{what} {their_size}, the model {our_size} before pruning. Set hidden to 0."
                 )
 
-    def start(self, module: CausalLM) -> Distiller:
+    def start(self, student: Student) -> Distiller:
         """Load the teacher, frozen and in evaluation mode, for a module that is ready to train.
 
         Raises:
             ValueError: the teacher would be the student itself.
         """
-        if self.teacher is None and not module.plans:
+        if self.teacher is None and not student.plans:
             raise ValueError(
-                f"Distillation(teacher=None) makes the model of path={module.path!r} its own "
+                f"Distillation(teacher=None) makes the model of path={student.path!r} its own "
                 "teacher, and nothing has pruned it in this run. Name the dense model as the "
                 "teacher, or a method under the trainer's callbacks."
             )
-        teacher: Any = self.source(module).model(self.dtype, module.attn_implementation)
+        teacher = self.source(student).model(self.dtype, student.attn_implementation)
         teacher.requires_grad_(False).eval()
         if self.device is not None:
-            teacher.to(self.device)
-        elif module.sharded:
-            assert module.device_mesh is not None
-            mesh, precision = data_mesh(module.device_mesh), str(module.trainer.precision)
-            shard(teacher, blocks_of(teacher), mesh, precision)
+            teacher.to(self.device)  # type: ignore[arg-type]
         else:
-            teacher.to(module.device)
-        gone = module.plan.dropped if module.plan is not None else set()
-        return Distiller(self, module, teacher, gone)
+            student.place(teacher)
+        return self.distiller(student, teacher, student.plans.dropped)
+
+    def distiller(
+        self, student: Student, teacher: PreTrainedModel, gone: Collection[int] = ()
+    ) -> Distiller:
+        """A teacher at work.
+
+        Args:
+            student: the module, ready to train.
+            teacher: frozen, in evaluation mode, where it is to run.
+            gone: blocks of the teacher that the student does not have.
+        """
+        return Distiller(
+            student,
+            teacher,
+            weight=self.weight,
+            temperature=self.temperature,
+            hidden=self.hidden,
+            device=torch.device(self.device) if self.device is not None else None,
+            chunk=self.chunk,
+            gone=gone,
+        )
 
 
 def _check_device(name: str) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
@@ -14,61 +13,40 @@ from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 from lightning_prune import distributed
-from lightning_prune.models.nf4 import dequantise_linears
-from lightning_prune.models.zeros import check_zeros
+from lightning_prune.models.recovery.nf4 import dequantise_linears
+from lightning_prune.models.recovery.student import Model, Rebuild, Student, plain
+from lightning_prune.models.recovery.zeros import check_zeros
 from lightning_prune.plan import Plan
 
-if TYPE_CHECKING:
-    from lightning_prune.models.causal_lm import CausalLM
-
-__all__ = ["Rebuild", "merge", "merged_model", "plain", "rebuilder"]
-
-Model = PreTrainedModel | PeftModel
-Rebuild = Callable[[Mapping[str, torch.Tensor]], Model]
+__all__ = ["merge", "merged_model", "rebuilder"]
 
 
-def merged_model(module: CausalLM) -> PreTrainedModel | None:
+def merged_model(module: Student) -> PreTrainedModel | None:
     """A plain copy of a module's model on the CPU, with its adapter merged and its zeros counted.
 
     Works for one process, DDP and FSDP2; every process has to call it. The module itself is left
     as it is and can be trained further.
 
     Args:
-        module: a module whose model is loaded.
+        module: a `PrunableModule` whose model is loaded.
 
     Returns:
         The model in process 0, and None in the others.
+
+    Raises:
+        ValueError: see `merge`.
     """
     assert module.model is not None, "call load() first"
-    state = _gathered(module.model) if module.sharded else module.model.state_dict()
+    sharded = module.rebuild is not None
+    state = _gathered(module.model) if sharded else module.model.state_dict()
     if distributed.rank() != 0:
         return None
-    if not module.sharded:  # else gathering has made a copy
+    if not sharded:  # else gathering has made a copy
         state = {name: tensor.detach().to("cpu", copy=True) for name, tensor in state.items()}
     rebuild = module.rebuild or rebuilder(module.model)
-    merged = merge(rebuild(state), module.plan)
+    merged = merge(rebuild(state), module.plans.merged)
     merged.eval()
     return merged
-
-
-def _gathered(model: Model) -> dict[str, torch.Tensor]:
-    """All weights, on the CPU, in process 0, and nothing in the others."""
-    found = {}
-    for name, tensor in model.state_dict().items():
-        if not tensor.numel():  # torch cannot gather these, of an attention or MLP taken out
-            tensor = torch.empty(tensor.shape, dtype=tensor.dtype)
-        elif isinstance(tensor, DTensor):
-            tensor = tensor.full_tensor()
-        if distributed.rank() == 0:
-            found[name] = tensor.detach().to("cpu", copy=True)
-    return found
-
-
-def plain(model: Model) -> PreTrainedModel:
-    """The Hugging Face model itself, without the peft model around it."""
-    base = model.get_base_model() if isinstance(model, PeftModel) else model
-    assert isinstance(base, PreTrainedModel)
-    return base
 
 
 def merge(model: Model, plan: Plan | None = None) -> PreTrainedModel:
@@ -109,7 +87,20 @@ def rebuilder(model: Model) -> Rebuild:
     return rebuild
 
 
+def _gathered(model: Model) -> dict[str, torch.Tensor]:
+    """All weights of a sharded model, on the CPU, in process 0, and nothing in the others."""
+    weights = {}
+    for name, tensor in model.state_dict().items():
+        if not tensor.numel():  # torch cannot gather these, of an attention or MLP taken out
+            tensor = torch.empty(tensor.shape, dtype=tensor.dtype)
+        elif isinstance(tensor, DTensor):
+            tensor = tensor.full_tensor()
+        if distributed.rank() == 0:
+            weights[name] = tensor.detach().to("cpu", copy=True)
+    return weights
+
+
 def _fixed(model: nn.Module) -> dict[int, torch.Tensor]:
     """Masks and quantised weights, which never change and need not be copied."""
-    held = (value for module in model.modules() for value in vars(module).values())
-    return {id(value): value for value in held if isinstance(value, torch.Tensor)}
+    attributes = (value for module in model.modules() for value in vars(module).values())
+    return {id(value): value for value in attributes if isinstance(value, torch.Tensor)}

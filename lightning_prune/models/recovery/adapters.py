@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -12,14 +11,14 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import PreTrainedModel
 
-from lightning_prune.allocation import read_importance
 from lightning_prune.anatomy import Anatomy
-from lightning_prune.models.nf4 import NF4Linear
-from lightning_prune.models.sparse_lora import lora_layer
+from lightning_prune.models.recovery.nf4 import NF4Linear
+from lightning_prune.models.recovery.ranks import ranks_of_blocks
+from lightning_prune.models.recovery.sparse_lora import lora_layer
 from lightning_prune.plan import Plan
 from lightning_prune.surgery import check_masks
 
-__all__ = ["Adapter", "AdapterName", "LoRA", "QLoRA", "named_adapter", "trained_in_float32"]
+__all__ = ["Adapter", "AdapterName", "LoRA", "QLoRA", "named_adapter"]
 
 AdapterName = Literal["lora", "qlora", "none"]
 
@@ -43,7 +42,7 @@ class Adapter(ABC):
         """Freeze the model, add the trainable weights, and return the peft model around it.
 
         Args:
-            model: a plain Hugging Face causal LM, already pruned if it is to be. Changed in place.
+            model: a plain Hugging Face model, already pruned if it is to be. Changed in place.
             plan: what was pruned; where it masks a weight, no update may fill the zeros.
             device: where the model will be trained.
         """
@@ -73,7 +72,7 @@ class LoRA(Adapter):
     """Low-rank updates of Linears, through peft; of a masked Linear, under its mask.
 
     Source: Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", equation 3. On
-    masked weights: `lightning_prune.models.sparse_lora`.
+    masked weights: `lightning_prune.models.recovery.sparse_lora`.
 
     Args:
         r: rank of the update.
@@ -119,7 +118,7 @@ class LoRA(Adapter):
         self.check(model, plan)
         ranks = self._ranks(model, plan)
         config = LoraConfig(
-            task_type="CAUSAL_LM",
+            task_type="CAUSAL_LM" if model.can_generate() else None,
             r=self.r,
             lora_alpha=self.alpha,
             lora_dropout=self.dropout,
@@ -163,14 +162,14 @@ class LoRA(Adapter):
                 f"Leave it out for all Linears; each block has: {', '.join(sites)}."
             )
         for target in self.target_modules:
-            found = [n for n in linears if n == target or n.endswith(f".{target}")]
-            if not found:
+            matched = [n for n in linears if n == target or n.endswith(f".{target}")]
+            if not matched:
                 raise ValueError(
                     f"{type(self).__name__}'s target_modules names {target!r}, which matches no "
                     f"Linear of {type(model).__name__}. Each of its blocks has: {', '.join(sites)}."
                 )
             embeddings = model.get_input_embeddings()
-            if any(linears[name].weight is embeddings.weight for name in found):
+            if any(linears[name].weight is embeddings.weight for name in matched):
                 raise ValueError(
                     f"{type(self).__name__}'s target_modules names {target!r}, whose weight is "
                     "also that of the embeddings: an update of one would change both when it is "
@@ -179,22 +178,10 @@ class LoRA(Adapter):
         return self.target_modules
 
     def _ranks(self, model: PreTrainedModel, plan: Plan | None) -> dict[str, int]:
-        """By a pattern of names, the rank of each block; empty if all have the same."""
+        """The rank of each block, by a pattern of names; empty if all have the same."""
         if self.importance is None:
             return {}
-        blocks = Anatomy(model).blocks
-        gone = plan.dropped if plan is not None else set()
-        total = len(blocks) + len(gone)  # the file is about the dense model
-        left = [index for index in range(total) if index not in gone]
-        values = read_importance(self.importance, left, total)
-        shares = [max(value, 0.0) for value in values]
-        if not sum(shares):
-            raise ValueError(f"no block in {self.importance} has an importance above 0")
-        wishes = [self.r * len(shares) * share / sum(shares) for share in shares]
-        return {
-            rf"{re.escape(block.name)}\..*": rank
-            for block, rank in zip(blocks, whole_ranks(wishes), strict=True)
-        }
+        return ranks_of_blocks(model, plan, self.r, self.importance)
 
 
 class QLoRA(LoRA):
@@ -216,38 +203,15 @@ class QLoRA(LoRA):
         for block in Anatomy(model).blocks:
             for site in block.sites:
                 if site.module.weight.numel():
-                    parent, _, own = site.name.rpartition(".")
-                    setattr(model.get_submodule(parent), own, NF4Linear(site.module, device))
-
-
-def trained_in_float32(model: PeftModel) -> None:
-    """Make the trainable weights float32; peft computes with them beside weights of any type.
-
-    A step of training changes a weight by less than bfloat16 can tell apart.
-    """
-    for parameter in model.parameters():
-        if parameter.requires_grad and parameter.dtype in (torch.bfloat16, torch.float16):
-            parameter.data = parameter.data.float()
+                    parent, _, name = site.name.rpartition(".")
+                    setattr(model.get_submodule(parent), name, NF4Linear(site.module, device))
 
 
 def named_adapter(name: AdapterName) -> Adapter | None:
     """The adapter of that name with its defaults; "none" is None."""
-    known: dict[str, Callable[[], Adapter | None]]
-    known = {"lora": LoRA, "qlora": QLoRA, "none": lambda: None}
-    return known[name]()
-
-
-def whole_ranks(wishes: Sequence[float]) -> list[int]:
-    """Whole numbers of 1 or more that sum up to what the wishes do, by largest remainders.
-
-    Where many wishes are below 1, the sum is larger.
-    """
-    ranks = [max(int(wish), 1) for wish in wishes]
-    remainders = [wish - rank for wish, rank in zip(wishes, ranks, strict=True)]
-    left = round(sum(wishes)) - sum(ranks)
-    for index in sorted(range(len(ranks)), key=lambda i: -remainders[i])[: max(left, 0)]:
-        ranks[index] += 1
-    return ranks
+    makers: dict[str, Callable[[], Adapter | None]]
+    makers = {"lora": LoRA, "qlora": QLoRA, "none": lambda: None}
+    return makers[name]()
 
 
 def _empty(model: PreTrainedModel) -> list[str]:

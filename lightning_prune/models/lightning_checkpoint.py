@@ -1,0 +1,105 @@
+"""What a Lightning checkpoint of a pruned module says and leaves out, and how it is read again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from lightning_prune.plan import Plan
+
+__all__ = ["check_plan", "check_weights", "fill_in_frozen", "leave_frozen_out", "note", "seed_of"]
+
+PLAN, SEED = "pruning_plan", "training_seed"
+
+Checkpoint = dict[str, Any]
+
+
+def note(checkpoint: Checkpoint, plan: Plan | None, seed: int | None) -> None:
+    """Note the plan that the weights fit, by its fingerprint, and the seed of the training."""
+    checkpoint[PLAN], checkpoint[SEED] = _fingerprint(plan), seed
+
+
+def seed_of(checkpoint: Checkpoint) -> int | None:
+    """The seed of the training that the checkpoint was made in."""
+    return checkpoint.get(SEED)
+
+
+def leave_frozen_out(checkpoint: Checkpoint, module: nn.Module) -> None:
+    """Take the weights that are not trained out of the checkpoint."""
+    for name in _frozen(module):
+        checkpoint["state_dict"].pop(name)
+
+
+def fill_in_frozen(checkpoint: Checkpoint, module: nn.Module) -> None:
+    """Put the module's own frozen weights where `leave_frozen_out` took them away."""
+    own, saved = module.state_dict(), checkpoint["state_dict"]
+    saved.update({name: own[name] for name in _frozen(module) if name not in saved})
+
+
+def check_plan(checkpoint: Checkpoint, plan: Plan | None) -> None:
+    """Refuse a checkpoint whose weights another plan cut or masked.
+
+    Raises:
+        ValueError: it is of another plan than the run.
+    """
+    own = _fingerprint(plan)
+    saved = checkpoint.get(PLAN, own)
+    if saved != own:
+        raise ValueError(
+            f"the checkpoint was made with {_named(saved)}, and this run has {_named(own)}. Resume "
+            "with the methods, settings and calibration that it was made with, or give the method "
+            "that run's plan (plan=<its folder>/plan); or start without the checkpoint."
+        )
+
+
+def check_weights(
+    checkpoint: Checkpoint, module: nn.Module, path: str | None, resumes: bool
+) -> None:
+    """Refuse a checkpoint whose weights are not those of the module, by name and shape.
+
+    Args:
+        checkpoint: with all weights; see `fill_in_frozen`.
+        module: pruned and adapted, if it is to be.
+        path: where its model comes from, for the message.
+        resumes: training goes on from the checkpoint; else it is validated, tested or the like.
+
+    Raises:
+        ValueError: a weight is missing, unknown or of another shape.
+    """
+    wrong = _different(module.state_dict(), checkpoint["state_dict"])
+    if wrong and not resumes:
+        raise ValueError(
+            f"the checkpoint does not fit the model of path={path!r}: it has what a run has "
+            "trained, and the model here is neither pruned nor adapted. Give the run's folder with "
+            "the finished model as path, such as runs/mine/recovered, and no checkpoint."
+        )
+    if wrong:
+        raise ValueError(
+            f"the checkpoint does not fit the model: {len(wrong)} weights are missing, unknown "
+            f"or of another shape, such as {wrong[0]}. Resume with the model, the adapter and "
+            "the pruning plan that it was made with."
+        )
+
+
+def _different(own: Mapping[str, Any], saved: Mapping[str, Any]) -> list[str]:
+    """Names that are not in both, or of tensors with another shape."""
+    return [
+        name
+        for name in sorted(own.keys() | saved.keys())
+        if name not in own or name not in saved or own[name].shape != saved[name].shape
+    ]
+
+
+def _named(fingerprint: str | None) -> str:
+    return "no pruning plan" if fingerprint is None else f"the pruning plan {fingerprint[:8]}"
+
+
+def _fingerprint(plan: Plan | None) -> str | None:
+    return None if plan is None else plan.fingerprint()
+
+
+def _frozen(module: nn.Module) -> list[str]:
+    parameters = module.named_parameters(remove_duplicate=False)
+    return [name for name, parameter in parameters if not parameter.requires_grad]

@@ -1,0 +1,1 @@
+"""What recovers a pruned model: adapters, zeros kept in training, a teacher, and merging."""
