@@ -97,7 +97,7 @@ class Source:
             "attn_implementation": attn_implementation,
         }
         if self.is_folder:
-            model: Any = load(self.location, **arguments)
+            model: Any = load(self.location, auto=self.auto_class, **arguments)
         else:
             try:
                 model = self.auto_class.from_pretrained(

@@ -14,7 +14,7 @@ from lightning_prune.checkpoints.load import load
 from lightning_prune.evaluation import TextPerplexity
 from lightning_prune.export.hf import save, to_hf
 from lightning_prune.models import CausalLM
-from lightning_prune.plan import Plan
+from lightning_prune.plan import Plan, joined
 from lightning_prune.report import Report
 from tests.checkpoints.models import assert_same_model, even, uneven
 from tests.report.example import example_report, full_report
@@ -38,7 +38,7 @@ def test_the_card_names_methods_and_figures(tmp_path: Path) -> None:
     first.provenance |= {"model": "quickstart", "method": "A", "arguments": {"plan": str(tmp_path)}}
     second = Plan({"model": "quickstart", "method": "B", "arguments": {"sparsity": 0.5, "x": None}})
     folder = save(
-        even(), tmp_path / "model", plan=first.then(second), report=example_report(model="tiny")
+        even(), tmp_path / "model", plan=joined(first, second), report=example_report(model="tiny")
     )
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert "A pruned version of `quickstart`." in card

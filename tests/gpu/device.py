@@ -1,6 +1,6 @@
 """The device that these tests are about.
 
-    TEST_DEVICE=cpu pytest -m gpu        # to see, where there is no GPU, that the tests run
+TEST_DEVICE=cpu pytest -m gpu        # to see, where there is no GPU, that the tests run
 """
 
 from __future__ import annotations

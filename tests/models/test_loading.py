@@ -49,7 +49,7 @@ def test_an_unknown_model_type_is_refused_before_weights_are_read(folder):
     """The message lists the known types."""
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"model_type": "perceptron"}))
-    with pytest.raises(ValueError, match="unknown model type 'perceptron'; known: .*llama"):
+    with pytest.raises(ValueError, match="unknown model type 'perceptron'. Known: .*llama"):
         loaded(path=str(folder))
     with pytest.raises(ValueError, match="unknown model type 'perceptron'"):
         CausalLM(config={"model_type": "perceptron"})

@@ -7,6 +7,7 @@ import torch
 
 from lightning_prune import CausalLM, Magnitude, Plan, prune
 from lightning_prune.models.plans import Plans
+from lightning_prune.plan import joined
 from tests.models.test_causal_lm import CONFIG
 from tests.tiny import tiny_model, tiny_plan
 
@@ -28,7 +29,7 @@ def test_plans_are_merged_when_one_is_added_and_not_when_they_are_read() -> None
     assert module.plan is first
     module.plans.append(second)
     assert module.plan is module.plan is module.plans.merged
-    assert module.plan.fingerprint() == first.then(second).fingerprint()
+    assert module.plan.fingerprint() == joined(first, second).fingerprint()
     assert module.plan.steps == [first.provenance, second.provenance]
 
 

@@ -15,7 +15,7 @@ from lightning_prune.models import LoRA, QLoRA
 from lightning_prune.models.recovery.merge import merge
 from lightning_prune.models.recovery.sparse_lora import SparseLinear
 from lightning_prune.models.recovery.student import plain
-from lightning_prune.plan import Plan
+from lightning_prune.plan import Plan, joined
 from lightning_prune.surgery import apply_masks, shrink
 from tests.tiny import MODEL_TYPES, tiny_batch, tiny_model, uneven_plan
 
@@ -82,7 +82,7 @@ def test_an_uneven_masked_model_merges_too(kind: str) -> None:
     plan.set_kept("group", 1, torch.tensor([], dtype=torch.long), 4)
     plan.set_kept("neuron", 0, torch.tensor([], dtype=torch.long), 22)
     shrink(Anatomy(model), plan)
-    plan = plan.then(masked(model))
+    plan = joined(plan, masked(model))
     adapted = trained(ADAPTERS[kind](r=2).attach(model, plan)).eval()
     expected = adapted(tokens).logits
     merged = merge(adapted, plan)
