@@ -29,6 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,9 +51,9 @@ from lightning_prune.sweep import HiddenStates, InMemory, evaluating
 METHODS: dict[str, Callable[..., Method]] = {
     "Wanda 50%": lambda **more: Wanda(sparsity=0.5, **more),
     "SparseGPT 50%": lambda **more: SparseGPT(sparsity=0.5, **more),
-    "ResidualFit 50%": lambda **more: ResidualFit(sparsity=0.5, **more),
     "GQATaylor 25%, no repair": lambda **more: GQATaylor(ratio=0.25, repair=None, **more),
     "FLAP 25% + LeastSquares": lambda **more: FLAP(ratio=0.25, **more),
+    "ResidualFit 50%": lambda **more: ResidualFit(sparsity=0.5, **more),
 }
 
 LLAMA3_8B: dict[str, Any] = {
@@ -172,8 +173,13 @@ class Operations(TorchDispatchMode):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        if func._overloadpacket in flop_registry:
-            count = flop_registry[func._overloadpacket]
+        operator = func._overloadpacket
+        if "scaled_dot_product" in operator.__name__:
+            query_BHTD, key_BHTD = args[:2]  # torch's own count refuses heads that share keys
+            products = 2 * query_BHTD.numel() * key_BHTD.shape[-2]
+            self.total += products * (5 if "backward" in operator.__name__ else 2)
+        elif operator in flop_registry:
+            count = flop_registry[operator]
             self.total += count(*args, **(kwargs or {}), out_val=result)
         return result
 
@@ -292,7 +298,10 @@ def main() -> None:
         rows = results.setdefault(title, {})
         for name in METHODS:
             if time.perf_counter() - start < 60 * options.minutes:
-                rows[name] = measure(name, dense, batches, device, rate)
+                try:
+                    rows[name] = measure(name, dense, batches, device, rate)
+                except RuntimeError:  # out of memory, perhaps: the others are measured still
+                    traceback.print_exc()
                 Path(options.out).write_text(json.dumps(results, indent=2))
         show(f"{title}, {windows} × {length} tokens, {str(dtype).removeprefix('torch.')}", rows)
         del dense

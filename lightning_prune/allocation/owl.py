@@ -61,7 +61,7 @@ class OWL(Allocation):
         scores = []
         for site in block.sites:
             weight_OI = site.module.weight.detach()
-            norm_I = evidence[site.table.reads].to(weight_OI.device)
+            norm_I = evidence[site.table.reads]
             scores.append((weight_OI.abs().float() * norm_I).flatten())
         return [outlier_ratio(torch.cat(scores), self.M)]
 

@@ -33,7 +33,7 @@ class HalfMasked(Trial):
     def changed(self, site: Site, evidence: torch.Tensor) -> torch.Tensor:
         """The weight with half of every row zero, (O, I)."""
         weight_OI = site.module.weight.detach()
-        score_OI = weight_OI.abs().float() * evidence.to(weight_OI.device)
+        score_OI = weight_OI.abs().float() * evidence
         return weight_OI * keep_per_row(score_OI, TRIAL)
 
 

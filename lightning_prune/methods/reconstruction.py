@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from lightning_prune.anatomy import Block, Site
-from lightning_prune.evidence import Gram, InputEvidence, moved
+from lightning_prune.evidence import Gram, InputEvidence
 from lightning_prune.methods.base import Decision, check_finite
 from lightning_prune.methods.weights import WeightPruning
 from lightning_prune.selection import removed_count
@@ -128,7 +128,7 @@ class Reconstruction(WeightPruning):
 def _problem(sites: Sequence[Site], evidence: Any, share: float) -> Problem:
     weight_OI = torch.cat([site.module.weight.detach().float() for site in sites])
     rows = tuple(site.module.out_features for site in sites)
-    return Problem(weight_OI, moved(evidence, weight_OI.device), rows, share)
+    return Problem(weight_OI, evidence, rows, share)
 
 
 def _diagonal(evidence: Any) -> torch.Tensor:

@@ -108,7 +108,8 @@ class Collector:
         if key in reuse.evidence:
             for block, kept in zip(blocks, reuse.evidence[key], strict=True):
                 with self.placement.block(block):
-                    yield block, dict(kept)
+                    device = self.placement.device
+                    yield block, {name: moved(value, device) for name, value in kept.items()}
             return
         seen: list[Mapping[str, Any]] = []
         with closing(collect(states, evidence, blocks, "none")) as steps:

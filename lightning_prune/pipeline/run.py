@@ -10,7 +10,6 @@ from torch import nn
 
 from lightning_prune import distributed, surgery
 from lightning_prune.anatomy import Anatomy, Block
-from lightning_prune.evidence import moved
 from lightning_prune.methods.base import Decision, Method, Scores, check_finite
 from lightning_prune.pipeline.collector import Collector
 from lightning_prune.pipeline.provenance import provenance
@@ -171,7 +170,7 @@ class _Run:
                         weight.float(),
                         None if bias is None else bias.detach().float(),
                         keep[site.name].to(weight.device),
-                        moved(results[site.table.reads], weight.device),
+                        results[site.table.reads],
                     )
                     decision.weights[site.weight_name] = fixed.weight_OI.to(weight.dtype)
                     if fixed.bias_O is not None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from lightning_prune.anatomy import Block
-from lightning_prune.evidence import Evidence, Propagate
+from lightning_prune.evidence import Evidence, Propagate, moved
 from lightning_prune.sweep.backward import gradient_sweep
 from lightning_prune.sweep.forward import forward_sweep
 from lightning_prune.sweep.influence import influence_sweep
@@ -42,9 +42,13 @@ def collect(
         propagate: which of the changes that the caller makes between two steps the evidence sees.
 
     Yields:
-        The block, perhaps in parts, and results by the names that the evidence says.
+        The block, perhaps in parts, and results by the names that the evidence says, all on the
+        block's device wherever they were kept while they were collected.
     """
-    yield from _SWEEPS[evidence.sweep](states, evidence, blocks, propagate)
+    for block, results in _SWEEPS[evidence.sweep](states, evidence, blocks, propagate):
+        for name in results:  # no name of its own for a result: it would outlive the block
+            results[name] = moved(results[name], states.device)
+        yield block, results
 
 
 def visit(placement: Placement, blocks: Sequence[Block]) -> Collected:

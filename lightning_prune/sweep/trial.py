@@ -10,7 +10,7 @@ import torch
 
 from lightning_prune import distributed
 from lightning_prune.anatomy import Block
-from lightning_prune.evidence import Propagate, Trial
+from lightning_prune.evidence import Propagate, Trial, moved
 from lightning_prune.sweep.forward import forward_sweep
 from lightning_prune.sweep.states import HiddenStates
 
@@ -42,7 +42,8 @@ def trial_sweep(
             changes: dict[str, float] = {}
             for site in block.sites:
                 weight_OI = site.module.weight.clone()
-                site.module.weight.copy_(evidence.changed(site, inputs[site.table.reads]))
+                collected = moved(inputs[site.table.reads], states.device)
+                site.module.weight.copy_(evidence.changed(site, collected))
                 try:
                     changes[site.name] = _change(states, block, dense)
                 finally:

@@ -90,7 +90,7 @@ class CFSP(PruningCallback, UnitPruning):
             member: member.gather(member.site.module.weight.detach().float(), units)[:, 0]
             for member in block.members("neuron")
         }
-        norm_U = evidence[down.site.table.reads].to(parts[down].device)
+        norm_U = evidence[down.site.table.reads]
         rows_UD = [part_UD for member, part_UD in parts.items() if member.axis == 0]
         score_U = neuron_score(
             self.metric, self.formula, parts[down], rows_UD, norm_U, self.b, self.c

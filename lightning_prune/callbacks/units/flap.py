@@ -29,7 +29,7 @@ from lightning_prune import distributed
 from lightning_prune.allocation import Allocation, GlobalStandardised
 from lightning_prune.anatomy import Anatomy, Block
 from lightning_prune.callbacks.base import PruningCallback
-from lightning_prune.evidence import AliasedMoments, InputMoments, Moments, moved
+from lightning_prune.evidence import AliasedMoments, InputMoments, Moments
 from lightning_prune.methods.units import UnitPruning
 from lightning_prune.scores.flap import Metric, feature_score
 from lightning_prune.scores.wanda import unit_mean
@@ -87,7 +87,7 @@ class FLAP(PruningCallback, UnitPruning):
         for kind in self.kinds_of(block):
             site = block.reader(kind).site
             weight_OI = site.module.weight
-            moments = moved(evidence[site.table.reads], weight_OI.device)
+            moments = evidence[site.table.reads]
             score_I = feature_score(self.metric, weight_OI, moments)
             if kind == "group" and self.square_attention:
                 score_I = score_I.square()

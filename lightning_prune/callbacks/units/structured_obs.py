@@ -69,7 +69,7 @@ class StructuredOBS(PruningCallback, UnitPruning):
         for kind in self.kinds_of(block):
             reader = block.reader(kind)
             weight_OI = reader.site.module.weight.detach()
-            gram_II = evidence[reader.site.table.reads].to(weight_OI.device)
+            gram_II = evidence[reader.site.table.reads]
             check_finite(block, {reader.site.table.reads: gram_II.diagonal()}, "squares")
             scores[kind] = greedy_removal(
                 weight_OI,

@@ -42,6 +42,6 @@ class WandaSP(PruningCallback, UnitPruning):
         scores = {}
         for kind in self.kinds_of(block):
             site = block.reader(kind).site
-            norm_I = evidence[site.table.reads].to(site.module.weight.device)
+            norm_I = evidence[site.table.reads]
             scores[kind] = unit_mean(block, kind, column_score(site.module.weight, norm_I))
         return scores

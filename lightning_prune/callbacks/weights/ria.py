@@ -115,7 +115,7 @@ class RIA(PruningCallback, WeightPruning):
 
     def score_site(self, site: Site, evidence: torch.Tensor) -> torch.Tensor:
         """Relative importance times input norms."""
-        return ria_score(site.module.weight, evidence.to(site.module.weight.device), self.power)
+        return ria_score(site.module.weight, evidence, self.power)
 
     def select(self, block: Block, scores: Mapping[str, torch.Tensor], share: float) -> Decision:
         """Keep by pattern in the best order, or as always."""

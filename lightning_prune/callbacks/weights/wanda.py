@@ -59,5 +59,5 @@ class Wanda(PruningCallback, WeightPruning):
 
     def score_site(self, site: Site, evidence: torch.Tensor) -> torch.Tensor:
         """Weights times input norms."""
-        score_OI = wanda_score(site.module.weight, evidence.to(site.module.weight.device))
+        score_OI = wanda_score(site.module.weight, evidence)
         return adaptive_score(score_OI) if self.adaptive else score_OI
