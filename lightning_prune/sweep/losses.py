@@ -128,11 +128,17 @@ class FeatureLoss(Loss):
     @contextmanager
     def _listening(self, modules: Iterable[nn.Module], index: int, roots: Roots) -> Iterator[None]:
         sequences, keep_BT = self.states.members(index), self.states.keep(index)
+        rows = self.states.shape(index)[1]
 
         def listen(_: nn.Module, inputs: Any, output: Any) -> None:
             feature = _tensor(output)
             if feature is not None and feature.requires_grad:
-                feature_BTK = feature.reshape(sequences, -1, feature.shape[-1])
+                # Features of one row may have axes of their own (a norm of heads); what is no row
+                # of the hidden states (patches of an image) is taken as it comes.
+                by_row = feature.numel() // feature.shape[-1] % (sequences * rows) == 0
+                feature_BTK = feature.reshape(
+                    sequences, rows if by_row else -1, -1 if by_row else feature.shape[-1]
+                )
                 gradient = self.objective.gradient(feature_BTK, keep_BT)
                 roots.append((feature, gradient.reshape(feature.shape)))
 
