@@ -12,8 +12,8 @@ from lightning_prune.anatomy import Anatomy
 from lightning_prune.data import TextData
 from lightning_prune.evidence import INFLUENCE
 from lightning_prune.models import CausalLM
+from lightning_prune.progress import BlockProgress
 from lightning_prune.report.importance import Importance, print_importance
-from lightning_prune.report.progress import BlockProgress
 from lightning_prune.sweep import HiddenStates, Part, evaluating, influence_sweep, removal_sweep
 from lightning_prune.version import __version__
 

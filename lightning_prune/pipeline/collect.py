@@ -14,7 +14,7 @@ from lightning_prune.anatomy import Anatomy, Block
 from lightning_prune.evidence import INFLUENCE, GradientEvidence, InputEvidence, moved
 from lightning_prune.evidence.objective import Objective
 from lightning_prune.method import Method
-from lightning_prune.report import BlockProgress
+from lightning_prune.progress import BlockProgress
 from lightning_prune.reuse import Reuse
 from lightning_prune.sweep import (
     HiddenStates,
