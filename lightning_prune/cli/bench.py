@@ -13,7 +13,8 @@ from lightning_prune.data import TextData
 from lightning_prune.evaluation import perplexity
 from lightning_prune.models import CausalLM
 from lightning_prune.provenance import fingerprint
-from lightning_prune.report.grid import Cell, number
+from lightning_prune.report.grid import Cell
+from lightning_prune.report.numbers import perplexity_text
 from lightning_prune.reuse import Reuse
 from lightning_prune.version import __version__
 
@@ -65,7 +66,9 @@ class Bench:
         found = known or done(asked, base, weights, calibration, judge, self.device, reuse)
         if known is None and not found.error:
             store.put(call, found)
-        said = found.error or f"perplexity {number(found.perplexity)}" + ", known" * bool(known)
+        said = found.error or f"perplexity {perplexity_text(found.perplexity)}" + ", known" * bool(
+            known
+        )
         rank_zero_info(f"{asked.label} {asked.target}: {said}")
         return Cell(
             asked.label,

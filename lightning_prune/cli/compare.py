@@ -15,7 +15,8 @@ from lightning_prune.data import TextData
 from lightning_prune.evaluation import perplexity
 from lightning_prune.models import CausalLM
 from lightning_prune.models.loading import QUICKSTART
-from lightning_prune.report.comparison import Comparison, print_comparison
+from lightning_prune.report.comparison import Comparison, comparison_document
+from lightning_prune.report.files import print_document, print_files, write
 
 __all__ = ["NAME", "run"]
 
@@ -35,9 +36,9 @@ def run(arguments: Sequence[str]) -> None:
         for at, path in zip(folders, (given.a, given.b), strict=True)
     )
     values = [_perplexity(model, batches, given.device) for model in models] if batches else None
-    comparison = Comparison(a, b, values, settings)
-    files = comparison.write(given.out) if given.out else {}
-    print_comparison(comparison, files)
+    document = comparison_document(Comparison(a, b, values, settings))
+    print_document(document)
+    print_files(write(document, given.out) if given.out else {})
 
 
 def _parser() -> argparse.ArgumentParser:

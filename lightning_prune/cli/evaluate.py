@@ -7,18 +7,16 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.text import Text
-
 from lightning_prune.callbacks import Evaluate
 from lightning_prune.cli.arguments import Parser, add_models, folder, writable
 from lightning_prune.data.judged import JudgedText
 from lightning_prune.evaluation import SEVEN, Evaluation
 from lightning_prune.export import check_stored
 from lightning_prune.models import CausalLM
-from lightning_prune.report.evaluation import print_evaluations, write_evaluations
+from lightning_prune.report.evaluation import evaluation_document
+from lightning_prune.report.files import print_document, print_files, write
 
-__all__ = ["NAME", "known_models", "loaded", "run", "say_files"]
+__all__ = ["NAME", "known_models", "loaded", "run"]
 
 NAME = "evaluate"
 
@@ -54,10 +52,11 @@ def run(arguments: Sequence[str]) -> None:
     found: dict[str, Evaluation] = {}
     for name, module in loaded(modules):
         found[name] = evaluate.of(module.base, module.tokenizer, given.device, texts.pop(name))
-    print_evaluations(found)
+    settings = evaluate.settings | {"device": str(given.device), "dtype": given.dtype}
+    document = evaluation_document(found, settings)
+    print_document(document)
     if given.out:
-        settings = evaluate.settings | {"device": str(given.device), "dtype": given.dtype}
-        say_files(write_evaluations(found, given.out, settings, "evaluation"))
+        print_files(write(document, given.out))
 
 
 def known_models(given: argparse.Namespace) -> dict[str, CausalLM]:
@@ -108,13 +107,6 @@ def _texts(evaluate: Evaluate, modules: Mapping[str, CausalLM]) -> dict[str, lis
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
     return found
-
-
-def say_files(files: dict[str, str]) -> None:
-    """Print what was written, one file a line and never broken."""
-    width = max(map(len, files), default=0)
-    for name, path in files.items():
-        Console().print(Text.assemble((f"{name:{width}}", "bold"), f"  {path}"), soft_wrap=True)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -26,7 +26,9 @@ from lightning_prune.method import Method
 from lightning_prune.models import CausalLM
 from lightning_prune.pipeline import prune
 from lightning_prune.provenance import fingerprint
-from lightning_prune.report.grid import Cell, Grid, number, print_grid
+from lightning_prune.report.files import print_document, print_files, write
+from lightning_prune.report.grid import Cell, Grid, grid_document
+from lightning_prune.report.numbers import perplexity_text
 from lightning_prune.reuse import Reuse
 from lightning_prune.selection import Pattern
 from lightning_prune.version import __version__
@@ -85,7 +87,9 @@ def compare(
         cell = known or done(one, module.base, weights, calibration, validation, device, reuse)
         if known is None and not cell.error:
             store.put(repr(one.method), cell)
-        said = cell.error or f"perplexity {number(cell.perplexity)}" + ", known" * bool(known)
+        said = cell.error or f"perplexity {perplexity_text(cell.perplexity)}" + ", known" * bool(
+            known
+        )
         rank_zero_info(f"{one.label} {one.target}: {said}")
         cells.append(Cell(**asdict(cell) | {"method": one.label, "target": one.target}))
     assert dense.perplexity is not None
@@ -103,8 +107,9 @@ def compare(
             "versions": {"torch": str(torch.__version__), "lightning_prune": __version__},
         },
     )
-    files = grid.write(folder)
-    print_grid(grid, files)
+    document = grid_document(grid)
+    print_document(document)
+    print_files(write(document, folder))
     return grid
 
 

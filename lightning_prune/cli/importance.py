@@ -13,7 +13,8 @@ from lightning_prune.data import TextData
 from lightning_prune.evidence import INFLUENCE
 from lightning_prune.models import CausalLM
 from lightning_prune.progress import BlockProgress
-from lightning_prune.report.importance import Importance, print_importance
+from lightning_prune.report.files import print_document, print_files, write
+from lightning_prune.report.importance import Importance, importance_document
 from lightning_prune.sweep import HiddenStates, Part, evaluating, influence_sweep, removal_sweep
 from lightning_prune.version import __version__
 
@@ -74,5 +75,7 @@ def measure_importance(
         "versions": {"lightning_prune": __version__, "torch": str(torch.__version__)},
     }
     importance = Importance(str(module.path), measure, part, values, settings)
-    print_importance(importance, importance.write(folder))
+    document = importance_document(importance)
+    print_document(document)
+    print_files(write(document, folder))
     return importance

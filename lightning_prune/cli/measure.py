@@ -11,10 +11,11 @@ import torch
 
 from lightning_prune.analysis.checkpoint import weight_files
 from lightning_prune.cli.arguments import Parser, add_models, folder, writable
-from lightning_prune.cli.evaluate import known_models, loaded, say_files
+from lightning_prune.cli.evaluate import known_models, loaded
 from lightning_prune.evaluation import Evaluation, Size, Speed, check_numbers, generation_speed
 from lightning_prune.models import CausalLM
-from lightning_prune.report.evaluation import print_evaluations, write_evaluations
+from lightning_prune.report.evaluation import evaluation_document
+from lightning_prune.report.files import print_document, print_files, write
 
 __all__ = ["NAME", "run"]
 
@@ -46,10 +47,11 @@ def run(arguments: Sequence[str]) -> None:
         "runs": given.runs,
         "torch": str(torch.__version__),
     }
-    print_evaluations(found)
+    document = evaluation_document(found, settings, "measurement")
+    print_document(document)
     print(", ".join(f"{name} {value}" for name, value in settings.items()))
     if given.out:
-        say_files(write_evaluations(found, given.out, settings, "measurement"))
+        print_files(write(document, given.out))
 
 
 def _speeds(module: CausalLM, given: argparse.Namespace) -> list[Speed]:

@@ -19,7 +19,8 @@ from lightning_prune.cli.grid import Asked
 from lightning_prune.cli.spread import search_spread
 from lightning_prune.data import TextData
 from lightning_prune.models import CausalLM
-from lightning_prune.report.grid import Grid, print_grid
+from lightning_prune.report.files import print_document, print_files, write
+from lightning_prune.report.grid import Grid, grid_document
 from lightning_prune.report.search import Spread
 from lightning_prune.reuse import Reuse
 
@@ -138,7 +139,9 @@ def _sensitivity(bench: Bench, asked: Sequence[tuple[Asked, int]]) -> Grid:
         title=f"perplexity of {type(asked[0][0].method).__name__} by its arguments",
         axis=axis,
     )
-    print_grid(grid, grid.write(bench.folder))
+    document = grid_document(grid)
+    print_document(document)
+    print_files(write(document, bench.folder))
     return grid
 
 

@@ -22,7 +22,8 @@ from lightning_prune.cli.grid import Asked
 from lightning_prune.files import atomic_write
 from lightning_prune.pipeline import prune
 from lightning_prune.plan import Plan
-from lightning_prune.report.search import Spread, Trial, print_spread
+from lightning_prune.report.files import print_document, print_files, write
+from lightning_prune.report.search import Spread, Trial, spread_document
 from lightning_prune.reuse import Reuse
 
 __all__ = ["search_spread"]
@@ -83,8 +84,10 @@ def search_spread(
     spread = Spread(
         str(bench.module.path), repr(method), bench.dense(), done_, best, final, settings
     )
-    files = spread.write(bench.folder) | _write_best(bench, spec, method, known, best)
-    print_spread(spread, files)
+    document = spread_document(spread)
+    print_document(document)
+    files = write(document, bench.folder) | _write_best(bench, spec, method, known, best)
+    print_files(files)
     return spread
 
 

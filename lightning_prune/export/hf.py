@@ -25,7 +25,7 @@ from lightning_prune.export.reading import read_tokenizer, reason_of
 from lightning_prune.export.registry import layout_of, pruned_classes
 from lightning_prune.export.stored import write_checksums
 from lightning_prune.plan import Plan
-from lightning_prune.report import Report
+from lightning_prune.report.report import Report
 
 __all__ = ["check_folder", "save", "to_hf"]
 

@@ -30,7 +30,6 @@ from lightning_prune.models.seeding import common_seed, seed_step
 from lightning_prune.models.sharding import data_mesh, shard
 from lightning_prune.models.zeros import KeepMasks
 from lightning_prune.plan import Plan
-from lightning_prune.report import Report
 from lightning_prune.sweep.states import labels_of
 
 __all__ = ["CausalLM"]
@@ -53,7 +52,6 @@ class CausalLM(LightningModule):
             `load`.
         plans: what pruning has decided on this model, in the order in which it was applied; first
             the plan that lies beside it in its folder.
-        report: what was measured of it, in process 0, if a callback reports.
         seed: of the training, the same in all processes and when a run is resumed; None before it.
 
     Args:
@@ -125,7 +123,6 @@ class CausalLM(LightningModule):
         self.revision = revision
         self.model: PreTrainedModel | PeftModel | None = None
         self.plans: list[Plan] = []
-        self.report: Report | None = None
         self.perplexity = Perplexity()
         self.rebuild: Rebuild | None = None
         self.seed: int | None = None

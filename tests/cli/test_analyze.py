@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_prune.cli import analyze, main
+from lightning_prune.cli import main
 from lightning_prune.plan import Plan
+from lightning_prune.report import scores
 from tests.analysis.test_scores import unit_plan, weight_plan
 
 
@@ -26,7 +27,7 @@ def test_two_plans_make_a_table_and_files(capsys: pytest.CaptureFixture[str]) ->
     unit_plan("SNIP", seed=50).save("b")
     main(["analyze", "scores", "a", "b", "--out", "out"])
     said = capsys.readouterr().out
-    for expected in ("A ReFer and B SNIP", "Spearman", "in common", "all", "B SNIP: neurons"):
+    for expected in ("A ReFer and B SNIP", "Spearman", "removed in", "all", "B SNIP: neurons"):
         assert expected in said
     found = json.loads(Path("out/scores.json").read_text())
     every = found["pairs"][0]["agreement"]["all"]
@@ -71,7 +72,7 @@ def test_many_matrices_are_summed_up(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A terminal is not flooded; files have them all."""
-    monkeypatch.setattr(analyze, "MOST_ROWS", 2)
+    monkeypatch.setattr(scores, "MOST_ROWS", 2)
     weight_plan("Wanda", seed=0, blocks=4).save("a")
     main(["analyze", "scores", "a", "a"])
     said = capsys.readouterr().out
@@ -83,7 +84,7 @@ def test_without_matplotlib_the_rest_is_written(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And the user is told what to install."""
-    monkeypatch.setattr(analyze, "can_draw", lambda: False)
+    monkeypatch.setattr(scores, "can_draw", lambda: False)
     unit_plan("SNIP", seed=0).save("a")
     main(["analyze", "scores", "a", "a", "--out", "out"])
     assert [path.name for path in Path("out").iterdir()] == ["scores.json"]

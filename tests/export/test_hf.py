@@ -23,7 +23,7 @@ from lightning_prune.evaluation import TextPerplexity
 from lightning_prune.export import load, save, to_hf
 from lightning_prune.models import CausalLM
 from lightning_prune.plan import Plan
-from lightning_prune.report import Report
+from lightning_prune.report.report import Report
 from lightning_prune.surgery import shrink
 from tests.export.models import assert_same_model, even, uneven
 from tests.report.example import example_report, full_report

@@ -24,7 +24,7 @@ from lightning_prune import (
 )
 from lightning_prune.callbacks import WriteReport, base
 from lightning_prune.models import merged_model
-from lightning_prune.report import Report
+from lightning_prune.report.report import Report
 from tests.lightning.runs import Losses, checkpoints, make_data, make_trainer
 
 
@@ -80,8 +80,11 @@ def test_a_method_prunes_every_module_it_is_given(
         trainer.fit(module, make_data(text_file))
         assert len(module.plans) == 1
         assert module.base.model.layers[0].mlp.up_proj.out_features == 17
-        assert module.report is not None
-        assert module.report.blocks[0].dense_width == 22
+        written = report.report_on(module)
+        assert written is not None
+        assert written.blocks[0].dense_width == 22
+        saved = Report.from_json((tmp_path / name / "report.json").read_text())
+        assert saved.stages == written.stages
 
 
 # --- zeros in training ---
