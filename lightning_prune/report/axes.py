@@ -94,15 +94,15 @@ def log_ticks(values: Sequence[float]) -> list[float]:
     """Round numbers around positive values; the first is below all of them, the last above."""
     low, high = min(values, default=1.0), max(values, default=10.0)
     first = math.floor(math.log10(low))
-    found: list[float] = []
+    numbers: list[float] = []
     for steps in STEPS:  # the coarsest that give enough lines
         marks = [s * 10.0**e for e in range(first - 1, min(first + 40, 300)) for s in steps]
         below = max((m for m in marks if m <= low * 0.98), default=low * 0.9)
         above = next((m for m in marks if m >= high * 1.02), high * 1.1)
-        found = [m for m in marks if below <= m < above] + [above]
-        if len(found) >= 5:
+        numbers = [m for m in marks if below <= m < above] + [above]
+        if len(numbers) >= 5:
             break
-    return found
+    return numbers
 
 
 def value_axis(

@@ -192,10 +192,10 @@ def curves(
         x_name: what is counted from left to right.
         room: pixels from the first step to the last.
     """
-    found = [(curve, [p for p in curve.points if math.isfinite(p[1])]) for curve in lines]
+    drawn = [(curve, [p for p in curve.points if math.isfinite(p[1])]) for curve in lines]
     heights = {n: level for n, level in (levels or {}).items() if math.isfinite(level)}
-    xs = [x for _, points in found for x, _ in points]
-    ys = [y for _, points in found for _, y in points] + list(heights.values())
+    xs = [x for _, points in drawn for x, _ in points]
+    ys = [y for _, points in drawn for _, y in points] + list(heights.values())
     if not xs:
         return None
     spread = (max(ys) - min(ys)) or abs(max(ys)) or 1.0
@@ -210,7 +210,7 @@ def curves(
     body = value_axis(area, up, numbers)
     for name, level in heights.items():
         body += _level(area, up(level), f"{name} {short_text(level)}", level > (low + high) / 2)
-    for curve, points in found:
+    for curve, points in drawn:
         places = [(across(x), up(y)) for x, y in points]
         if curve.drawn:
             width = 1.8 if curve.opacity == 1 else 1.0

@@ -51,10 +51,11 @@ Evaluations = Mapping[str, Evaluation]
 """By name; the others are compared with the first."""
 
 
-def perplexity_table(found: Evaluations) -> Table | None:
+def perplexity_table(evaluations: Evaluations) -> Table | None:
     """One row for each text and window length; None if none was measured."""
     tables = {
-        name: {(p.text, p.split, p.window): p for p in e.perplexities} for name, e in found.items()
+        name: {(p.text, p.split, p.window): p for p in e.perplexities}
+        for name, e in evaluations.items()
     }
     keys = _keys(tables)
     if not keys:
@@ -71,13 +72,13 @@ def perplexity_table(found: Evaluations) -> Table | None:
         rows.append((f"{names[text]} ({split})", Figure(window, f"{window:,}"), windows, *figures))
         if not all(same):
             note = f"A window is so many tokens; lower is better. {OTHER_TOKENS}"
-    header = ("text", "window", "windows", *found)
-    return Table("Perplexity", header, rows, note, compared=len(found))
+    header = ("text", "window", "windows", *evaluations)
+    return Table("Perplexity", header, rows, note, compared=len(evaluations))
 
 
-def task_table(found: Evaluations) -> Table | None:
+def task_table(evaluations: Evaluations) -> Table | None:
     """One row for each task and metric, then the mean accuracy; None if there were no tasks."""
-    tables = {name: _by_task(e) for name, e in found.items()}
+    tables = {name: _by_task(e) for name, e in evaluations.items()}
     keys = _keys(tables)
     if not keys:
         return None
@@ -90,26 +91,26 @@ def task_table(found: Evaluations) -> Table | None:
         rows.append((task, metric + better, examples, *map(_score, scores)))
     shots = {s.few_shot for table in tables.values() for s in table.values()}
     note = f"{', '.join(map(str, sorted(shots)))}-shot, lm-eval; ± is the standard error."
-    header = ("task", "metric", "examples", *found)
-    return Table("Tasks", header, rows, note, words=2, compared=len(found))
+    header = ("task", "metric", "examples", *evaluations)
+    return Table("Tasks", header, rows, note, words=2, compared=len(evaluations))
 
 
 def speed_table(
-    found: Evaluations, works: Mapping[str, tuple[int, int]] | None = None
+    evaluations: Evaluations, works: Mapping[str, tuple[int, int]] | None = None
 ) -> Table | None:
     """Prefill, decode and memory, for each batch size and length; None if none was measured.
 
     Args:
-        found: the evaluations.
+        evaluations: by model.
         works: of each model its parameters and their bytes; None: from the evaluations. Models that
             have as many are not compared: they differ in zeros at most, which bring no speed.
     """
     if works is None:
-        sizes = {name: evaluation.size for name, evaluation in found.items()}
+        sizes = {name: evaluation.size for name, evaluation in evaluations.items()}
         works = {n: (s.parameters, s.bytes) for n, s in sizes.items() if s is not None}
-    work = [works.get(name) for name in found]
+    work = [works.get(name) for name in evaluations]
     differs = [one is None or one != work[0] for one in work]
-    tables = {n: {(s.batch_size, s.prompt): s for s in e.speeds} for n, e in found.items()}
+    tables = {n: {(s.batch_size, s.prompt): s for s in e.speeds} for n, e in evaluations.items()}
     keys = _keys(tables)
     if not keys:
         return None
@@ -129,13 +130,13 @@ def speed_table(
         note += f" {SAME_WORK}"
     if any(row[0] == "peak memory" for row in rows):
         note += " Memory on a CPU is that of the whole process."
-    header = ("", "batch", "prompt", *found)
-    return Table("Speed and memory", header, rows, note, compared=len(found))
+    header = ("", "batch", "prompt", *evaluations)
+    return Table("Speed and memory", header, rows, note, compared=len(evaluations))
 
 
-def size_table(found: Evaluations) -> Table | None:
+def size_table(evaluations: Evaluations) -> Table | None:
     """Parameters, zeros, bytes in memory and on disk; None if they were not counted."""
-    sizes = [evaluation.size for evaluation in found.values()]
+    sizes = [evaluation.size for evaluation in evaluations.values()]
     if not any(sizes):
         return None
     rows: list[Row] = []
@@ -143,25 +144,30 @@ def size_table(found: Evaluations) -> Table | None:
         values = [None if size is None else get(size) for size in sizes]
         if any(value is not None for value in values):
             rows.append((name, *_compared(values, shown)))
-    shares = {n: e.size.zeros for n, e in found.items() if e.size is not None}
-    return Table("Size", ("", *found), rows, zeros_note(shares), compared=len(found))
+    shares = {n: e.size.zeros for n, e in evaluations.items() if e.size is not None}
+    return Table("Size", ("", *evaluations), rows, zeros_note(shares), compared=len(evaluations))
 
 
-def evaluation_tables(found: Evaluations) -> list[Table]:
+def evaluation_tables(evaluations: Evaluations) -> list[Table]:
     """Those tables for which something was measured."""
-    tables = (size_table(found), perplexity_table(found), task_table(found), speed_table(found))
+    tables = (
+        size_table(evaluations),
+        perplexity_table(evaluations),
+        task_table(evaluations),
+        speed_table(evaluations),
+    )
     return [table for table in tables if table is not None]
 
 
-def answer_table(found: Evaluations) -> Table | None:
+def answer_table(evaluations: Evaluations) -> Table | None:
     """Each prompt, and below it how each model goes on; None if none was asked."""
-    prompts = _keys({name: [a.prompt for a in e.answers] for name, e in found.items()})
+    prompts = _keys({name: [a.prompt for a in e.answers] for name, e in evaluations.items()})
     rows = []
     for prompt in prompts:
         rows.append(("prompt", "", " ".join(prompt.split())))
         rows += [
             (name, unique_text(answer.unique), " ".join(answer.text.split()))
-            for name, evaluation in found.items()
+            for name, evaluation in evaluations.items()
             for answer in evaluation.answers
             if answer.prompt == prompt
         ]
@@ -170,25 +176,25 @@ def answer_table(found: Evaluations) -> Table | None:
 
 
 def evaluation_document(
-    found: Evaluations, settings: Mapping[str, Any], name: str = "evaluation"
+    evaluations: Evaluations, settings: Mapping[str, Any], name: str = "evaluation"
 ) -> Document:
     """Evaluations as they are printed, with what each model says, and written.
 
     Args:
-        found: the evaluations.
+        evaluations: by model.
         settings: how they were made.
         name: of the files.
     """
-    tables, answers = evaluation_tables(found), answer_table(found)
+    tables, answers = evaluation_tables(evaluations), answer_table(evaluations)
     said = [
         (model, answer.prompt, answer.text, f"{answer.unique:.2f}")
-        for model, evaluation in found.items()
+        for model, evaluation in evaluations.items()
         for answer in evaluation.answers
     ]
     header = ("model", "prompt", "goes on", "unique tokens")
     return Document(
         name,
-        {"settings": dict(settings), "models": {n: e.to_dict() for n, e in found.items()}},
+        {"settings": dict(settings), "models": {n: e.to_dict() for n, e in evaluations.items()}},
         printed=[*tables, *([answers] if answers else [])],
         written=[*tables, *([Table("What they say", header, said, words=3)] if said else [])],
     )

@@ -88,14 +88,14 @@ def as_json(value: Any) -> str:
 
 
 def _markdown(parts: Sequence[Table | str]) -> str:
-    found = []
+    blocks = []
     for part in parts:
         if isinstance(part, Table):
-            found += [f"## {part.title}"] if part.title else []
-            found.append(as_markdown(part))
+            blocks += [f"## {part.title}"] if part.title else []
+            blocks.append(as_markdown(part))
         else:
-            found.append(part)
-    return "\n\n".join(filter(None, found)) + "\n" if found else ""
+            blocks.append(part)
+    return "\n\n".join(filter(None, blocks)) + "\n" if blocks else ""
 
 
 def _console() -> Console:

@@ -20,8 +20,8 @@ def model_name(path: str) -> str:
     A folder is called by its last part, with the run's name where that is the same in all runs; a
     snapshot in the hub's cache by its name on the hub.
     """
-    if found := CACHED.search(path):
-        return found[1].replace("--", "/")
+    if cached := CACHED.search(path):
+        return cached[1].replace("--", "/")
     if not _is_place(path):
         return path
     *_, run, name = ("", "", *Path(os.path.abspath(path)).parts)

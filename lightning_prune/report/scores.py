@@ -71,23 +71,25 @@ def _agreements(pair: ScorePair) -> Table:
     return Table(title, header, rows, total=len(rows) > 1)
 
 
-def _agreement(found: Agreement, decided: bool) -> list[Figure]:
-    values = [getattr(found, name) for name in CORRELATIONS]
+def _agreement(agreement: Agreement, decided: bool) -> list[Figure]:
+    values = [getattr(agreement, name) for name in CORRELATIONS]
     figures = [Figure(v, "-" if math.isnan(v) else f"{v:.3f}") for v in values]
-    if decided and found.overlap is not None:
-        shares = [getattr(found.overlap, name) for _, name in OVERLAPS]
+    if decided and agreement.overlap is not None:
+        shares = [getattr(agreement.overlap, name) for _, name in OVERLAPS]
         figures += [Figure(share, share_text(share)) for share in shares]
     return figures + [Figure(None, "")] * (len(CORRELATIONS) + 3 * decided - len(figures))
 
 
 def _distributions(report: ScoreReport) -> Table:
-    rows = [_distribution(table, found) for table, found in report.distributions]
+    rows = [_distribution(table, spread) for table, spread in report.distributions]
     header = ("scores", "mean", "std", "min", "5%", "median", "95%", "max")
     return Table("distributions, all blocks together", header, rows)
 
 
-def _distribution(table: ScoreTable, found: Mapping[str, Distribution]) -> tuple[str | Figure, ...]:
-    every = found[ALL]
+def _distribution(
+    table: ScoreTable, spread: Mapping[str, Distribution]
+) -> tuple[str | Figure, ...]:
+    every = spread[ALL]
     middle = (every.quantiles[share] for share in (0.05, 0.5, 0.95))
     values = (every.mean, every.std, every.min, *middle, every.max)
     figures = (Figure(value, f"{value:#.2g}".rstrip(".")) for value in values)

@@ -43,7 +43,7 @@ def write_scores_pdf(path: str | Path, report: ScoreReport) -> None:
     from matplotlib.backends.backend_pdf import PdfPages
 
     figures = [_pair_page(pair) for pair in report.pairs]
-    figures += [_distribution_page(table, found) for table, found in report.distributions]
+    figures += [_distribution_page(table, spread) for table, spread in report.distributions]
     with (
         replacing(path) as temporary,
         PdfPages(temporary, metadata={"Title": "Scores", "CreationDate": None}) as pages,
@@ -87,15 +87,15 @@ def _pair_page(pair: ScorePair) -> Figure:
     return figure
 
 
-def _distribution_page(table: ScoreTable, found: Mapping[str, Distribution]) -> Figure:
+def _distribution_page(table: ScoreTable, spread: Mapping[str, Distribution]) -> Figure:
     figure = _page(f"{table.label}: distribution of {table.unit} scores")
-    *keys, every = found
-    scale = "log" if found[every].min > 0 else "symlog"
+    *keys, every = spread
+    scale = "log" if spread[every].min > 0 else "symlog"
     above, below = figure.subplots(2, 1)
     places = range(len(keys))
     for low, high, strength in BANDS:
-        lower = [found[key].quantiles[low] for key in keys]
-        upper = [found[key].quantiles[high] for key in keys]
+        lower = [spread[key].quantiles[low] for key in keys]
+        upper = [spread[key].quantiles[high] for key in keys]
         label = f"{low:.0%} to {high:.0%}"
         above.bar(
             places,
@@ -105,16 +105,16 @@ def _distribution_page(table: ScoreTable, found: Mapping[str, Distribution]) -> 
             alpha=strength,
             label=label,
         )
-    medians = [found[key].quantiles[0.5] for key in keys]
+    medians = [spread[key].quantiles[0.5] for key in keys]
     above.plot(medians, "_", color=PALETTE["ink"][0], markersize=10, label="median")
-    above.set_yscale(scale, **({} if scale == "log" else {"linthresh": _threshold(found[every])}))
+    above.set_yscale(scale, **({} if scale == "log" else {"linthresh": _threshold(spread[every])}))
     if scale == "log":  # bars hang from nowhere there, and do not count for its limits
-        above.set_ylim(bottom=0.8 * min(found[key].quantiles[BANDS[0][0]] for key in keys))
+        above.set_ylim(bottom=0.8 * min(spread[key].quantiles[BANDS[0][0]] for key in keys))
     above.set_ylabel("score")
     above.legend(frameon=False, fontsize=8, ncols=4)
     _name_keys(above, keys, table.unit)
 
-    below.stairs(found[every].histogram, found[every].edges, fill=True, color=COLOURS[2])
+    below.stairs(spread[every].histogram, spread[every].edges, fill=True, color=COLOURS[2])
     below.set_yscale("symlog")
     below.set(xlabel="score, all together", ylabel="how many")
     return figure

@@ -20,7 +20,7 @@ ROOT_ROOM = "lightning_prune"
 
 # Lowest first. A room may import its own layer, without going in circles, and those above it here.
 LAYERS = (
-    {"files", "distributed", "version"},
+    {"files", "distributed", "progress", "version"},
     {"plan", "plan_file", "anatomy", "evidence", "allocation", "selection", "repair", "reuse"},
     {"method", "provenance"},
     {"sweep", "surgery", "attribution", "evaluation", "export", "analysis", "report", "kernels"},
@@ -124,7 +124,7 @@ def test_rooms_do_not_import_each_other_in_circles() -> None:
         ("import torch", "lightning_prune.plan", True),
         ("from lightning_prune.plan import Plan", "lightning_prune.sweep.forward", True),
         ("from lightning_prune.sweep import forward", "lightning_prune.plan", False),
-        ("from lightning_prune import pipeline", "lightning_prune.report.table", False),
+        ("from lightning_prune import pipeline", "lightning_prune.report.tables", False),
         ("from lightning_prune import prune", "lightning_prune.pipeline", False),
         ("from ..callbacks import Wanda", "lightning_prune.selection.count", False),
         ("from . import pattern", "lightning_prune.selection.count", True),
@@ -155,6 +155,15 @@ def test_importing_everything_does_not_start_cuda() -> None:
         "import lightning_prune\n"
         "for name in lightning_prune.__all__: getattr(lightning_prune, name)\n"
         "assert not torch.cuda.is_initialized()\n"
+    )
+
+
+def test_importing_results_does_not_import_what_shows_them() -> None:
+    """Pruning and saving do not pay for tables on a terminal, or for pictures in a PDF."""
+    run_python(
+        "import sys, lightning_prune.report.run, lightning_prune.report.grid\n"
+        "import lightning_prune.report.scores, lightning_prune.progress\n"
+        "assert not {'rich', 'matplotlib.figure', 'lightning'} & set(sys.modules)\n"
     )
 
 

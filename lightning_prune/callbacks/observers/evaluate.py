@@ -42,7 +42,7 @@ class Evaluate(PruneObserver):
     `evaluation.json` and `evaluation.md` are left in the run's folder. Without a Trainer:
 
     ```python
-    found = Evaluate(texts=["wikitext2"], lengths=[2048], tasks=["boolq"]).of(model, tokenizer)
+    evaluation = Evaluate(texts=["wikitext2"], lengths=[2048], tasks=["boolq"]).of(model, tokenizer)
     ```
 
     Process 0 judges, while the others wait.
@@ -183,12 +183,12 @@ class Evaluate(PruneObserver):
             texts = self.cut(tokenizer, model.config.max_position_embeddings, self.read())
         assert tokenizer is not None, "cut refuses that"
         device = next(model.parameters()).device if device is None else torch.device(device)
-        found = Evaluation([text_perplexity(model, t, self.batch_size, device) for t in texts])
+        evaluation = Evaluation([text_perplexity(model, t, self.batch_size, device) for t in texts])
         for prompt in self.prompts:
             said = continuation(model, tokenizer, prompt, device, self.new_tokens)
-            found.answers += [said] if said is not None else []
+            evaluation.answers += [said] if said is not None else []
         if self.tasks:
-            found.tasks = zero_shot(
+            evaluation.tasks = zero_shot(
                 model,
                 tokenizer,
                 self.tasks,
@@ -198,7 +198,7 @@ class Evaluate(PruneObserver):
                 limit=self.limit,
                 task_folder=self.task_folder,
             )
-        return found
+        return evaluation
 
     # --- in a Trainer ---
 
@@ -271,8 +271,8 @@ class Evaluate(PruneObserver):
         self._judge("model", trainer, pl_module, model)
 
         def say() -> None:
-            found = {model_name(pl_module.path or "model"): self.results["model"]}
-            document = evaluation_document(found, self.settings)
+            judged = {model_name(pl_module.path or "model"): self.results["model"]}
+            document = evaluation_document(judged, self.settings)
             print_document(document)
             write(document, trainer.default_root_dir)
 

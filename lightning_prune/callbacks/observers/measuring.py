@@ -133,12 +133,12 @@ def _batches(loader: Iterable[Any], trainer: Trainer) -> list[Batch]:
         loader = DataLoader(
             loader.dataset, batch_size=loader.batch_size, collate_fn=loader.collate_fn
         )
-    found = (batch for batch in loader if isinstance(batch, Mapping) and "input_ids" in batch)
+    batches = (batch for batch in loader if isinstance(batch, Mapping) and "input_ids" in batch)
     limit = trainer.limit_val_batches
     if limit and isinstance(limit, int):
-        return list(islice(found, limit * trainer.world_size))
-    batches = list(found)
-    return batches[: int(len(batches) * (limit or 1))]
+        return list(islice(batches, limit * trainer.world_size))
+    every = list(batches)
+    return every[: int(len(every) * (limit or 1))]
 
 
 def block_shapes(model: nn.Module, before: list[BlockShape], gone: set[int]) -> list[BlockShape]:

@@ -95,7 +95,7 @@ def asked_and_done(method: PruningCallback, plan: Plan, before: int, after: int)
 
 def importance_of_blocks(plans: list[Plan]) -> dict[str, dict[int, float]]:
     """Importance as the plans have it, by how it was measured; blocks numbered as when dense."""
-    found: dict[str, dict[int, float]] = {}
+    importance: dict[str, dict[int, float]] = {}
     gone: set[int] = set()
     for plan in plans:
         values = {int(i): float(v) for i, v in plan.provenance.get("importance", {}).items()}
@@ -104,26 +104,26 @@ def importance_of_blocks(plans: list[Plan]) -> dict[str, dict[int, float]]:
             arguments = plan.provenance.get("arguments", {})
             by = arguments.get("allocation") or plan.provenance.get("method", "pruning")
             name = f"Importance of blocks, {str(by).partition('(')[0]}"
-            found[name] = {left[index]: value for index, value in values.items()}
+            importance[name] = {left[index]: value for index, value in values.items()}
         gone |= {left[i] if i < len(left) else i for i in plan.dropped}
-    return found
+    return importance
 
 
 def configuration(trainer: Trainer, pl_module: CausalLM) -> dict[str, dict[str, Any]]:
     """The arguments of the model and the data, which text each use had, and the training."""
     data = getattr(trainer, "datamodule", None)
-    found = {
+    tables = {
         "model": _arguments(pl_module),
         "data": _arguments(data) if data is not None else {},
         "texts": dict(getattr(data, "sources", {})),
     }
     names = ("max_epochs", "max_steps", "precision", "world_size", "accumulate_grad_batches")
-    found["trainer"] = {
+    tables["trainer"] = {
         name: str(value)
         for name in names
         if (value := getattr(trainer, name, None)) not in (None, -1)
     }
-    return {name: values for name, values in found.items() if values}
+    return {name: values for name, values in tables.items() if values}
 
 
 def provenance(pl_module: CausalLM) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def provenance(pl_module: CausalLM) -> dict[str, Any]:
     plan = pl_module.plan
     steps = plan.steps if plan is not None else []
     identities = [step.get("identity") or {} for step in steps]
-    found = {
+    facts = {
         "plan (sha256)": plan.fingerprint() if plan is not None else None,
         "dense model (sha256)": _first(identities[:1], "model"),
         "model revision": _first(steps[:1], "revision"),
@@ -141,20 +141,20 @@ def provenance(pl_module: CausalLM) -> dict[str, Any]:
         "lightning_prune (git)": _commit(),
         "platform": platform.platform(),
     }
-    return {name: value for name, value in found.items() if value}
+    return {name: value for name, value in facts.items() if value}
 
 
 def with_judgements(trainer: Trainer, measured: Mapping[str, Evaluation]) -> dict[str, Evaluation]:
-    """What was measured, with what the callbacks that evaluate have found, by stage."""
+    """What was measured, with what the callbacks that evaluate have judged, by stage."""
     judges = [c for c in trainer.callbacks if isinstance(c, Evaluate)]  # type: ignore[attr-defined]
     complete = {}
     for stage, own in measured.items():
-        found = [judge.results[stage] for judge in judges if stage in judge.results]
-        answers = [answer for result in found for answer in result.answers]
+        judged = [judge.results[stage] for judge in judges if stage in judge.results]
+        answers = [answer for result in judged for answer in result.answers]
         complete[stage] = replace(
             own,
-            perplexities=[one for result in found for one in result.perplexities],
-            tasks=[one for result in found for one in result.tasks],
+            perplexities=[one for result in judged for one in result.perplexities],
+            tasks=[one for result in judged for one in result.tasks],
             answers=[*own.answers, *(a for a in answers if a not in own.answers)],
         )
     return complete
