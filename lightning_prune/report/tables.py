@@ -32,6 +32,10 @@ UNLIMITED = 10_000
 """Characters; a terminal as wide as this breaks nothing."""
 
 
+SHORT = 8
+"""Characters of a name that is never folded."""
+
+
 @dataclass(frozen=True)
 class Figure:
     """A number, and how it is shown.
@@ -221,8 +225,8 @@ def _lines(table: Table, i: int) -> tuple[Text, list[Text]]:
 
 
 def _folded(name: str, width: int) -> list[str]:
-    """A name in two lines of whole words at most, about as wide as what stands below it."""
-    widths = range(max(width, 1), len(name) + 1)
+    """A long name in two lines of whole words at most, about as wide as what stands below it."""
+    widths = range(max(width * 3 // 2, SHORT), len(name) + 1)
     folds = (textwrap.wrap(name, wide, break_long_words=False) for wide in widths)
     return next((lines for lines in folds if len(lines) <= 2), [name])
 

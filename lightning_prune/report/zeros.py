@@ -26,7 +26,7 @@ def _by_block(report: SparsityReport) -> Table:
     rows.append(("all", *_shares(report), _share(report.matrices)))
     header = ("block", *(_short(kind, report.kinds) for kind in report.kinds), "all")
     title = f"{report.path}\nzeros by block and kind of matrix"
-    return Table(title, header, rows, total=True)
+    return Table(title, header, rows, words=0, total=True)
 
 
 def _by_kind(report: SparsityReport) -> Table:

@@ -27,7 +27,7 @@ def test_two_plans_make_a_table_and_files(capsys: pytest.CaptureFixture[str]) ->
     unit_plan("SNIP", seed=50).save("b")
     main(["analyze", "scores", "a", "b", "--out", "out"])
     said = capsys.readouterr().out
-    for expected in ("A ReFer and B SNIP", "Spearman", "removed in", "all", "B SNIP: neurons"):
+    for expected in ("A ReFer and B SNIP", "Spearman", "in common", "all", "B SNIP: neurons"):
         assert expected in said
     found = json.loads(Path("out/scores.json").read_text())
     every = found["pairs"][0]["agreement"]["all"]
