@@ -110,7 +110,7 @@ def block_bars(
     scale = Scale(low, high, area.bottom, area.top)
     body = value_axis(area, scale, numbers, shown=shown)
     band = area.width / max(len(indices), 1)
-    width = min(band * 0.8, 40.0)
+    width = _width(band, rows)
     for row in rows:
         start, end = row.span
         for place, (index, value) in enumerate(zip(indices, row.values, strict=True)):
@@ -230,7 +230,7 @@ def _labels(
 ) -> list[str]:
     """The values of a row above its bars and those around them; none if one has no room."""
     band = area.width / max(len(row.values), 1)
-    width = min(band * 0.8, 40.0)
+    width = _width(band, rows)
     alone = row.span == (0.0, 1.0)
     room = band if alone else min(band / 2, width * (row.span[1] - row.span[0]) + APART)
     words = [shown(value) for value in row.values]
@@ -248,6 +248,12 @@ def _labels(
         )
         for place in range(len(words))
     ]
+
+
+def _width(band: float, rows: Sequence[Bars]) -> float:
+    """Of all bars of a block together, in its band."""
+    side_by_side = 2 if any(row.span[0] >= 0.5 for row in rows) else 1
+    return min(band * 0.8, 40.0 * side_by_side)
 
 
 def _overlap(one: tuple[float, float], other: tuple[float, float]) -> bool:

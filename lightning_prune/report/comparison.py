@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -11,9 +11,11 @@ from lightning_prune.analysis.structure import BlockCounts, Structure
 from lightning_prune.report.charts import ROOM_ALONE, Bars, block_bars
 from lightning_prune.report.files import Document
 from lightning_prune.report.names import model_name
-from lightning_prune.report.numbers import of_text, perplexity_text, size_text
+from lightning_prune.report.numbers import count_text, of_text, perplexity_text, size_text
 from lightning_prune.report.plots import Key, Plot, document
 from lightning_prune.report.tables import Figure, Row, Table
+
+Count = Callable[[int], str]
 
 __all__ = ["Comparison", "comparison_document", "ranges"]
 
@@ -23,6 +25,9 @@ COUNTS = (
     ("MLP neurons", "width", "green"),
 )
 """What is counted in a block, its attribute, and its colour."""
+LONG = {**{name: key for name, key, _ in COUNTS}, "parameters": "parameters"}
+SHORT = {"heads": "heads", "KV": "kv_heads", "neurons": "width", "parameters": "parameters"}
+"""The same for a terminal, where all of it twice has to have room."""
 SAID_IF_OTHER = (
     ("model type", "model_type"),
     ("hidden size", "hidden"),
@@ -73,7 +78,7 @@ class Comparison:
 
 def comparison_document(comparison: Comparison) -> Document:
     """A comparison as it is printed and written: Markdown, JSON and a picture."""
-    figures, rows = _figures(comparison), _blocks(comparison)
+    figures = _figures(comparison)
     paths = {"A": comparison.a.path, "B": comparison.b.path}
     only = [
         f"only in {which.upper()}: {words}" for which in "ab" for words in comparison.only(which)
@@ -86,7 +91,7 @@ def comparison_document(comparison: Comparison) -> Document:
             *(f"{which}  {path}" for which, path in paths.items()),
             "",
             figures,
-            rows,
+            _blocks(comparison, SHORT, count_text),
             *filter(None, [*only, facts]),
         ],
         written=[
@@ -94,7 +99,7 @@ def comparison_document(comparison: Comparison) -> Document:
             "\n".join(f"- {which}: `{path}`" for which, path in paths.items()),
             figures,
             f"{facts}." if facts else "",
-            rows,
+            _blocks(comparison, LONG, lambda count: f"{count:,}"),
             "\n".join(f"- {words}" for words in only),
             "![Widths of the blocks](compare.svg)",
         ],
@@ -141,22 +146,30 @@ def _figures(comparison: Comparison) -> Table:
     return Table("", ("", "A", "B", "B of A"), rows)
 
 
-def _blocks(comparison: Comparison) -> Table:
-    """Blocks by their places, with the counts of A and B; those that are alike in one row."""
+def _blocks(comparison: Comparison, kinds: Mapping[str, str], counted: Count) -> Table:
+    """Blocks by their places, with the counts of A and B; those that are alike in one row.
+
+    Args:
+        comparison: of two models.
+        kinds: what is counted, by its name in the table.
+        counted: a number of parameters as text.
+    """
     merged: list[tuple[list[int], list[str]]] = []
-    kinds = {**{name: key for name, key, _ in COUNTS}, "parameters": "parameters"}
     for index, a, b in comparison.pairs:
-        cells = [
-            "-" if block is None else f"{getattr(block, key):,}"
-            for key in kinds.values()
-            for block in (a, b)
-        ]
+        cells = [_count(block, key, counted) for key in kinds.values() for block in (a, b)]
         if merged and merged[-1][1] == cells:
             merged[-1][0].append(index)
         else:
             merged.append(([index], cells))
     header = ["block", *(f"{name} {which}" for name in kinds for which in "AB")]
     return Table("", header, [(ranges(indices), *cells) for indices, cells in merged])
+
+
+def _count(block: BlockCounts | None, key: str, counted: Count) -> str:
+    if block is None:
+        return "-"
+    count = getattr(block, key)
+    return counted(count) if key == "parameters" else f"{count:,}"
 
 
 def _facts(comparison: Comparison) -> str:

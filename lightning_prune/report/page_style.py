@@ -58,6 +58,7 @@ th, td { text-align: left; padding: 5px 18px 5px 0; border-bottom: 1px solid var
 th { font-weight: 600; color: var(--faint); font-size: 13px; }
 td.n, th.n { text-align: right; }
 td.n, th, td:first-child { white-space: nowrap; }
+td:nth-child(2) { min-width: 5em; }
 td:last-child, th:last-child { padding-right: 0; }
 td small, th small { color: var(--faint); font-size: 13px; font-weight: 400; }
 .figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(400px, 100%), 1fr));

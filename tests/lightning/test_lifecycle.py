@@ -22,7 +22,8 @@ from lightning_prune import (
     Wanda,
     pipeline,
 )
-from lightning_prune.callbacks import WriteReport, base
+from lightning_prune.callbacks import WriteReport
+from lightning_prune.callbacks.observers import base
 from lightning_prune.models import merged_model
 from lightning_prune.report.report import Report
 from tests.lightning.runs import Losses, checkpoints, make_data, make_trainer
