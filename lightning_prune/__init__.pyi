@@ -10,9 +10,10 @@ from .allocation.owl import OWL as OWL
 from .allocation.per_block import PerBlock as PerBlock
 from .allocation.sensitivity import Sensitivity as Sensitivity
 from .callbacks.blocks.drop_blocks import DropBlocks as DropBlocks
-from .callbacks.evaluate import Evaluate as Evaluate
+from .callbacks.observers.evaluate import Evaluate as Evaluate
+from .callbacks.observers.save_pretrained import SavePretrained as SavePretrained
+from .callbacks.observers.write_report import WriteReport as WriteReport
 from .callbacks.progressive import Progressive as Progressive
-from .callbacks.save_pretrained import SavePretrained as SavePretrained
 from .callbacks.units.afr import AFR as AFR
 from .callbacks.units.cfsp import CFSP as CFSP
 from .callbacks.units.flap import FLAP as FLAP
@@ -33,7 +34,6 @@ from .callbacks.weights.ria import RIA as RIA
 from .callbacks.weights.snip import WeightSNIP as WeightSNIP
 from .callbacks.weights.sparsegpt import SparseGPT as SparseGPT
 from .callbacks.weights.wanda import Wanda as Wanda
-from .callbacks.write_report import WriteReport as WriteReport
 from .checkpoints.load import load as load
 from .data.text_data import TextData as TextData
 from .export.hf import save as save

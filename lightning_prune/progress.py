@@ -1,22 +1,20 @@
-"""Progress over the blocks of a model: on a terminal a live line, elsewhere one line at the end."""
+"""Progress over the blocks of a model: on a terminal a live line, elsewhere one line at the end.
+
+What draws the bar is imported when the first one is shown.
+"""
 
 from __future__ import annotations
 
 import time
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import psutil
 import torch
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
 
 __all__ = ["BlockProgress"]
 
@@ -47,37 +45,30 @@ class BlockProgress:
         self.description = description
         self.enabled = enabled
         self.done = 0
-        self._console = console or Console(stderr=True)
-        self._start = time.monotonic()
-        # markup=False: a name in square brackets is a name
-        self._live = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[memory]}", markup=False),
-            console=self._console,
-            expand=True,
-            refresh_per_second=4,
-            disable=not (enabled and self._console.is_terminal),
-        )
-        self._task = self._live.add_task(description, total=total, memory=memory())
+        self._console = console
+        self._bar: Progress | None = None
+        self._start = 0.0
 
     def __enter__(self) -> BlockProgress:
         self._start = time.monotonic()
-        self._live.start()
+        if self.enabled:
+            if self._console is None:
+                from rich.console import Console
+
+                self._console = Console(stderr=True)
+            if self._console.is_terminal:
+                self._bar = _bar(self._console)
+                self._bar.add_task(self.description, total=self.total, memory=memory_text())
+                self._bar.start()
         return self
 
     def advance(self, name: str) -> None:
         """Count the block `name` as done."""
         self.done += 1
-        self._live.update(
-            self._task,
-            advance=1,
-            description=f"{self.description} {name}",
-            memory=memory(),
-        )
+        if self._bar is not None:
+            said = f"{self.description} {name}"
+            task = self._bar.task_ids[0]
+            self._bar.update(task, advance=1, description=said, memory=memory_text())
 
     def __exit__(
         self,
@@ -85,15 +76,43 @@ class BlockProgress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._live.stop()
-        if self.enabled and not self._console.is_terminal:
+        if self._bar is not None:
+            self._bar.stop()
+        elif self._console is not None and self.enabled:
             seconds = time.monotonic() - self._start
-            count = f"{self.done}/{self.total} blocks"
-            line = f"{self.description}: {count} in {seconds:.1f} s, {memory()}"
-            self._console.print(Text(line), soft_wrap=True)
+            self._console.print(
+                f"{self.description}: {self.done}/{self.total} blocks in {seconds:.1f} s, "
+                f"{memory_text()}",
+                soft_wrap=True,
+                markup=False,
+                highlight=False,
+            )
 
 
-def memory() -> str:
+def _bar(console: Console) -> Progress:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),  # a name in square brackets is a name
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[memory]}", markup=False),
+        console=console,
+        expand=True,
+        refresh_per_second=4,
+    )
+
+
+def memory_text() -> str:
     """Resident memory of this process, and on a CUDA device the peak that was allocated."""
     text = f"{psutil.Process().memory_info().rss / 1e9:.1f} GB"
     if torch.cuda.is_available():

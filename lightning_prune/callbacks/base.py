@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
@@ -18,58 +18,13 @@ from transformers import PreTrainedModel
 
 from lightning_prune import distributed, pipeline, surgery
 from lightning_prune.anatomy import Anatomy
-from lightning_prune.callbacks.best import load_best
+from lightning_prune.callbacks.observers.base import observers_of
 from lightning_prune.methods.base import Method
 from lightning_prune.models.module import PrunableModule
-from lightning_prune.models.recovery.merge import merged_model
 from lightning_prune.pipeline.provenance import fingerprint
 from lightning_prune.plan import Plan
 
-__all__ = ["PruneObserver", "PruningCallback", "methods_of"]
-
-
-class PruneObserver(Callback):
-    """A callback that is told of a model's pruning and recovery, wherever it stands in the list.
-
-    Attributes:
-        saves: told first that something starts, so that it can refuse, and last that it has ended,
-            when the others have measured what is to be saved.
-        reports: told of an end before those that save, and after all others.
-    """
-
-    saves: ClassVar[bool] = False
-    reports: ClassVar[bool] = False
-
-    def before_prune(self, trainer: Trainer, pl_module: PrunableModule) -> None:
-        """Refuse what cannot work; of all observers before anything is measured of the model."""
-
-    def on_prune_start(self, trainer: Trainer, pl_module: PrunableModule) -> None:
-        """The model is loaded and dense (or as the previous method left it)."""
-
-    def on_prune_end(self, trainer: Trainer, pl_module: PrunableModule, plan: Plan) -> None:
-        """The plan has been applied; there is no adapter yet."""
-
-    def on_recovery_end(
-        self, trainer: Trainer, pl_module: PrunableModule, model: PreTrainedModel | None
-    ) -> None:
-        """The training is over, also if it was over before this start of the run.
-
-        Args:
-            trainer: the trainer.
-            pl_module: the module.
-            model: a plain copy of its model, adapter merged, in process 0; None in the others. With
-                a ModelCheckpoint that has a `monitor`, of the best weights; else of the last.
-        """
-
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Merge the trained model, once for all observers. Nothing was trained by `prune`."""
-        observers = _observers(trainer)
-        if self is observers[0] and trainer.global_step > 0:
-            assert isinstance(pl_module, PrunableModule)
-            load_best(trainer, pl_module)
-            model = merged_model(pl_module)
-            for observer in observers:
-                observer.on_recovery_end(trainer, pl_module, model)
+__all__ = ["PruningCallback", "methods_of"]
 
 
 class PruningCallback(Method, Callback):
@@ -110,16 +65,16 @@ class PruningCallback(Method, Callback):
             )
         pl_module.load()
         self._refuse(trainer, pl_module)
-        for observer in _observers(trainer):
+        for observer in observers_of(trainer):
             observer.before_prune(trainer, pl_module)
         identity = self._identity(trainer, pl_module)
         distributed.once(lambda: self.folder(trainer).mkdir(parents=True, exist_ok=True))
-        for observer in reversed(_observers(trainer)):
+        for observer in observers_of(trainer, start=True):
             observer.on_prune_start(trainer, pl_module)
         plan = self._plan(trainer, pl_module, identity)
         self._made.append(plan)
         pl_module.plans.append(plan)
-        for observer in _observers(trainer):
+        for observer in observers_of(trainer):
             observer.on_prune_end(trainer, pl_module, plan)
 
     def _refuse(self, trainer: Trainer, pl_module: PrunableModule) -> None:
@@ -193,11 +148,6 @@ _NO_DECISION = ("plan", "keep_scores", "offload")
 def methods_of(trainer: Trainer) -> list[PruningCallback]:
     """The pruning methods in a Trainer, in their order."""
     return [c for c in trainer.callbacks if isinstance(c, PruningCallback)]  # type: ignore[attr-defined]
-
-
-def _observers(trainer: Trainer) -> list[PruneObserver]:
-    found = [c for c in trainer.callbacks if isinstance(c, PruneObserver)]  # type: ignore[attr-defined]
-    return sorted(found, key=lambda observer: (observer.saves, observer.reports))
 
 
 def _calibration_of(data: Any) -> dict[str, Any]:

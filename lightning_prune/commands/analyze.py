@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from lightning_prune.analysis.scores import ScoreReport, compare_scores
+from lightning_prune.analysis.scores import compare_scores
 from lightning_prune.commands.arguments import writable_folder
-from lightning_prune.commands.output import print_files
-from lightning_prune.files import write_json
-from lightning_prune.report.scores_picture import NEEDS, can_draw, write_scores_pdf
-from lightning_prune.report.scores_table import print_scores
+from lightning_prune.report.files import print_document, print_files
+from lightning_prune.report.scores import scores_document, write_scores
 
 __all__ = ["analyze"]
 
@@ -35,15 +33,6 @@ def analyze(what: Literal["scores"], plans: list[str], *, out: str | Path | None
         raise ValueError(f"one or two plans are compared, and {len(plans)} are given")
     folder = writable_folder(out)
     report = compare_scores(*plans)
-    print_scores(report)
+    print_document(scores_document(report))
     if folder is not None:
-        print_files(_write(report, folder))
-
-
-def _write(report: ScoreReport, folder: Path) -> dict[str, str]:
-    write_json(folder / "scores.json", report.to_dict())
-    files = {"scores.json": str(folder / "scores.json")}
-    if not can_draw():
-        return files | {"scores.pdf": f"left out: {NEEDS}"}
-    write_scores_pdf(folder / "scores.pdf", report)
-    return files | {"scores.pdf": str(folder / "scores.pdf")}
+        print_files(write_scores(report, folder))

@@ -8,7 +8,8 @@ from typing import Literal
 
 from lightning_prune.analysis.structure import structure
 from lightning_prune.commands.arguments import model_folder, usable_device, writable_folder
-from lightning_prune.report.comparison import Comparison, print_comparison
+from lightning_prune.report.comparison import Comparison, comparison_document
+from lightning_prune.report.files import show
 
 __all__ = ["compare"]
 
@@ -61,4 +62,4 @@ def compare(
     if compared is not None and where is not None:
         settings = compared.settings | {"device": str(where)}
         comparison = Comparison(one, other, compared.perplexities(where), settings)
-    print_comparison(comparison, {} if folder is None else comparison.write(folder))
+    show(comparison_document(comparison), folder)

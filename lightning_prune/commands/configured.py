@@ -16,8 +16,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lightning_prune.callbacks.base import methods_of
-from lightning_prune.callbacks.save_pretrained import SavePretrained
-from lightning_prune.callbacks.write_report import WriteReport
+from lightning_prune.callbacks.observers.save_pretrained import SavePretrained
+from lightning_prune.callbacks.observers.write_report import WriteReport
 from lightning_prune.commands.classes import names_class
 from lightning_prune.commands.errors import is_ours
 from lightning_prune.commands.predict import WritePredictions

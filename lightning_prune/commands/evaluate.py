@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from lightning_prune.callbacks.evaluate import Evaluate
+from lightning_prune.callbacks.observers.evaluate import Evaluate
 from lightning_prune.commands.arguments import usable_device, writable_folder
 from lightning_prune.commands.models import known_models, loaded
-from lightning_prune.commands.output import print_files
 from lightning_prune.commands.quiet import quiet_loading
 from lightning_prune.data.judged import JudgedText
 from lightning_prune.evaluation import SEVEN, Evaluation
 from lightning_prune.models import CausalLM
 from lightning_prune.models.loading import DType
-from lightning_prune.report.evaluation import print_evaluations, write_evaluations
+from lightning_prune.report.evaluation import evaluation_document
+from lightning_prune.report.files import show
 
 __all__ = ["BARE", "evaluate"]
 
@@ -57,10 +57,8 @@ def evaluate(
     evaluations: dict[str, Evaluation] = {}
     for name, module in loaded(modules):
         evaluations[name] = asked.of(module.base, module.tokenizer, where, texts.pop(name))
-    print_evaluations(evaluations)
-    if folder is not None:
-        settings = asked.settings | {"device": str(where), "dtype": dtype}
-        print_files(write_evaluations(evaluations, folder, settings, "evaluation"))
+    settings = asked.settings | {"device": str(where), "dtype": dtype}
+    show(evaluation_document(evaluations, settings), folder)
 
 
 def _texts(asked: Evaluate, modules: Mapping[str, CausalLM]) -> dict[str, list[JudgedText]]:

@@ -8,7 +8,8 @@ from lightning.pytorch import LightningDataModule, Trainer
 
 from lightning_prune.commands.study import study_folder
 from lightning_prune.models import CausalLM
-from lightning_prune.report.importance import print_importance
+from lightning_prune.report.files import show
+from lightning_prune.report.importance import importance_document
 from lightning_prune.studies import measure_importance
 
 __all__ = ["importance"]
@@ -30,5 +31,5 @@ def importance(
     """
     folder = study_folder(trainer, "importance")
     device = trainer.strategy.root_device
-    found = measure_importance(model, datamodule, device=device, **asked)
-    print_importance(found, found.write(folder))
+    importance = measure_importance(model, datamodule, device=device, **asked)
+    show(importance_document(importance), folder)

@@ -11,12 +11,13 @@ import torch
 from lightning_prune.checkpoints.names import weight_files
 from lightning_prune.commands.arguments import usable_device, writable_folder
 from lightning_prune.commands.models import known_models, loaded
-from lightning_prune.commands.output import print_files, say
+from lightning_prune.commands.output import say
 from lightning_prune.commands.quiet import quiet_loading
 from lightning_prune.evaluation import Evaluation, Size, check_numbers, generation_speed
 from lightning_prune.models import CausalLM
 from lightning_prune.models.loading import DType
-from lightning_prune.report.evaluation import print_evaluations, write_evaluations
+from lightning_prune.report.evaluation import evaluation_document
+from lightning_prune.report.files import print_document, print_files, write
 
 __all__ = ["measure"]
 
@@ -85,10 +86,11 @@ def measure(
         "runs": runs,
         "torch": str(torch.__version__),
     }
-    print_evaluations(measured)
+    document = evaluation_document(measured, settings, "measurement")
+    print_document(document)
     say(", ".join(f"{name} {value}" for name, value in settings.items()))
     if folder is not None:
-        print_files(write_evaluations(measured, folder, settings, "measurement"))
+        print_files(write(document, folder))
 
 
 def _size(module: CausalLM) -> Size:

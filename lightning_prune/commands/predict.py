@@ -10,9 +10,10 @@ import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_prune import distributed
-from lightning_prune.commands.output import print_files, say
+from lightning_prune.commands.output import say
 from lightning_prune.files import atomic_write
 from lightning_prune.models import CausalLM
+from lightning_prune.report.files import print_files
 from lightning_prune.tokens import labels_of
 
 __all__ = ["WritePredictions"]

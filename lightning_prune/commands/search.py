@@ -11,8 +11,9 @@ from lightning.pytorch import LightningDataModule, Trainer
 from lightning_prune.commands.study import study_folder
 from lightning_prune.files import atomic_write
 from lightning_prune.models import CausalLM
-from lightning_prune.report.grid import print_grid
-from lightning_prune.report.search import print_spread
+from lightning_prune.report.files import print_document, print_files, show
+from lightning_prune.report.grid import grid_document
+from lightning_prune.report.search import spread_document
 from lightning_prune.studies import search_shares, vary_arguments
 from lightning_prune.studies.specs import Spec, with_arguments
 
@@ -63,12 +64,12 @@ def search(
         )
     if vary:
         grid = vary_arguments(model, datamodule, method, vary, **where)
-        print_grid(grid, grid.write(folder))
+        show(grid_document(grid), folder)
         return
     how: dict[str, Any] = {"held_out": held_out, "step": step, "seed": seed}
     best = search_shares(model, datamodule, method, trials, **how, **where)
-    files = best.write(folder) | _write_method(folder, method, best.fractions)
-    print_spread(best.spread, files)
+    print_document(spread_document(best.spread))
+    print_files(best.write(folder) | _write_method(folder, method, best.fractions))
 
 
 def _write_method(folder: Path, method: Spec, fractions: list[float]) -> dict[str, str]:

@@ -9,9 +9,8 @@ from pathlib import Path
 from lightning_prune.analysis.zeros import PATTERNS
 from lightning_prune.analysis.zeros import sparsity as count_zeros
 from lightning_prune.commands.arguments import QUICKSTART, model_folder, writable_folder
-from lightning_prune.commands.output import print_files
-from lightning_prune.files import write_json
-from lightning_prune.report.zeros_table import print_sparsity
+from lightning_prune.report.files import show
+from lightning_prune.report.zeros import zeros_document
 
 __all__ = ["sparsity"]
 
@@ -35,7 +34,4 @@ def sparsity(
     folder = writable_folder(out)
     location = model_folder(path) if path == QUICKSTART else path
     report = replace(count_zeros(location, patterns), path=path)
-    print_sparsity(report)
-    if folder is not None:
-        write_json(folder / "sparsity.json", report.to_dict())
-        print_files({"sparsity.json": str(folder / "sparsity.json")})
+    show(zeros_document(report), folder)

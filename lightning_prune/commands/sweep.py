@@ -8,7 +8,8 @@ from lightning.pytorch import LightningDataModule, Trainer
 
 from lightning_prune.commands.study import study_folder
 from lightning_prune.models import CausalLM
-from lightning_prune.report.grid import print_grid
+from lightning_prune.report.files import show
+from lightning_prune.report.grid import grid_document
 from lightning_prune.studies import sweep_methods
 
 __all__ = ["sweep"]
@@ -41,4 +42,4 @@ def sweep(
     device = trainer.strategy.root_device
     journal = folder / "cells"
     grid = sweep_methods(model, datamodule, methods, sparsities, device=device, journal=journal)
-    print_grid(grid, grid.write(folder))
+    show(grid_document(grid), folder)

@@ -22,8 +22,9 @@ from lightning_prune.checkpoints.save import is_uneven
 from lightning_prune.evaluation import Evaluation
 from lightning_prune.modeling.registry import auto_class
 from lightning_prune.plan import Plan
-from lightning_prune.report import Report
-from lightning_prune.report.evaluation import perplexity_sheet, task_sheet, zeros_note
+from lightning_prune.report.evaluation import perplexity_table, task_table, zeros_note
+from lightning_prune.report.report import Report
+from lightning_prune.report.tables import as_markdown
 from lightning_prune.version import __version__
 
 __all__ = ["model_card"]
@@ -69,8 +70,8 @@ def model_card(
         parts += ["## What was pruned", _decisions(plan)]
     if report is not None and report.stages:
         parts += ["## What was measured", _measured(report, dtype)]
-        sheets = (perplexity_sheet(found), task_sheet(found))
-        parts += [f"### {sheet.title}\n\n{sheet.markdown()}" for sheet in sheets if sheet]
+        tables = (perplexity_table(found), task_table(found))
+        parts += [f"### {table.title}\n\n{as_markdown(table)}" for table in tables if table]
     parts += ["## Blocks", _blocks(model)] if uneven else []
     parts += ["## How to load it", _loading(auto, uneven)]
     parts.append(f"Made with lightning_prune {__version__}. The licence is that of the base model.")

@@ -17,7 +17,7 @@ from lightning_prune.checkpoints.save import refuse_adapters, save_folder
 from lightning_prune.checkpoints.writer import parse_size
 from lightning_prune.export.card import model_card
 from lightning_prune.plan import Plan
-from lightning_prune.report import Report
+from lightning_prune.report.report import Report
 
 __all__ = ["save", "to_hf"]
 

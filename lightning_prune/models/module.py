@@ -27,7 +27,6 @@ from lightning_prune.models.seeding import common_seed, seed_step
 from lightning_prune.models.sharding import data_mesh, shard
 from lightning_prune.models.task import TaskModule
 from lightning_prune.plan import Plan
-from lightning_prune.report import Report
 
 __all__ = ["PrunableModule"]
 
@@ -110,7 +109,6 @@ class PrunableModule(TaskModule):
         self.trust_remote_code = trust_remote_code
         self.revision = revision
         self.plans = Plans()
-        self.report: Report | None = None
         self.rebuild: Rebuild | None = None
         self.seed: int | None = None
         self._zeros: KeepMasks | None = None

@@ -1,29 +1,40 @@
-"""Two saved models side by side: figures, blocks, what only one has, as table, JSON and picture."""
+"""Two saved models side by side: figures, blocks, and what only one of them has."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from lightning_prune.analysis.structure import BlockCounts, Structure
-from lightning_prune.files import atomic_write
-from lightning_prune.report.comparison_picture import comparison_svg
-from lightning_prune.report.grid import _markdown
-from lightning_prune.report.numbers import perplexity_text, size_text
+from lightning_prune.report.charts import ROOM_ALONE, Bars, block_bars
+from lightning_prune.report.files import Document
+from lightning_prune.report.names import model_name
+from lightning_prune.report.numbers import count_text, of_text, perplexity_text, size_text
+from lightning_prune.report.plots import Key, Plot, document
+from lightning_prune.report.tables import Figure, Row, Table
 
-__all__ = ["Comparison", "print_comparison"]
+Count = Callable[[int], str]
 
-BLOCK_HEAD = ("block", "query heads", "key/value heads", "MLP neurons", "parameters")
-FIGURE_HEAD = ("", "A", "B", "B of A")
+__all__ = ["Comparison", "comparison_document", "ranges"]
+
+COUNTS = (
+    ("query heads", "heads", "blue"),
+    ("key/value heads", "kv_heads", "orange"),
+    ("MLP neurons", "width", "green"),
+)
+"""What is counted in a block, its attribute, and its colour."""
+LONG = {**{name: key for name, key, _ in COUNTS}, "parameters": "parameters"}
+SHORT = {"heads": "heads", "KV": "kv_heads", "neurons": "width", "parameters": "parameters"}
+"""The same for a terminal, where all of it twice has to have room."""
+SAID_IF_OTHER = (
+    ("model type", "model_type"),
+    ("hidden size", "hidden"),
+    ("head size", "head_dim"),
+    ("vocabulary", "vocabulary"),
+    ("dtype", "dtypes"),
+)
 
 
 @dataclass(frozen=True)
@@ -52,146 +63,48 @@ class Comparison:
         mine, other = (self.a, self.b) if which == "a" else (self.b, self.a)
         shared = {block.index for block in other.blocks}
         whole = [block.index for block in mine.blocks if block.index not in shared]
-        found: dict[str, list[int]] = {}
+        tensors: dict[str, list[int]] = {}
         for index, name in mine.tensors.keys() - other.tensors.keys():
             if index is None:
-                found[name] = []
+                tensors[name] = []
             elif index in shared:
-                found.setdefault(name, []).append(index)
+                tensors.setdefault(name, []).append(index)
         words = [f"block{'s' * (len(whole) > 1)} {ranges(whole)}"] if whole else []
         return words + [
             f"{name} in block{'s' * (len(at) > 1)} {ranges(sorted(at))}" if at else name
-            for name, at in sorted(found.items())
+            for name, at in sorted(tensors.items())
         ]
 
-    def facts(self) -> str:
-        """How perplexity was measured, in one line; "" if it was not."""
-        if self.perplexity is None:
-            return ""
-        get = self.settings.get
-        line = (
-            f"perplexity on {get('windows')} windows of {get('window')} tokens, {get('split')} "
-            f"text of {get('text')!r}, on {get('device')}"
-        )
-        return f"{line}; {get('note')}" if get("note") else line
 
-    def figures(self) -> list[list[str]]:
-        """Rows of totals: name, A, B, their relation. Kinds of size that agree are left out."""
-        rows = []
-        for name, attribute in (
-            *(("model type", "model_type"), ("hidden size", "hidden"), ("head size", "head_dim")),
-            *(("vocabulary", "vocabulary"), ("dtype", "dtypes")),
-        ):
-            values = [getattr(s, attribute) for s in (self.a, self.b)]
-            if values[0] != values[1]:
-                rows.append([name, *(_said(value) for value in values), ""])
-        for name, (a, b) in self._totals().items():
-            rows.append([name, f"{a:,}", f"{b:,}", _share(a, b)])
-        sizes = self.a.bytes, self.b.bytes
-        rows.append(["stored size", *(size_text(size) for size in sizes), _share(*sizes)])
-        if self.perplexity is not None:
-            dense, other = self.perplexity
-            times = f"{other / dense:.3f}x" if math.isfinite(other / dense) else ""
-            rows.append(["perplexity", perplexity_text(dense), perplexity_text(other), times])
-        return rows
-
-    def rows(self) -> list[list[str]]:
-        """Rows of blocks: its place, then the counts of A and B; blocks that are alike in one."""
-        merged: list[tuple[list[int], list[str]]] = []
-        for index, a, b in self.pairs:
-            cells = []
-            for name in ("heads", "kv_heads", "width", "parameters"):
-                cells += ["-" if c is None else f"{getattr(c, name):,}" for c in (a, b)]
-            if merged and merged[-1][1] == cells:
-                merged[-1][0].append(index)
-            else:
-                merged.append(([index], cells))
-        return [[ranges(indices), *cells] for indices, cells in merged]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as JSON can say it."""
-        perplexity = dict(zip("ab", self.perplexity, strict=True)) if self.perplexity else None
-        return {
-            **{name: _plain(s) for name, s in (("a", self.a), ("b", self.b))},
-            "blocks": [
-                {"index": i, "a": a and asdict(a), "b": b and asdict(b)} for i, a, b in self.pairs
-            ],
-            "only_in_a": self.only("a"),
-            "only_in_b": self.only("b"),
-            "perplexity": perplexity
-            and {k: v if math.isfinite(v) else str(v) for k, v in perplexity.items()},
-            "settings": dict(self.settings),
-        }
-
-    def to_markdown(self) -> str:
-        """The tables, what only one has, and the picture."""
-        head = ["block"] + [f"{name} {which}" for name in BLOCK_HEAD[1:] for which in "AB"]
-        lines = ["# Two models compared", "", f"- A: `{self.a.path}`", f"- B: `{self.b.path}`", ""]
-        lines += _markdown(list(FIGURE_HEAD), self.figures())
-        lines += ["", self.facts() + "." if self.facts() else "", ""]
-        lines += [*_markdown(head, self.rows()), ""]
-        for which in "ab":
-            lines += [f"- only in {which.upper()}: {words}" for words in self.only(which)]
-        return "\n".join([*lines, "", "![Widths of the blocks](compare.svg)", ""])
-
-    def write(self, folder: str | Path) -> dict[str, str]:
-        """Write compare.json, compare.md and compare.svg; returns their paths by name."""
-        value = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
-        texts = {
-            "compare.json": value + "\n",
-            "compare.md": self.to_markdown(),
-            "compare.svg": comparison_svg(self.a.path, self.b.path, self.pairs),
-        }
-        for name, text in texts.items():
-            with atomic_write(Path(folder) / name) as file:
-                file.write(text)
-        return {name: str(Path(folder) / name) for name in texts}
-
-    def _totals(self) -> dict[str, tuple[int, int]]:
-        both = self.a, self.b
-        summed = {
-            name: [sum(getattr(block, key) for block in s.blocks) for s in both]
-            for name, key in zip(BLOCK_HEAD[1:4], ("heads", "kv_heads", "width"), strict=True)
-        }
-        named = {
-            "blocks": [len(s.blocks) for s in both],
-            **summed,
-            "parameters": [s.parameters for s in both],
-            "not zero": [s.nonzero for s in both],
-        }
-        return {name: (a, b) for name, (a, b) in named.items()}
-
-
-def print_comparison(
-    comparison: Comparison, files: Mapping[str, str], console: Console | None = None
-) -> None:
-    """Print the totals, the blocks (those that are alike in one row), and what only one has."""
-    console = console or Console()
-    for which, structure in (("A", comparison.a), ("B", comparison.b)):
-        console.print(Text.assemble((which, "bold"), f"  {structure.path}"), soft_wrap=True)
-    console.print()
-    totals = _table()
-    for name in FIGURE_HEAD:
-        totals.add_column(name, justify="right" if name else "left", no_wrap=True)
-    for row in comparison.figures():
-        totals.add_row(*row)
-    console.print(totals)
-    blocks = _table()
-    blocks.add_column("block", no_wrap=True)
-    for name in BLOCK_HEAD[1:]:
-        for which in "AB":
-            blocks.add_column(f"{name}\n{which}" if which == "A" else "\nB", justify="right")
-    for cells in comparison.rows():
-        blocks.add_row(*cells)
-    console.print(blocks)
-    lines = [
+def comparison_document(comparison: Comparison) -> Document:
+    """A comparison as it is printed and written: Markdown, JSON and a picture."""
+    figures = _figures(comparison)
+    paths = {"A": comparison.a.path, "B": comparison.b.path}
+    only = [
         f"only in {which.upper()}: {words}" for which in "ab" for words in comparison.only(which)
     ]
-    for line in filter(None, [*lines, comparison.facts()]):
-        console.print(Text(line), soft_wrap=True)
-    width = max(map(len, files), default=0)
-    for name, path in files.items():
-        console.print(Text.assemble((f"{name:{width}}", "bold"), f"  {path}"), soft_wrap=True)
+    facts = _facts(comparison)
+    return Document(
+        "compare",
+        _value(comparison),
+        printed=[
+            *(f"{which}  {path}" for which, path in paths.items()),
+            "",
+            figures,
+            _blocks(comparison, SHORT, count_text),
+            *filter(None, [*only, facts]),
+        ],
+        written=[
+            "# Two models compared",
+            "\n".join(f"- {which}: `{path}`" for which, path in paths.items()),
+            figures,
+            f"{facts}." if facts else "",
+            _blocks(comparison, LONG, lambda count: f"{count:,}"),
+            "\n".join(f"- {words}" for words in only),
+            "![Widths of the blocks](compare.svg)",
+        ],
+        picture=_picture(comparison),
+    )
 
 
 def ranges(numbers: Iterable[int]) -> str:
@@ -205,12 +118,89 @@ def ranges(numbers: Iterable[int]) -> str:
     return ", ".join(str(r[0]) if len(r) == 1 else f"{r[0]}-{r[-1]}" for r in runs)
 
 
-def _plain(structure: Structure) -> dict[str, Any]:
-    return {
-        name: value
-        for name, value in asdict(structure).items()
-        if name not in ("tensors", "blocks")
+# --- tables ---
+
+
+def _figures(comparison: Comparison) -> Table:
+    """Totals: name, A, B, their relation. Kinds of size that agree are left out."""
+    both = comparison.a, comparison.b
+    rows: list[Row] = []
+    for name, attribute in SAID_IF_OTHER:
+        a, b = (getattr(structure, attribute) for structure in both)
+        if a != b:
+            rows.append((name, _said(a), _said(b), ""))
+    totals = {
+        "blocks": [len(s.blocks) for s in both],
+        **{name: [sum(getattr(b, key) for b in s.blocks) for s in both] for name, key, _ in COUNTS},
+        "parameters": [s.parameters for s in both],
+        "not zero": [s.nonzero for s in both],
     }
+    for name, (a, b) in totals.items():
+        rows.append((name, Figure(a, f"{a:,}"), Figure(b, f"{b:,}"), _share(a, b)))
+    sizes = [s.bytes for s in both]
+    rows.append(("stored size", *(Figure(s, size_text(s)) for s in sizes), _share(*sizes)))
+    if comparison.perplexity is not None:
+        a, b = comparison.perplexity
+        shown = (Figure(value, perplexity_text(value)) for value in (a, b))
+        rows.append(("perplexity", *shown, f"{b / a:.3f}x" if math.isfinite(b / a) else ""))
+    return Table("", ("", "A", "B", "B of A"), rows)
+
+
+def _blocks(comparison: Comparison, kinds: Mapping[str, str], counted: Count) -> Table:
+    """Blocks by their places, with the counts of A and B; those that are alike in one row.
+
+    Args:
+        comparison: of two models.
+        kinds: what is counted, by its name in the table.
+        counted: a number of parameters as text.
+    """
+    merged: list[tuple[list[int], list[str]]] = []
+    for index, a, b in comparison.pairs:
+        cells = [_count(block, key, counted) for key in kinds.values() for block in (a, b)]
+        if merged and merged[-1][1] == cells:
+            merged[-1][0].append(index)
+        else:
+            merged.append(([index], cells))
+    header = ["block", *(f"{name} {which}" for name in kinds for which in "AB")]
+    return Table("", header, [(ranges(indices), *cells) for indices, cells in merged])
+
+
+def _count(block: BlockCounts | None, key: str, counted: Count) -> str:
+    if block is None:
+        return "-"
+    count = getattr(block, key)
+    return counted(count) if key == "parameters" else f"{count:,}"
+
+
+def _facts(comparison: Comparison) -> str:
+    """How perplexity was measured, in one line; "" if it was not."""
+    if comparison.perplexity is None:
+        return ""
+    get = comparison.settings.get
+    words = (
+        f"perplexity on {get('windows')} windows of {get('window')} tokens, {get('split')} "
+        f"text of {get('text')!r}, on {get('device')}"
+    )
+    return f"{words}; {get('note')}" if get("note") else words
+
+
+def _value(comparison: Comparison) -> dict[str, Any]:
+    """Everything but the shapes of all tensors, for JSON."""
+    perplexity = comparison.perplexity
+    return {
+        **{name: _plain(s) for name, s in (("a", comparison.a), ("b", comparison.b))},
+        "blocks": [
+            {"index": i, "a": a and asdict(a), "b": b and asdict(b)} for i, a, b in comparison.pairs
+        ],
+        "only_in_a": comparison.only("a"),
+        "only_in_b": comparison.only("b"),
+        "perplexity": dict(zip("ab", perplexity, strict=True)) if perplexity else None,
+        "settings": dict(comparison.settings),
+    }
+
+
+def _plain(structure: Structure) -> dict[str, Any]:
+    return {k: v for k, v in asdict(structure).items() if k not in ("tensors", "blocks")}
 
 
 def _said(value: Any) -> str:
@@ -221,5 +211,31 @@ def _share(a: float, b: float) -> str:
     return f"{b / a:.1%}" if a else ""
 
 
-def _table() -> Table:
-    return Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+# --- picture ---
+
+
+def _picture(comparison: Comparison) -> str:
+    """Two bars a block, A grey and B in colour; a block that one lacks has no bar."""
+    a, b = (model_name(s.path) for s in (comparison.a, comparison.b))
+    plots = [_plot(comparison, *kind) for kind in COUNTS]
+    return document("compare", f"{a} (A) and {b} (B)", ["widths of the blocks"], plots)
+
+
+def _plot(comparison: Comparison, name: str, attribute: str, colour: str) -> Plot:
+    pairs = comparison.pairs
+    a, b = ([getattr(p[side], attribute) if p[side] else 0 for p in pairs] for side in (1, 2))
+    total = of_text(b, a)
+    rows = [
+        Bars(f"{name} in A", a, "grey", (0.0, 0.5), "a", numbered=True),
+        Bars(f"{name} in B", b, colour, (0.5, 1.0), "b", numbered=True),
+    ]
+    return block_bars(
+        name[0].upper() + name[1:],
+        f"Two bars for each of {len(pairs)} blocks: {name} of B, of those of A: {total}",
+        [index for index, _, _ in pairs],
+        rows,
+        [Key("A", "grey"), Key(f"B: {total}", colour)],
+        counts=True,
+        shown=lambda value: f"{value:,.0f}",
+        room=ROOM_ALONE,
+    )

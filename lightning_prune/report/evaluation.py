@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from lightning_prune.evaluation.results import Evaluation, TaskScore, TextPerplexity
-from lightning_prune.files import atomic_write
+from lightning_prune.report.files import Document
+from lightning_prune.report.names import short_names
 from lightning_prune.report.numbers import (
     count_text,
-    finite,
     perplexity_text,
     roughly,
     seconds_text,
@@ -23,16 +17,17 @@ from lightning_prune.report.numbers import (
     times,
     unique_text,
 )
-from lightning_prune.report.sheet import Sheet
+from lightning_prune.report.tables import Figure, Row, Table
 
 __all__ = [
-    "evaluation_sheets",
-    "perplexity_sheet",
-    "print_evaluations",
-    "size_sheet",
-    "speed_sheet",
-    "task_sheet",
-    "write_evaluations",
+    "ZEROS",
+    "answer_table",
+    "evaluation_document",
+    "evaluation_tables",
+    "perplexity_table",
+    "size_table",
+    "speed_table",
+    "task_table",
     "zeros_note",
 ]
 
@@ -56,74 +51,77 @@ Evaluations = Mapping[str, Evaluation]
 """By name; the others are compared with the first."""
 
 
-def perplexity_sheet(found: Evaluations) -> Sheet | None:
+def perplexity_table(evaluations: Evaluations) -> Table | None:
     """One row for each text and window length; None if none was measured."""
-    keys = _keys(
-        {n: [(p.text, p.split, p.window) for p in e.perplexities] for n, e in found.items()}
-    )
+    tables = {
+        name: {(p.text, p.split, p.window): p for p in e.perplexities}
+        for name, e in evaluations.items()
+    }
+    keys = _keys(tables)
     if not keys:
         return None
-    tables = {
-        name: {(p.text, p.split, p.window): p for p in e.perplexities} for name, e in found.items()
-    }
-    rows, note = [], "A window is so many tokens; lower is better."
-    for key in keys:
-        here = [table.get(key) for table in tables.values()]
-        windows = " / ".join(dict.fromkeys(f"{p.windows:,}" for p in here if p is not None))
-        values = [None if p is None else p.perplexity for p in here]
-        same = [_same_tokens(p, here[0]) for p in here]
+    names = short_names(text for text, _, _ in keys)
+    rows: list[Row] = []
+    note = "A window is so many tokens; lower is better."
+    for text, split, window in keys:
+        measured = [table.get((text, split, window)) for table in tables.values()]
+        windows = " / ".join(dict.fromkeys(f"{p.windows:,}" for p in measured if p is not None))
+        values = [None if p is None else p.perplexity for p in measured]
+        same = [_same_tokens(p, measured[0]) for p in measured]
         figures = _compared(values, perplexity_text, same)
-        rows.append((f"{key[0]} ({key[1]})", f"{key[2]:,}", windows, *figures))
+        rows.append((f"{names[text]} ({split})", Figure(window, f"{window:,}"), windows, *figures))
         if not all(same):
             note = f"A window is so many tokens; lower is better. {OTHER_TOKENS}"
-    return Sheet("Perplexity", ("text", "window", "windows", *found), rows, note)
+    header = ("text", "window", "windows", *evaluations)
+    return Table("Perplexity", header, rows, note, compared=len(evaluations))
 
 
-def task_sheet(found: Evaluations) -> Sheet | None:
+def task_table(evaluations: Evaluations) -> Table | None:
     """One row for each task and metric, then the mean accuracy; None if there were no tasks."""
-    tables = {name: _by_task(e) for name, e in found.items()}
-    keys = _keys({name: list(table) for name, table in tables.items()})
+    tables = {name: _by_task(e) for name, e in evaluations.items()}
+    keys = _keys(tables)
     if not keys:
         return None
-    rows = []
+    rows: list[Row] = []
     for task, metric in keys:
-        here = [table.get((task, metric)) for table in tables.values()]
-        first = next(score for score in here if score is not None)
-        arrow = "" if first.higher_is_better else " (lower is better)"
-        rows.append((task, metric + arrow, f"{first.examples:,}", *map(_score, here)))
+        scores = [table.get((task, metric)) for table in tables.values()]
+        first = next(score for score in scores if score is not None)
+        better = "" if first.higher_is_better else " (lower is better)"
+        examples = Figure(first.examples, f"{first.examples:,}")
+        rows.append((task, metric + better, examples, *map(_score, scores)))
     shots = {s.few_shot for table in tables.values() for s in table.values()}
     note = f"{', '.join(map(str, sorted(shots)))}-shot, lm-eval; ± is the standard error."
-    return Sheet("Tasks", ("task", "metric", "examples", *found), rows, note, left=2)
+    header = ("task", "metric", "examples", *evaluations)
+    return Table("Tasks", header, rows, note, words=2, compared=len(evaluations))
 
 
-def speed_sheet(
-    found: Evaluations, works: Mapping[str, tuple[int, int]] | None = None
-) -> Sheet | None:
+def speed_table(
+    evaluations: Evaluations, works: Mapping[str, tuple[int, int]] | None = None
+) -> Table | None:
     """Prefill, decode and memory, for each batch size and length; None if none was measured.
 
     Args:
-        found: the evaluations.
+        evaluations: by model.
         works: of each model its parameters and their bytes; None: from the evaluations. Models that
             have as many are not compared: they differ in zeros at most, which bring no speed.
     """
     if works is None:
-        sizes = {name: evaluation.size for name, evaluation in found.items()}
+        sizes = {name: evaluation.size for name, evaluation in evaluations.items()}
         works = {n: (s.parameters, s.bytes) for n, s in sizes.items() if s is not None}
-    work = [works.get(name) for name in found]
+    work = [works.get(name) for name in evaluations]
     differs = [one is None or one != work[0] for one in work]
-    tables = {n: {(s.batch_size, s.prompt): s for s in e.speeds} for n, e in found.items()}
-    keys = _keys({name: list(table) for name, table in tables.items()})
+    tables = {n: {(s.batch_size, s.prompt): s for s in e.speeds} for n, e in evaluations.items()}
+    keys = _keys(tables)
     if not keys:
         return None
-    rows = []
-    for key in keys:
-        here = [table.get(key) for table in tables.values()]
-        batch, prompt = key
-        for name, get, show in _SPEEDS:
-            values = [None if s is None else get(s) for s in here]
+    rows: list[Row] = []
+    for batch, prompt in keys:
+        speeds = [table.get((batch, prompt)) for table in tables.values()]
+        for name, get, shown in _SPEEDS:
+            values = [None if speed is None else get(speed) for speed in speeds]
             if any(value is not None for value in values):
-                figures = _compared(values, show, differs, roughly)
-                rows.append((name, f"{batch}", f"{prompt:,}", *figures))
+                figures = _compared(values, shown, differs, roughly)
+                rows.append((name, str(batch), f"{prompt:,}", *figures))
     note = (
         "With a KV cache; medians. The models ran one after the other, so that other work on the "
         "machine shows in the factors, too."
@@ -132,27 +130,74 @@ def speed_sheet(
         note += f" {SAME_WORK}"
     if any(row[0] == "peak memory" for row in rows):
         note += " Memory on a CPU is that of the whole process."
-    return Sheet("Speed and memory", ("", "batch", "prompt", *found), rows, note)
+    header = ("", "batch", "prompt", *evaluations)
+    return Table("Speed and memory", header, rows, note, compared=len(evaluations))
 
 
-def size_sheet(found: Evaluations) -> Sheet | None:
+def size_table(evaluations: Evaluations) -> Table | None:
     """Parameters, zeros, bytes in memory and on disk; None if they were not counted."""
-    sizes = [evaluation.size for evaluation in found.values()]
+    sizes = [evaluation.size for evaluation in evaluations.values()]
     if not any(sizes):
         return None
-    rows = []
-    for name, get, show in _SIZES:
+    rows: list[Row] = []
+    for name, get, shown in _SIZES:
         values = [None if size is None else get(size) for size in sizes]
         if any(value is not None for value in values):
-            rows.append((name, *_compared(values, show)))
-    shares = {n: e.size.zeros for n, e in found.items() if e.size is not None}
-    return Sheet("Size", ("", *found), rows, zeros_note(shares))
+            rows.append((name, *_compared(values, shown)))
+    shares = {n: e.size.zeros for n, e in evaluations.items() if e.size is not None}
+    return Table("Size", ("", *evaluations), rows, zeros_note(shares), compared=len(evaluations))
 
 
-def evaluation_sheets(found: Evaluations) -> list[Sheet]:
+def evaluation_tables(evaluations: Evaluations) -> list[Table]:
     """Those tables for which something was measured."""
-    sheets = (size_sheet(found), perplexity_sheet(found), task_sheet(found), speed_sheet(found))
-    return [sheet for sheet in sheets if sheet is not None]
+    tables = (
+        size_table(evaluations),
+        perplexity_table(evaluations),
+        task_table(evaluations),
+        speed_table(evaluations),
+    )
+    return [table for table in tables if table is not None]
+
+
+def answer_table(evaluations: Evaluations) -> Table | None:
+    """Each prompt, and below it how each model goes on; None if none was asked."""
+    prompts = _keys({name: [a.prompt for a in e.answers] for name, e in evaluations.items()})
+    rows = []
+    for prompt in prompts:
+        rows.append(("prompt", "", " ".join(prompt.split())))
+        rows += [
+            (name, unique_text(answer.unique), " ".join(answer.text.split()))
+            for name, evaluation in evaluations.items()
+            for answer in evaluation.answers
+            if answer.prompt == prompt
+        ]
+    header = ("", "", "what they say")
+    return Table("", header, rows, words=3) if rows else None
+
+
+def evaluation_document(
+    evaluations: Evaluations, settings: Mapping[str, Any], name: str = "evaluation"
+) -> Document:
+    """Evaluations as they are printed, with what each model says, and written.
+
+    Args:
+        evaluations: by model.
+        settings: how they were made.
+        name: of the files.
+    """
+    tables, answers = evaluation_tables(evaluations), answer_table(evaluations)
+    said = [
+        (model, answer.prompt, answer.text, f"{answer.unique:.2f}")
+        for model, evaluation in evaluations.items()
+        for answer in evaluation.answers
+    ]
+    header = ("model", "prompt", "goes on", "unique tokens")
+    return Document(
+        name,
+        {"settings": dict(settings), "models": {n: e.to_dict() for n, e in evaluations.items()}},
+        printed=[*tables, *([answers] if answers else [])],
+        written=[*tables, *([Table("What they say", header, said, words=3)] if said else [])],
+    )
 
 
 def zeros_note(zeros: Mapping[str, float]) -> str:
@@ -163,50 +208,6 @@ def zeros_note(zeros: Mapping[str, float]) -> str:
     """
     have = [f"{share:.1%} of the weights of {n}" for n, share in zeros.items() if share > 0.005]
     return f"{' and '.join(have)} are zero. {ZEROS}" if have else ""
-
-
-def print_evaluations(found: Evaluations, console: Console | None = None) -> None:
-    """Print the tables and, side by side, what each model says after each prompt."""
-    console = console or Console()
-    for sheet in evaluation_sheets(found):
-        sheet.print(console)
-    answers = Table.grid(padding=(0, 2))
-    for i, answer in enumerate(next(iter(found.values())).answers if found else ()):
-        answers.add_row(Text("prompt", "bold"), "", Text(" ".join(answer.prompt.split()), "dim"))
-        for name, evaluation in found.items():
-            if i < len(evaluation.answers):
-                one = evaluation.answers[i]
-                unique = Text(unique_text(one.unique))
-                answers.add_row(Text(name, "bold"), unique, Text(" ".join(one.text.split()), "dim"))
-    if answers.row_count:
-        console.print(answers, end="\n\n")
-
-
-def write_evaluations(
-    found: Evaluations, folder: str | Path, settings: Mapping[str, Any], name: str
-) -> dict[str, str]:
-    """Write NAME.json and NAME.md; returns their paths by name."""
-    value = {"settings": dict(settings), "models": {n: e.to_dict() for n, e in found.items()}}
-    parts = [f"## {s.title}\n\n{s.markdown()}" for s in evaluation_sheets(found)]
-    answers = {
-        n: [(a.prompt, a.text, f"{a.unique:.2f}") for a in e.answers] for n, e in found.items()
-    }
-    rows: list[tuple[str, ...]] = [
-        (n, *said) for n, all_said in answers.items() for said in all_said
-    ]
-    if rows:
-        sheet = Sheet(
-            "What they say", ("model", "prompt", "goes on", "unique tokens"), rows, left=3
-        )
-        parts.append(f"## {sheet.title}\n\n{sheet.markdown()}")
-    texts = {
-        f"{name}.json": json.dumps(finite(value), indent=2, ensure_ascii=False) + "\n",
-        f"{name}.md": "\n\n".join(parts) + "\n",
-    }
-    for file_name, text in texts.items():
-        with atomic_write(Path(folder) / file_name) as file:
-            file.write(text)
-    return {file_name: str(Path(folder) / file_name) for file_name in texts}
 
 
 # --- cells ---
@@ -226,7 +227,7 @@ _SPEEDS: tuple[tuple[str, Any, Any], ...] = (
 )
 
 
-def _keys(named: Mapping[str, list[Any]]) -> list[Any]:
+def _keys(named: Mapping[str, Iterable[Any]]) -> list[Any]:
     """What any model has, in the order in which it comes."""
     return list(dict.fromkeys(key for keys in named.values() for key in keys))
 
@@ -237,17 +238,20 @@ def _same_tokens(one: TextPerplexity | None, first: TextPerplexity | None) -> bo
 
 
 def _compared(
-    values: list[Any], show: Any, comparable: list[bool] | None = None, relate: Any = times
-) -> list[str]:
+    values: Sequence[Any],
+    shown: Callable[[Any], str],
+    comparable: Sequence[bool] | None = None,
+    relate: Callable[[Any, Any], str] = times,
+) -> list[Figure]:
     """Each value; those after the first with their relation to it, where it says something."""
-    first = values[0]
-    shown = []
-    for i, value in enumerate(values):
-        told = i and (comparable is None or comparable[i])
-        relation = relate(value, first) if told else ""
-        text = "-" if value is None else show(value)
-        shown.append(f"{text} ({relation})" if relation else text)
-    return shown
+    return [
+        Figure(
+            value,
+            "-" if value is None else shown(value),
+            relate(value, values[0]) if i and (comparable is None or comparable[i]) else "",
+        )
+        for i, value in enumerate(values)
+    ]
 
 
 def _by_task(evaluation: Evaluation) -> dict[tuple[str, str], TaskScore]:
@@ -256,8 +260,9 @@ def _by_task(evaluation: Evaluation) -> dict[tuple[str, str], TaskScore]:
     return {(score.task, score.metric): score for score in scores}
 
 
-def _score(score: TaskScore | None) -> str:
+def _score(score: TaskScore | None) -> Figure:
     if score is None:
-        return "-"
-    value = f"{score.value:.4f}" if abs(score.value) < 1000 else f"{score.value:.4g}"
-    return value if score.stderr is None else f"{value} ± {score.stderr:.4f}"
+        return Figure(None, "-")
+    text = f"{score.value:.4f}" if abs(score.value) < 1000 else f"{score.value:.4g}"
+    error = "" if score.stderr is None else f" ± {score.stderr:.4f}"
+    return Figure(score.value, text + error)

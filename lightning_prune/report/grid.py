@@ -1,25 +1,20 @@
-"""One model under several methods and sparsities: the results as a value, a table and files."""
+"""One model under several methods and budgets: all results, as a table, a picture and files."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from lightning_prune.files import atomic_write
+from lightning_prune.report.files import Document
 from lightning_prune.report.grid_picture import grid_svg
+from lightning_prune.report.names import model_name
+from lightning_prune.report.numbers import perplexity_text
+from lightning_prune.report.tables import Cell as TableCell
+from lightning_prune.report.tables import Column, Figure, Row, Table
 
-__all__ = ["Cell", "Grid", "grid_table", "number", "print_grid"]
+__all__ = ["Cell", "Grid", "bench_words", "grid_document"]
 
 
 @dataclass(frozen=True)
@@ -43,21 +38,27 @@ class Cell:
     error: str = ""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Grid:
-    """All cells, in the order asked for, and what they are compared with."""
+    """All cells, in the order asked for, and what they are compared with.
+
+    Attributes:
+        model: what was pruned.
+        dense: perplexity of the dense model.
+        cells: the results.
+        settings: how they were measured: window, windows, calibration, device, dtype, versions.
+        name: of the files.
+        title: what is shown.
+        axis: what the targets are.
+    """
 
     model: str
     dense: float
-    """Perplexity of the dense model."""
-    cells: list[Cell]
-    settings: dict[str, Any] = field(default_factory=dict)
-    """How it was measured: window, windows, calibration, device, dtype, versions."""
+    cells: Sequence[Cell]
+    settings: Mapping[str, Any] = field(default_factory=dict)
     name: str = "sweep"
-    """Of the files."""
     title: str = "perplexity by method and sparsity"
     axis: str = "zeros asked for (N:M: N kept of M)"
-    """What the targets are."""
 
     @property
     def methods(self) -> list[str]:
@@ -75,148 +76,94 @@ class Grid:
 
     def best(self, target: str) -> Cell | None:
         """The cell of lowest perplexity at a target."""
-        found = [c for c in self.cells if c.target == target and _finite(c.perplexity)]
-        return min(found, key=lambda c: c.perplexity or math.inf, default=None)
-
-    def facts(self) -> str:
-        """How it was measured, in one line."""
-        named = ("windows", "window", "calibration", "device", "dtype")
-        count, window, *rest = (self.settings.get(name) for name in named)
-        return ", ".join([f"{count} windows of {window} tokens", *(str(r) for r in rest if r)])
-
-    def to_markdown(self) -> str:
-        """The table, methods by targets, then the details of every cell."""
-        targets, rows = self.targets, []
-        for method in self.methods:
-            cells = [self.cell(method, target) for target in targets]
-            rows.append([f"`{method}`", *(self._shown(c, "**{}**") for c in cells)])
-        details = [
-            [
-                f"`{c.method}`",
-                c.target,
-                number(c.perplexity),
-                "-" if c.sparsity is None else f"{c.sparsity:.2%}",
-                "-" if c.seconds is None else f"{c.seconds:.1f}",
-                c.error.replace("|", "\\|"),
-            ]
-            for c in self.cells
-        ]
-        failed = any(c.error for c in self.cells)
-        head = ["method", "target", "perplexity", "zeros", "seconds", *(["error"] * failed)]
-        return "\n".join(
-            [
-                f"# {self.model}: {self.title}",
-                "",
-                f"Dense: {number(self.dense)}. {self.facts()}. Bold: the lowest of a column.",
-                "",
-                *_markdown(["method", *targets], rows),
-                "",
-                *_markdown(head, [row[: len(head)] for row in details]),
-                "",
-            ]
-        )
-
-    def to_csv(self) -> str:
-        """One line per cell; the dense model first."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["method", "target", "perplexity", "sparsity", "seconds", "error"])
-        writer.writerow(["dense", "", self.dense, 0.0, "", ""])
-        for cell in self.cells:
-            writer.writerow("" if value is None else value for value in asdict(cell).values())
-        return text.getvalue()
-
-    def to_json(self) -> str:
-        """The grid as JSON; infinite and undefined numbers become strings, as JSON has none."""
-        value = asdict(self)
-        for cell in (value, *value["cells"]):
-            for name in ("dense", "perplexity"):
-                if isinstance(cell.get(name), float) and not math.isfinite(cell[name]):
-                    cell[name] = str(cell[name])
-        return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-    def write(self, folder: str | Path) -> dict[str, str]:
-        """Write sweep.md, sweep.csv, sweep.json and sweep.svg, or so; returns paths by name."""
-        texts = {
-            f"{self.name}.md": self.to_markdown(),
-            f"{self.name}.csv": self.to_csv(),
-            f"{self.name}.json": self.to_json(),
-            f"{self.name}.svg": grid_svg(
-                self.model,
-                self.facts(),
-                self.dense,
-                self.targets,
-                {m: [_value(self.cell(m, t)) for t in self.targets] for m in self.methods},
-                self.title,
-                self.axis,
-            ),
-        }
-        for name, text in texts.items():
-            with atomic_write(Path(folder) / name) as file:
-                file.write(text)
-        return {name: str(Path(folder) / name) for name in texts}
-
-    def _shown(self, cell: Cell | None, best: str) -> str:
-        if cell is None:
-            return ""
-        if cell.error:
-            return "failed"
-        return (best if cell == self.best(cell.target) else "{}").format(number(cell.perplexity))
+        known = [c for c in self.cells if c.target == target and _is_finite(c.perplexity)]
+        return min(known, key=lambda c: c.perplexity or math.inf, default=None)
 
 
-def grid_table(grid: Grid) -> Table:
-    """Methods by targets: perplexity, the lowest of a column bold."""
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        title=Text(f"{grid.model}: perplexity (dense {number(grid.dense)})"),
-        title_style="bold",
-        title_justify="left",
-        pad_edge=False,
-        collapse_padding=True,
+def grid_document(grid: Grid) -> Document:
+    """A grid as it is printed and written: Markdown, CSV, JSON and a picture."""
+    model, facts = model_name(grid.model), bench_words(grid.settings)
+    dense = perplexity_text(grid.dense)
+    failed = [f"{c.method} {c.target} failed: {c.error}" for c in grid.cells if c.error]
+    lines = {
+        method: [_drawn(grid.cell(method, target)) for target in grid.targets]
+        for method in grid.methods
+    }
+    named = grid.title, grid.axis
+    return Document(
+        grid.name,
+        asdict(grid),
+        printed=[_overview(grid, f"{model}: perplexity (dense {dense})"), facts, *failed, ""],
+        written=[
+            f"# {model}: {grid.title}",
+            f"Dense: {dense}. {facts}. Bold: the lowest of a column.",
+            _overview(grid, ""),
+            _details(grid),
+        ],
+        rows=_rows(grid),
+        picture=grid_svg(model, facts, grid.dense, grid.targets, lines, *named),
     )
-    table.add_column("method")
-    for target in grid.targets:
-        table.add_column(target, justify="right", no_wrap=True)
-    for method in grid.methods:
-        cells = [grid.cell(method, target) for target in grid.targets]
-        shown = [
-            Text(grid._shown(c, "{}"), "bold" if c and c == grid.best(c.target) else "")
-            for c in cells
-        ]
-        table.add_row(Text(method), *shown)
-    return table
 
 
-def print_grid(grid: Grid, files: Mapping[str, str], console: Console | None = None) -> None:
-    """Print the table, how it was measured, what failed and why, and the files."""
-    console = console or Console()
-    console.print(grid_table(grid))
-    lines = [grid.facts(), ""]
-    lines += [f"{c.method} {c.target} failed: {c.error}" for c in grid.cells if c.error]
-    for line in lines:
-        console.print(Text(line), soft_wrap=True)
-    width = max(map(len, files), default=0)
-    for name, path in files.items():
-        console.print(Text.assemble((f"{name:{width}}", "bold"), f"  {path}"), soft_wrap=True)
+def bench_words(settings: Mapping[str, Any]) -> str:
+    """How results were measured, in one line."""
+    named = ("windows", "window", "calibration", "device", "dtype")
+    count, window, *rest = (settings.get(name) for name in named)
+    return ", ".join([f"{count} windows of {window} tokens", *(str(r) for r in rest if r)])
 
 
-def number(value: float | None) -> str:
-    """A perplexity with as many digits as mean something."""
-    if value is None:
-        return "-"
-    if not math.isfinite(value) or value >= 1e6:
-        return f"{value:.1e}"
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.2f}"
+def _overview(grid: Grid, title: str) -> Table:
+    """Methods by targets."""
+    rows: list[Row] = [
+        (method, *(_figure(grid, grid.cell(method, target)) for target in grid.targets))
+        for method in grid.methods
+    ]
+    compared = len(grid.targets)
+    header = ("method", *grid.targets)
+    return Table(title, header, rows, compared=compared, of="target", code=True)
 
 
-def _value(cell: Cell | None) -> float | None:
-    return cell.perplexity if cell is not None and _finite(cell.perplexity) else None
+def _figure(grid: Grid, cell: Cell | None) -> TableCell:
+    if cell is None:
+        return ""
+    if cell.error:
+        return "failed"
+    text = perplexity_text(cell.perplexity)
+    return Figure(cell.perplexity, text, best=cell == grid.best(cell.target))
 
 
-def _finite(value: float | None) -> bool:
+def _details(grid: Grid) -> Table:
+    """A row for each cell, with an error where there is one."""
+    failed = any(cell.error for cell in grid.cells)
+    header: list[str | Column] = ["method", "target", "perplexity", "zeros", "seconds"]
+    header += [Column("error", words=True)] if failed else []
+    rows: list[Row] = [
+        (
+            cell.method,
+            cell.target,
+            Figure(cell.perplexity, perplexity_text(cell.perplexity)),
+            Figure(cell.sparsity, "-" if cell.sparsity is None else f"{cell.sparsity:.2%}"),
+            Figure(cell.seconds, "-" if cell.seconds is None else f"{cell.seconds:.1f}"),
+            *((cell.error,) * failed),
+        )
+        for cell in grid.cells
+    ]
+    return Table("", header, rows, words=2, code=True)
+
+
+def _rows(grid: Grid) -> Table:
+    """A row for each cell, the dense model first, with all that is known of it."""
+    first = Cell("dense", "", grid.dense, 0.0)
+    rows: list[Row] = [
+        tuple(v if isinstance(v, str) else Figure(v, str(v)) for v in asdict(cell).values())
+        for cell in (first, *grid.cells)
+    ]
+    return Table("", tuple(asdict(first)), rows)
+
+
+def _drawn(cell: Cell | None) -> float | None:
+    return cell.perplexity if cell is not None and _is_finite(cell.perplexity) else None
+
+
+def _is_finite(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
-
-
-def _markdown(head: list[str], rows: list[list[str]]) -> list[str]:
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
-    return [f"| {' | '.join(line)} |" for line in lines]

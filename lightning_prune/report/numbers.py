@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 __all__ = [
     "count_text",
+    "duration_text",
     "finite",
+    "of_text",
     "perplexity_text",
     "roughly",
     "seconds_text",
+    "share_text",
+    "short_text",
     "size_text",
     "times",
     "unique_text",
@@ -51,6 +56,13 @@ def count_text(value: int) -> str:
     return str(value)
 
 
+def short_text(value: float) -> str:
+    """A number beside an axis, or above a bar: whole, or three digits."""
+    if value == round(value) and abs(value) < 1e6:
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if 1e-3 <= abs(value) < 1e6 else f"{value:.1e}"
+
+
 def size_text(value: int) -> str:
     """Bytes as MB or GB (millions, billions)."""
     unit, name = (10**9, "GB") if value >= 10**10 else (10**6, "MB")
@@ -60,6 +72,33 @@ def size_text(value: int) -> str:
 def seconds_text(value: float) -> str:
     """As milliseconds where it is short."""
     return f"{value * 1000:,.2f} ms" if value < 1 else f"{value:,.2f} s"
+
+
+def duration_text(seconds: float) -> str:
+    """Of a part of a run: seconds, minutes or hours."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{seconds // 60:.0f} min {seconds % 60:02.0f} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def of_text(kept: Sequence[int], dense: Sequence[int]) -> str:
+    """What is kept, of what there was."""
+    total, before = sum(kept), sum(dense)
+    return f"{total:,} of {before:,}" + (f" ({total / before:.1%})" if before else "")
+
+
+def share_text(share: float) -> str:
+    """A percentage that says 0% and 100% only of none and all; a dash if it is undefined."""
+    if math.isnan(share):
+        return "-"
+    if 0 < share < 0.0005:
+        return "<0.1%"
+    if 0.9995 <= share < 1:
+        return ">99.9%"
+    return f"{share:.1%}"
 
 
 def unique_text(share: float) -> str:

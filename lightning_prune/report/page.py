@@ -7,13 +7,10 @@ from __future__ import annotations
 
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lightning_prune.report import sections
 from lightning_prune.report.page_style import STYLE
-
-if TYPE_CHECKING:
-    from lightning_prune.report.report import Report
+from lightning_prune.report.report import Report
 
 __all__ = ["report_page"]
 
@@ -26,6 +23,7 @@ SECTIONS = (
     ("Recovery", sections.recovery),
     ("What the models say", sections.sayings),
     ("Speed and memory", sections.speed),
+    ("Where the time went", sections.seconds),
     ("Settings", sections.settings),
     ("Provenance", sections.provenance),
 )
@@ -40,8 +38,7 @@ def report_page(report: Report, folder: str | Path) -> str:
     """
     parts = []
     for title, section in SECTIONS:
-        body = section(report)
-        if body:
+        if body := section(report):
             heading = f"<h2>{escape(title)}</h2>" if title else ""
             parts.append(f"<section>{heading}{body}</section>")
     files = sections.files(report, Path(folder))

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from lightning_prune.evaluation.results import Evaluation
-from lightning_prune.files import atomic_write
-from lightning_prune.report.numbers import finite
-from lightning_prune.report.page import report_page
-from lightning_prune.report.picture import structure_svg
+from lightning_prune.report.files import as_json
 
 __all__ = ["Asked", "BlockShape", "Report", "StageMetrics"]
+
+NOTICED = 0.005
+"""A matrix with a smaller fraction of zeros has not been masked: zeros happen."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +30,18 @@ class StageMetrics:
     tokens_per_second: float | None
     """Of the forward pass."""
 
+    @property
+    def zeros(self) -> float:
+        """Fraction of entries that are zero."""
+        return 1 - self.nonzero / max(self.parameters, 1)
+
     def same_work(self, other: StageMetrics) -> bool:
         """As many parameters of as many bytes: zeros at most differ, which bring no speed."""
         return (self.parameters, self.bytes) == (other.parameters, other.bytes)
+
+    def only_masked(self, dense: StageMetrics) -> bool:
+        """Whether it has more zeros than the dense model, and not fewer parameters."""
+        return self.parameters >= dense.parameters and self.zeros > dense.zeros + 5e-4
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,17 @@ class BlockShape:
     sparsity: dict[str, float]
     """Fraction of weights that are zero, by the site's path in the block, e.g. `mlp.up_proj`."""
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether it has lost heads or neurons."""
+        dense = self.dense_heads, self.dense_kv_heads, self.dense_width
+        return (self.heads, self.kv_heads, self.width) != dense
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether weights of it have been set to zero."""
+        return any(share >= NOTICED for share in self.sparsity.values())
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -65,7 +84,7 @@ class Asked:
     done: str
 
 
-@dataclass
+@dataclass(frozen=True)
 class Report:
     """Everything a reader of the run wants to know, without the run.
 
@@ -74,18 +93,17 @@ class Report:
     """
 
     model: str
+    """What it is called; where it lies is part of the configuration."""
     method: str
     created: str
     """ISO 8601 time."""
-    stages: dict[str, StageMetrics]
+    stages: dict[str, StageMetrics] = field(default_factory=dict)
     """By name, in order: "dense", "pruned", "recovered", as far as the run went."""
-    blocks: list[BlockShape]
+    blocks: list[BlockShape] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
     """How it was measured and what was asked: window length, device, dtype, ratios."""
     versions: dict[str, str] = field(default_factory=dict)
     """Of the libraries, by name."""
-    samples: dict[str, str] = field(default_factory=dict)
-    """A "prompt" and, by stage, how the model went on, the likeliest token each time."""
     files: dict[str, str] = field(default_factory=dict)
     """What the run wrote, by what it is."""
 
@@ -97,15 +115,16 @@ class Report:
     """By how it was measured: one number a block, by the block's place in the dense model."""
     curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     """Of the training, by what was logged: steps and values."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """How long the parts of the run took, by what was done, in their order."""
     configuration: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Arguments of the model, the data and the trainer."""
+    """Arguments of the model, the data and the trainer, and the text of each use."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """Hashes, seeds and sources, by what they are of."""
 
     def to_json(self) -> str:
         """The report as JSON; infinite and undefined numbers become strings, as JSON has none."""
-        value = finite(asdict(self))
-        return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n"
+        return as_json(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Report:
@@ -118,9 +137,11 @@ class Report:
         try:
             stages = {name: _stage(stage) for name, stage in value.pop("stages").items()}
             blocks = [BlockShape(**block) for block in value.pop("blocks")]
-            value["asked"] = [Asked(**one) for one in value.get("asked", ())]
-            found = value.get("evaluations", {})
-            value["evaluations"] = {n: Evaluation.from_dict(one) for n, one in found.items()}
+            value["asked"] = [Asked(**asked) for asked in value.get("asked", ())]
+            value["evaluations"] = {
+                stage: Evaluation.from_dict(evaluation)
+                for stage, evaluation in value.get("evaluations", {}).items()
+            }
             value["importance"] = {
                 name: {int(index): float(number) for index, number in row.items()}
                 for name, row in value.get("importance", {}).items()
@@ -132,26 +153,6 @@ class Report:
             return cls(stages=stages, blocks=blocks, **value)
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"this JSON is not a report of lightning_prune: {error}") from error
-
-    def write(self, folder: str | Path) -> None:
-        """Write report.json, report.html and structure.svg into `folder`; enter them in `files`.
-
-        A model without blocks has no picture.
-
-        Raises:
-            OSError: the folder cannot be written.
-        """
-        folder = Path(folder)
-        if self.blocks:
-            self.files["structure.svg"] = str(folder / "structure.svg")
-            with atomic_write(folder / "structure.svg") as file:
-                file.write(structure_svg(self))
-        for name in ("report.json", "report.html"):
-            self.files[name] = str(folder / name)
-        with atomic_write(folder / "report.json") as file:
-            file.write(self.to_json())
-        with atomic_write(folder / "report.html") as file:
-            file.write(report_page(self, folder))
 
 
 def _stage(value: dict[str, Any]) -> StageMetrics:

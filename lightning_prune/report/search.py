@@ -1,29 +1,24 @@
-"""A search over distributions of the budget among blocks: a value, a table and files."""
+"""A search over distributions of the budget among blocks: its trials, and what it found."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from itertools import accumulate
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from lightning_prune.report.charts import ROOM_ALONE, Bars, Curve, block_bars, curves
+from lightning_prune.report.files import Document
+from lightning_prune.report.names import model_name
+from lightning_prune.report.numbers import perplexity_text
+from lightning_prune.report.plots import Key, document
+from lightning_prune.report.tables import Column, Figure, Row, Table
 
-from lightning_prune.files import atomic_write
-from lightning_prune.report.grid import number
-from lightning_prune.report.search_picture import spread_svg
-
-__all__ = ["Spread", "Trial", "print_spread"]
+__all__ = ["Spread", "Trial", "spread_document"]
 
 SHOWN = 10
-"""Rows of the table in the terminal; the files have all."""
+"""Failed trials that are printed; the files have all."""
 
 
 @dataclass(frozen=True)
@@ -49,121 +44,136 @@ class Trial:
         return math.inf if number is None or math.isnan(number) else number
 
 
-@dataclass
+@dataclass(frozen=True)
 class Spread:
-    """All trials in their order, the best of them, and what the evaluation text says in the end."""
+    """All trials, the best of them, and what the evaluation text says in the end.
+
+    Attributes:
+        model: what was pruned.
+        method: the call of the method.
+        dense: perplexity of the dense model on the evaluation text.
+        trials: in their order; the first two are "uniform" and "as given".
+        best: the trial of lowest perplexity.
+        evaluation: perplexity on the evaluation text, by name of the distribution; it decided
+            nothing.
+        settings: how they were measured: held_out, windows, window, calibration, device, dtype.
+    """
 
     model: str
     method: str
     dense: float
-    """Perplexity of the dense model on the evaluation text."""
-    trials: list[Trial]
+    trials: Sequence[Trial]
     best: Trial
-    evaluation: dict[str, float | None]
-    """Perplexity on the evaluation text, by name of the distribution; it decided nothing."""
-    settings: dict[str, Any] = field(default_factory=dict)
-
-    def facts(self) -> str:
-        """How it was measured, in one line."""
-        s = self.settings
-        return (
-            f"{s['held_out']} held-out and {s['windows']} evaluation windows of {s['window']} "
-            f"tokens, {s['calibration']}, {s['device']}, {s['dtype']}"
-        )
-
-    def summary(self) -> list[tuple[str, float | None, float | None]]:
-        """Uniform, as given, and best: held-out and evaluation perplexity."""
-        held = {trial.name: trial.perplexity for trial in self.trials}
-        held["best"] = self.best.perplexity
-        return [(name, held.get(name), value) for name, value in self.evaluation.items()]
-
-    def to_markdown(self) -> str:
-        """The summary, the shares of the best, and all trials."""
-        lines = [
-            f"# {self.model}: shares of the blocks for `{self.method}`",
-            "",
-            f"Dense: {number(self.dense)}. {self.facts()}.",
-            "",
-            "| distribution | held-out | evaluation |",
-            "| --- | ---: | ---: |",
-            *(f"| {n} | {number(held)} | {number(value)} |" for n, held, value in self.summary()),
-            "",
-            f"Best: trial {self.best.name}, "
-            + ", ".join(f"{fraction:.1%}" for fraction in self.best.fractions)
-            + ".",
-            "",
-            "| trial | held-out | fractions |",
-            "| --- | ---: | --- |",
-        ]
-        for trial in self.trials:
-            said = trial.error.replace("|", "\\|") or " ".join(f"{f:.3f}" for f in trial.fractions)
-            lines.append(f"| {trial.name} | {number(trial.perplexity)} | {said} |")
-        return "\n".join([*lines, ""])
-
-    def to_csv(self) -> str:
-        """One line a trial."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        blocks = [f"block {i}" for i in range(len(self.best.fractions))]
-        writer.writerow(["trial", "perplexity", *blocks, "error"])
-        for trial in self.trials:
-            value = "" if trial.perplexity is None else trial.perplexity
-            writer.writerow([trial.name, value, *trial.fractions, trial.error])
-        return text.getvalue()
-
-    def to_json(self) -> str:
-        """All of it; infinite and undefined numbers become strings, as JSON has none."""
-        return (
-            json.dumps(_plain(asdict(self)), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        )
-
-    def write(self, folder: str | Path) -> dict[str, str]:
-        """Write search.md, search.csv, search.json and search.svg; returns their paths by name."""
-        given = next(trial for trial in self.trials if trial.name == "as given")
-        texts = {
-            "search.md": self.to_markdown(),
-            "search.csv": self.to_csv(),
-            "search.json": self.to_json(),
-            "search.svg": spread_svg(
-                f"{self.model}: {self.method}",
-                self.facts(),
-                [trial.value for trial in self.trials],
-                given.fractions,
-                self.best.fractions,
-            ),
-        }
-        for name, text in texts.items():
-            with atomic_write(Path(folder) / name) as file:
-                file.write(text)
-        return {name: str(Path(folder) / name) for name in texts}
+    evaluation: Mapping[str, float | None]
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-def print_spread(spread: Spread, files: Mapping[str, str], console: Console | None = None) -> None:
-    """Print the summary, how it was measured, what failed and why, and the files."""
-    console = console or Console()
-    title = f"{spread.model}: {spread.method} (dense {number(spread.dense)})"
-    console.print(Text(title, "bold"), soft_wrap=True)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("distribution")
-    table.add_column("held-out", justify="right")
-    table.add_column("evaluation", justify="right")
-    for name, held, value in spread.summary():
-        table.add_row(name, number(held), number(value))
-    console.print(table)
+def spread_document(spread: Spread) -> Document:
+    """A search as it is printed and written: Markdown, CSV, JSON and a picture."""
+    model, dense, facts = model_name(spread.model), perplexity_text(spread.dense), _facts(spread)
     shares = ", ".join(f"{fraction:.1%}" for fraction in spread.best.fractions)
-    lines = [spread.facts(), f"best: trial {spread.best.name} of {len(spread.trials)}: {shares}"]
-    failed = [trial for trial in spread.trials if trial.error]
-    lines += [f"trial {trial.name} failed: {trial.error}" for trial in failed[:SHOWN]]
-    for line in [*lines, ""]:
-        console.print(Text(line), soft_wrap=True)
-    width = max(map(len, files), default=0)
-    for name, path in files.items():
-        console.print(Text.assemble((f"{name:{width}}", "bold"), f"  {path}"), soft_wrap=True)
+    failed = [f"trial {t.name} failed: {t.error}" for t in spread.trials if t.error]
+    return Document(
+        "search",
+        asdict(spread),
+        printed=[
+            _summary(spread, f"{model}: {spread.method} (dense {dense})"),
+            facts,
+            f"best: trial {spread.best.name} of {len(spread.trials)}: {shares}",
+            *failed[:SHOWN],
+            "",
+        ],
+        written=[
+            f"# {model}: shares of the blocks for `{spread.method}`",
+            f"Dense: {dense}. {facts}.",
+            _summary(spread, ""),
+            f"Best: trial {spread.best.name}, {shares}.",
+            _trials(spread),
+        ],
+        rows=_rows(spread),
+        picture=_picture(spread, model),
+    )
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(one) for name, one in value.items()}
-    if isinstance(value, list):
-        return [_plain(one) for one in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+def _facts(spread: Spread) -> str:
+    """How it was measured, in one line."""
+    s = spread.settings
+    return (
+        f"{s['held_out']} held-out and {s['windows']} evaluation windows of {s['window']} tokens, "
+        f"{s['calibration']}, {s['device']}, {s['dtype']}"
+    )
+
+
+def _summary(spread: Spread, title: str) -> Table:
+    """Uniform, as given, and best: held-out and evaluation perplexity."""
+    held = {trial.name: trial.perplexity for trial in spread.trials}
+    held["best"] = spread.best.perplexity
+    rows: list[Row] = [
+        (name, *(Figure(v, perplexity_text(v)) for v in (held.get(name), value)))
+        for name, value in spread.evaluation.items()
+    ]
+    return Table(title, ("distribution", "held-out", "evaluation"), rows)
+
+
+def _trials(spread: Spread) -> Table:
+    """A row for each trial, with its shares or its error."""
+    rows = [
+        (
+            trial.name,
+            Figure(trial.perplexity, perplexity_text(trial.perplexity)),
+            trial.error or " ".join(f"{fraction:.3f}" for fraction in trial.fractions),
+        )
+        for trial in spread.trials
+    ]
+    return Table("", ("trial", "held-out", Column("fractions", words=True)), rows)
+
+
+def _rows(spread: Spread) -> Table:
+    """The same with a column for each block."""
+    blocks = [f"block {i}" for i in range(len(spread.best.fractions))]
+    rows: list[Row] = [
+        (t.name, *(Figure(v, str(v)) for v in (t.perplexity, *t.fractions)), t.error)
+        for t in spread.trials
+    ]
+    return Table("", ("trial", "perplexity", *blocks, "error"), rows)
+
+
+def _picture(spread: Spread, model: str) -> str:
+    """The perplexity of every trial with the best so far, and what each block loses."""
+    values = [trial.value for trial in spread.trials]
+    points = [(float(place), value) for place, value in enumerate(values)]
+    so_far = [(float(place), value) for place, value in enumerate(accumulate(values, min))]
+    trials = curves(
+        "Perplexity on held-out text",
+        "A dot for each trial, and a line along the best so far",
+        [
+            Curve("best so far", _steps(so_far), "vermillion", dotted=False),
+            Curve("trial", points, "blue", drawn=False, dotted=True),
+        ],
+        keys=[Key("trial", "blue", 0), Key("best so far", "vermillion")],
+        x_name="trial (0: uniform, 1: as given)",
+        room=ROOM_ALONE,
+    )
+    given = next((t for t in spread.trials if t.name == "as given"), spread.trials[0])
+    shares = block_bars(
+        "Removed from each block",
+        "Two bars for each block: what the method as given removes, and what the best trial does",
+        range(len(spread.best.fractions)),
+        [
+            Bars("as given", given.fractions, "grey", (0.0, 0.5), "given"),
+            Bars("best", spread.best.fractions, "blue", (0.5, 1.0), "best"),
+        ],
+        [Key("as given", "grey"), Key("best", "blue")],
+        shown=lambda share: f"{100 * share:.3g}%",
+        room=ROOM_ALONE,
+    )
+    plots = [trials, shares] if trials is not None else [shares]
+    return document("search", model, [spread.method, _facts(spread)], plots)
+
+
+def _steps(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """A line that stays as it is until it falls."""
+    line = [points[0]]
+    for (_, before), (x, now) in zip(points, points[1:], strict=False):
+        line += [(x, before), (x, now)]
+    return line

@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
-from lightning_prune.report.evaluation import (
-    ZEROS,
-    perplexity_sheet,
-    speed_sheet,
-    task_sheet,
-)
+from lightning_prune.report.charts import Curve, curves
+from lightning_prune.report.evaluation import ZEROS, perplexity_table, speed_table, task_table
 from lightning_prune.report.numbers import (
     count_text,
+    duration_text,
     perplexity_text,
     roughly,
     size_text,
     times,
     unique_text,
 )
-from lightning_prune.report.page_figures import bars_svg, heatmap_svg, lines_svg
-from lightning_prune.report.page_parts import figure, pairs, smoothed
-from lightning_prune.report.sheet import Sheet
-
-if TYPE_CHECKING:
-    from lightning_prune.report.report import Report, StageMetrics
+from lightning_prune.report.plots import Plot
+from lightning_prune.report.report import Report
+from lightning_prune.report.stages import stage_table, windows_words
+from lightning_prune.report.structure import importance_plots, structure_plots, whole_words
+from lightning_prune.report.tables import Figure, Table, as_html
 
 __all__ = [
     "asked",
@@ -39,10 +37,14 @@ __all__ = [
     "provenance",
     "recovery",
     "sayings",
+    "seconds",
     "settings",
     "speed",
     "stages",
 ]
+
+WIDE = 600.0
+"""Pixels; a wider picture has a row of the page to itself."""
 
 
 def head(report: Report) -> str:
@@ -60,14 +62,15 @@ def headline(report: Report) -> str:
     if len(report.stages) < 2:
         return ""
     (_, dense), *_, (name, last) = report.stages.items()
-    share = last.parameters / max(dense.parameters, 1)
+    masked = last.only_masked(dense)
     tiles = [
-        ("parameters", f"{share - 1:+.1%}".replace("-", "−"), _from(dense, last, "parameters")),
-        ("size", f"{last.bytes / max(dense.bytes, 1) - 1:+.1%}".replace("-", "−"),
-         _from(dense, last, "bytes")),
+        ("parameters", _change(last.parameters, dense.parameters),
+         f"{count_text(dense.parameters)} → {count_text(last.parameters)}"),
+        ("size", _change(last.bytes, dense.bytes),
+         f"{size_text(dense.bytes)} → {size_text(last.bytes)}"),
     ]  # fmt: skip
-    if _only_zeros(dense, last):
-        tiles[0] = ("zeros", f"{_zeros(last):.1%}", f"of {count_text(last.parameters)} parameters")
+    if masked:
+        tiles[0] = ("zeros", f"{last.zeros:.1%}", f"of {count_text(last.parameters)} parameters")
     if dense.perplexity is not None and last.perplexity is not None:
         detail = f"{perplexity_text(dense.perplexity)} → {perplexity_text(last.perplexity)}"
         tiles.append(("perplexity", _multiple(last.perplexity, dense.perplexity), detail))
@@ -78,120 +81,79 @@ def headline(report: Report) -> str:
         f'{escape(figure)}</div><div class="detail">{escape(detail)}</div></div>'
         for title, figure, detail in tiles
     )
-    note = f'<p class="note">{escape(ZEROS)}</p>' if _only_zeros(dense, last) else ""
+    note = f'<p class="note">{escape(ZEROS)}</p>' if masked else ""
     return f'<div class="tiles">{body}</div>{note}'
 
 
 def stages(report: Report) -> str:
     """A row for each stage."""
-    dense = report.stages.get("dense")
-    rows: list[tuple[str, ...]] = [
-        (
-            name,
-            perplexity_text(stage.perplexity),
-            *(
-                ("" if dense is stage else times(stage.perplexity, dense.perplexity),)
-                if dense
-                else ()
-            ),
-            f"{stage.parameters:,}",
-            f"{_zeros(stage):.1%}",
-            size_text(stage.bytes),
-            "-" if stage.tokens_per_second is None else f"{stage.tokens_per_second:,.0f}",
-        )
-        for name, stage in report.stages.items()
-    ]
-    header = (
-        "stage",
-        "perplexity",
-        *(("× dense",) if dense else ()),
-        "parameters",
-        "zeros",
-        "size",
-    )
-    return Sheet("", (*header, "tokens/s"), rows, _windows(report)).html()
+    words = windows_words(report).replace("windows", "validation windows")
+    note = f"Perplexity is of {words}." if words else ""
+    table = stage_table(report, counted=lambda count: f"{count:,}")
+    return as_html(replace(table, title="", note=note))
 
 
 def asked(report: Report) -> str:
     """What each method was asked for, and what it came to."""
-    rows: list[tuple[str, ...]] = [(one.method, one.asked, one.done) for one in report.asked]
-    return Sheet("", ("method", "asked", "done"), rows, left=3).html() if rows else ""
+    rows = [(one.method, one.asked, one.done) for one in report.asked]
+    return as_html(Table("", ("method", "asked", "done"), rows, words=3)) if rows else ""
 
 
 def evaluation(report: Report) -> str:
     """Perplexity of other texts, and tasks."""
-    sheets = [perplexity_sheet(report.evaluations), task_sheet(report.evaluations)]
-    return "".join(f"<h3>{escape(s.title)}</h3>{s.html()}" for s in sheets if s is not None)
+    tables = (perplexity_table(report.evaluations), task_table(report.evaluations))
+    return "".join(f"<h3>{escape(t.title)}</h3>{as_html(t)}" for t in tables if t is not None)
 
 
 def blocks(report: Report) -> str:
-    """Heads, widths, zeros and importance, block by block."""
+    """Heads, widths, zeros and importance, block by block; what is as it was, in words."""
     shapes = report.blocks
     if not shapes:
         return ""
-    at = [shape.index for shape in shapes]
-    heads = {"heads": [b.heads for b in shapes], "kv": [b.kv_heads for b in shapes]}
-    figures = [
-        figure(
-            "Attention heads",
-            {"heads": f"query {_of(shapes, 'heads')}", "kv": f"key/value {_of(shapes, 'kv_heads')}",
-             "dense": "removed"},
-            bars_svg("query heads and key/value heads kept in each block", at, heads,
-                     [b.dense_heads for b in shapes]),
-        ),
-        figure(
-            "MLP neurons",
-            {"neurons": f"kept {_of(shapes, 'width')}", "dense": "removed"},
-            bars_svg("MLP neurons kept in each block", at, {"neurons": [b.width for b in shapes]},
-                     [b.dense_width for b in shapes]),
-        ),
-    ]  # fmt: skip
-    sites = list(dict.fromkeys(site for shape in shapes for site in shape.sparsity))
-    if any(share > 0 for shape in shapes for share in shape.sparsity.values()):
-        rows = {site: [shape.sparsity.get(site) for shape in shapes] for site in sites}
-        picture = heatmap_svg("fraction of zeros of each matrix in each block", at, rows)
-        figures.append(figure("Weights set to zero", {"scale": "0% to 100%"}, picture))
-    for name, values in report.importance.items():
-        known = [index for index in at if index in values]
-        picture = bars_svg(name, known, {"value": [values[index] for index in known]})
-        figures.append(figure(name, {}, picture) if known else "")
-    return f'<div class="figures">{"".join(figures)}</div>'
+    heads, neurons, *zeros = structure_plots(shapes)
+    cut = any(shape.is_cut for shape in shapes)
+    plots = [*([heads, neurons] if cut else []), *zeros, *importance_plots(report)]
+    words = "" if cut else f"<p>{escape(whole_words(shapes))}</p>"
+    return words + _figures(plots)
 
 
 def recovery(report: Report) -> str:
     """Loss and perplexity while the model was trained."""
-    figures = []
     loss = report.curves.get("train_loss", [])
-    if len(loss) > 1:
-        smooth = smoothed(loss)
-        lines = {"loss pale": loss, "loss": smooth} if smooth else {"loss": loss}
-        picture = lines_svg("training loss over steps", lines, {})
-        figures.append(figure("Training loss, nats a token", {}, picture))
     perplexity = report.curves.get("val_perplexity", [])
-    if perplexity:
-        measured = {name: stage.perplexity for name, stage in report.stages.items()}
-        levels = {n: v for n, v in measured.items() if n in ("dense", "pruned") and v is not None}
-        picture = lines_svg("perplexity over steps", {"perplexity": perplexity}, levels)
-        figures.append(figure("Validation perplexity", {}, picture))
-    return f'<div class="figures">{"".join(figures)}</div>' if figures else ""
+    smooth = _smoothed(loss)
+    lines = [Curve("loss", loss, "blue", opacity=0.35 if smooth else 1.0)]
+    lines += [Curve("loss, smoothed", smooth, "blue")] if smooth else []
+    measured = {name: stage.perplexity for name, stage in report.stages.items()}
+    levels = {n: v for n, v in measured.items() if n in ("dense", "pruned") and v is not None}
+    plots = [
+        curves("Training loss, nats a token", "training loss over steps", lines)
+        if len(loss) > 1
+        else None,
+        curves(
+            "Validation perplexity",
+            "perplexity over steps",
+            [Curve("perplexity", perplexity, "green")],
+            levels=levels,
+        ),
+    ]
+    return _figures([plot for plot in plots if plot is not None])
 
 
 def sayings(report: Report) -> str:
     """For each prompt, how each stage's model goes on, side by side."""
-    prompts = list(
-        dict.fromkeys(a.prompt for found in report.evaluations.values() for a in found.answers)
-    )
+    prompts = dict.fromkeys(a.prompt for e in report.evaluations.values() for a in e.answers)
     parts = []
     for prompt in prompts:
-        said = {
-            name: next((a for a in found.answers if a.prompt == prompt), None)
-            for name, found in report.evaluations.items()
+        answers = {
+            stage: next((a for a in e.answers if a.prompt == prompt), None)
+            for stage, e in report.evaluations.items()
         }
         cards = "".join(
-            f'<div class="saying"><div class="name">{escape(name)} · {unique_text(a.unique)}'
-            f'</div><div class="text">{escape(a.text)}</div></div>'
-            for name, a in said.items()
-            if a is not None
+            f'<div class="saying"><div class="name">{escape(stage)} · {unique_text(answer.unique)}'
+            f'</div><div class="text">{escape(answer.text)}</div></div>'
+            for stage, answer in answers.items()
+            if answer is not None
         )
         parts.append(
             f'<div class="saying prompt"><div class="name">prompt</div><div class="text">'
@@ -206,15 +168,25 @@ def sayings(report: Report) -> str:
 def speed(report: Report) -> str:
     """Prefill, decode and memory of each stage."""
     works = {name: (stage.parameters, stage.bytes) for name, stage in report.stages.items()}
-    sheet = speed_sheet(report.evaluations, works)
-    return sheet.html() if sheet is not None else ""
+    table = speed_table(report.evaluations, works)
+    return as_html(table) if table is not None else ""
+
+
+def seconds(report: Report) -> str:
+    """How long each part of the run took."""
+    total = sum(report.seconds.values())
+    rows = [
+        (name, Figure(value, duration_text(value)), f"{value / (total or 1):.0%}")
+        for name, value in report.seconds.items()
+    ]
+    return as_html(Table("", ("part of the run", "time", "share"), rows)) if rows else ""
 
 
 def settings(report: Report) -> str:
     """What the run was made with."""
     tables = {"measured": report.settings, **report.configuration}
     parts = [
-        f"<div><h3>{escape(name)}</h3>{pairs(table)}</div>"
+        f"<div><h3>{escape(name)}</h3>{_pairs(table)}</div>"
         for name, table in tables.items()
         if table
     ]
@@ -223,11 +195,11 @@ def settings(report: Report) -> str:
 
 def provenance(report: Report) -> str:
     """Where everything comes from: versions, hashes, seeds."""
-    return pairs({**report.provenance, **report.versions})
+    return _pairs({**report.provenance, **report.versions})
 
 
 def files(report: Report, folder: Path) -> str:
-    """Links to what the run wrote."""
+    """Links to what the run wrote, from the folder in which the page lies."""
     items = []
     for name, path in report.files.items():
         try:
@@ -243,12 +215,38 @@ def files(report: Report, folder: Path) -> str:
 # --- parts ---
 
 
+def _figures(plots: Sequence[Plot]) -> str:
+    """Pictures side by side, each with its title and the meaning of its colours."""
+    parts = []
+    for plot in plots:
+        keys = "".join(
+            f'<span class="key"><i class="f-{key.colour}{" fades" * key.fades}"></i>'
+            f"{escape(key.words)}</span>"
+            for key in plot.keys
+        )
+        caption = f'<figcaption><span class="title">{escape(plot.title)}</span>{keys}</figcaption>'
+        kind = ' class="wide"' if plot.width > WIDE else ""
+        parts.append(f"<figure{kind}>{caption}{plot.inline()}</figure>")
+    return f'<div class="figures">{"".join(parts)}</div>' if parts else ""
+
+
+def _smoothed(line: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    """The mean of the points around each; of short lines nothing."""
+    reach = len(line) // 16
+    if reach == 0:
+        return []
+    around = [line[max(0, i - reach) : i + reach + 1] for i in range(len(line))]
+    return [(line[i][0], sum(y for _, y in part) / len(part)) for i, part in enumerate(around)]
+
+
 def _speed_tile(report: Report, last: str) -> list[tuple[str, str, str]]:
     """Decoding where it was measured, else the forward pass."""
-    found = [report.evaluations.get(name) for name in ("dense", last)]
-    decode = [f.speeds[0].decode_tokens_per_second if f and f.speeds else None for f in found]
-    forward = [report.stages[n].tokens_per_second if n in report.stages else None
-               for n in ("dense", last)]  # fmt: skip
+    evaluations = [report.evaluations.get(name) for name in ("dense", last)]
+    decode = [e.speeds[0].decode_tokens_per_second if e and e.speeds else None for e in evaluations]
+    forward = [
+        report.stages[name].tokens_per_second if name in report.stages else None
+        for name in ("dense", last)
+    ]
     for name, (before, now) in (("decode speed", decode), ("forward speed", forward)):
         if before and now:
             figure = roughly(now, before).replace("x", "×")
@@ -256,29 +254,26 @@ def _speed_tile(report: Report, last: str) -> list[tuple[str, str, str]]:
     return []
 
 
+def _change(now: int, before: int) -> str:
+    return f"{now / max(before, 1) - 1:+.1%}".replace("-", "−")
+
+
 def _multiple(value: float, dense: float) -> str:
     return times(value, dense).replace("x", "×") or perplexity_text(value)
 
 
-def _from(dense: StageMetrics, last: StageMetrics, name: str) -> str:
-    show = size_text if name == "bytes" else count_text
-    return f"{show(getattr(dense, name))} → {show(getattr(last, name))}"
+def _pairs(values: Mapping[str, Any]) -> str:
+    """Names and values below each other; values in values by their path."""
+    items = "".join(
+        f"<dt>{escape(str(name))}</dt><dd>{escape(text)}</dd>" for name, text in _flat(values)
+    )
+    return f"<dl>{items}</dl>" if items else ""
 
 
-def _zeros(stage: StageMetrics) -> float:
-    return 1 - stage.nonzero / max(stage.parameters, 1)
-
-
-def _only_zeros(dense: StageMetrics, last: StageMetrics) -> bool:
-    return last.parameters >= dense.parameters and _zeros(last) > _zeros(dense) + 5e-4
-
-
-def _windows(report: Report) -> str:
-    window, count = (report.settings.get(key) for key in ("window", "validation_windows"))
-    return f"Perplexity is of {count} validation windows of {window} tokens." if window else ""
-
-
-def _of(shapes: list[Any], name: str) -> str:
-    kept = sum(getattr(shape, name) for shape in shapes)
-    dense = sum(getattr(shape, f"dense_{name}") for shape in shapes)
-    return f"{kept:,} of {dense:,}"
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Names and texts of what is given; None is left out."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif value is not None:
+            yield f"{prefix}{name}", str(value)

@@ -23,7 +23,8 @@ from lightning_prune.models import CausalLM
 from lightning_prune.pipeline import prune
 from lightning_prune.pipeline.provenance import fingerprint
 from lightning_prune.pipeline.reuse import Reuse
-from lightning_prune.report.grid import Cell, number
+from lightning_prune.report.grid import Cell
+from lightning_prune.report.numbers import perplexity_text
 from lightning_prune.version import __version__
 
 __all__ = ["Asked", "Batches", "Bench", "attach", "first_windows"]
@@ -120,7 +121,9 @@ class Bench:
         cell = known or self._new(asked, reuse, calibration, judge)
         if known is None and not cell.error:
             self._keep(call, calibration, judge, cell)
-        result = cell.error or f"perplexity {number(cell.perplexity)}" + ", known" * bool(known)
+        result = cell.error or f"perplexity {perplexity_text(cell.perplexity)}" + ", known" * bool(
+            known
+        )
         rank_zero_info(f"{asked.label} {asked.target}: {result}")
         return replace(cell, method=asked.label, target=asked.target)
 

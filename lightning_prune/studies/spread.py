@@ -23,7 +23,8 @@ from lightning_prune.models import CausalLM
 from lightning_prune.pipeline import prune
 from lightning_prune.pipeline.reuse import Reuse
 from lightning_prune.plan import Plan
-from lightning_prune.report.search import Spread, Trial
+from lightning_prune.report.files import write
+from lightning_prune.report.search import Spread, Trial, spread_document
 from lightning_prune.studies.bench import Asked, Batches, Bench
 from lightning_prune.studies.distributions import (
     HIGHEST,
@@ -60,7 +61,7 @@ class BestShares:
 
     def write(self, folder: str | Path) -> dict[str, str]:
         """Write the figures and the plan, as `best`, into a folder; returns paths by name."""
-        files = self.spread.write(folder)
+        files = write(spread_document(self.spread), folder)
         return files | {"best": str(self.plan.save(Path(folder) / "best", self.model))}
 
 

@@ -177,7 +177,7 @@ def test_no_file_is_long(path: Path) -> None:
         ("import torch", "lightning_prune.plan.plan", True),
         ("from lightning_prune.plan import Plan", "lightning_prune.sweep.forward", True),
         ("from lightning_prune.sweep import forward", "lightning_prune.plan.plan", False),
-        ("from lightning_prune import pipeline", "lightning_prune.report.table", False),
+        ("from lightning_prune import pipeline", "lightning_prune.report.tables", False),
         ("from lightning_prune import prune", "lightning_prune.pipeline.run", False),
         ("from lightning_prune import distributed", "lightning_prune.evidence.base", True),
         ("from ..callbacks import Wanda", "lightning_prune.selection.count", False),
@@ -277,3 +277,12 @@ def test_what_needs_more_is_seen_by_that(module: str, library: str) -> None:
     """The program above would notice a room that is not of tensors alone."""
     with pytest.raises(AssertionError, match=f"(import of |No module named '){library}"):
         run_python(alone([module]))
+
+
+def test_importing_results_does_not_import_what_shows_them() -> None:
+    """Pruning and saving do not pay for tables on a terminal."""
+    run_python(
+        "import sys, lightning_prune.report.run, lightning_prune.report.grid\n"
+        "import lightning_prune.report.scores, lightning_prune.progress\n"
+        "assert not {'rich', 'lightning'} & set(sys.modules)\n"
+    )

@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from lightning_prune.cli import main
-from lightning_prune.commands import analyze
 from lightning_prune.plan import Plan
-from lightning_prune.report import scores_table
+from lightning_prune.report import scores
 from tests.analysis.test_scores import unit_plan, weight_plan
 
 
@@ -73,7 +72,7 @@ def test_many_matrices_are_summed_up(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A terminal is not flooded; files have them all."""
-    monkeypatch.setattr(scores_table, "MOST_ROWS", 2)
+    monkeypatch.setattr(scores, "MOST_ROWS", 2)
     weight_plan("Wanda", seed=0, blocks=4).save("a")
     main(["analyze", "scores", "a", "a"])
     said = capsys.readouterr().out
@@ -85,7 +84,7 @@ def test_without_matplotlib_the_rest_is_written(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And the user is told what to install."""
-    monkeypatch.setattr(analyze, "can_draw", lambda: False)
+    monkeypatch.setattr(scores, "can_draw", lambda: False)
     unit_plan("SNIP", seed=0).save("a")
     main(["analyze", "scores", "a", "a", "--out", "out"])
     assert [path.name for path in Path("out").iterdir()] == ["scores.json"]

@@ -64,7 +64,11 @@ def test_the_picture_has_two_bars_a_block_in_each_panel(model_folder: Path, unev
     main(["compare", str(model_folder), "uneven", "--out", "out"])
     svg = ElementTree.parse("out/compare.svg").getroot()
     heights = {
-        side: [float(r.get("height", "nan")) for r in svg.iter() if r.get("class") == side]
+        side: [
+            float(rect.get("height", "nan"))
+            for rect in svg.iter()
+            if side in rect.get("class", "").split()
+        ]
         for side in "ab"
     }
     assert len(heights["a"]) == len(heights["b"]) == 3 * 3

@@ -17,7 +17,8 @@ import yaml
 import lightning_prune
 from lightning_prune import Plan
 from lightning_prune.cli import main
-from lightning_prune.report.importance import Importance
+from lightning_prune.report.files import write
+from lightning_prune.report.importance import Importance, importance_document
 
 ROOT = Path(lightning_prune.__file__).parents[1]
 RECIPES = sorted(p.name for p in (ROOT / "recipes").glob("*.yaml"))
@@ -88,9 +89,8 @@ def run_recipe(run: Any, tmp_path: Path) -> Any:
         (tmp_path / name).write_text(text)
         for path in re.findall(r"runs/[\w-]*/importance.json", text):
             (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-            Importance("tiny", "angular", "block", {0: 1.0, 1: 2.0, 2: 3.0}, {}).write(
-                (tmp_path / path).parent
-            )
+            importance = Importance("tiny", "angular", "block", {0: 1.0, 1: 2.0, 2: 3.0})
+            write(importance_document(importance), (tmp_path / path).parent)
         one_text = [f"--data.{use}=null" for use in ("calibration", "validation", "test")]
         root: Path = run(
             command, f"--config={tmp_path / name}", *one_text, *arguments, own=[SHORT_REPORT]

@@ -15,7 +15,7 @@ from lightning_prune.evaluation import TextPerplexity
 from lightning_prune.export.hf import save, to_hf
 from lightning_prune.models import CausalLM
 from lightning_prune.plan import Plan, joined
-from lightning_prune.report import Report
+from lightning_prune.report.report import Report
 from tests.checkpoints.models import assert_same_model, even, uneven
 from tests.report.example import example_report, full_report
 from tests.tiny import MODEL_TYPES, tiny_model, tiny_plan

@@ -107,7 +107,9 @@ def test_a_run_leaves_everything_in_one_folder(
     assert list(report["stages"]) == ["dense", "pruned", "recovered"]
     parameters = [stage["parameters"] for stage in report["stages"].values()]
     assert parameters[0] > parameters[1] == parameters[2]
-    assert list(report["samples"]) == ["prompt", "dense", "pruned", "recovered"]
+    answers = {stage: found["answers"] for stage, found in report["evaluations"].items()}
+    assert list(answers) == ["dense", "pruned", "recovered"]
+    assert len({answer["prompt"] for [answer] in answers.values()}) == 1
     assert [block["kv_heads"] for block in report["blocks"]] == [3, 3, 3]
     assert (tmp_path / "structure.svg").exists()
     assert "recovered" in capsys.readouterr().out

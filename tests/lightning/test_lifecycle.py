@@ -22,7 +22,7 @@ from lightning_prune import (
     WriteReport,
     pipeline,
 )
-from lightning_prune.report import Report
+from lightning_prune.report.report import Report
 from tests.lightning.runs import Losses, checkpoints, make_data, make_trainer
 
 
@@ -78,8 +78,11 @@ def test_a_method_prunes_every_module_it_is_given(
         trainer.fit(module, make_data(text_file))
         assert len(module.plans) == 1
         assert module.base.model.layers[0].mlp.up_proj.out_features == 17
-        written = Report.from_json((tmp_path / name / "report.json").read_text())
+        written = report.report_on(module)
+        assert written is not None
         assert written.blocks[0].dense_width == 22
+        saved = Report.from_json((tmp_path / name / "report.json").read_text())
+        assert saved.stages == written.stages
 
 
 # --- zeros in training ---

@@ -14,7 +14,8 @@ from lightning_prune import Magnitude, prune
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.models import CausalLM, LoRA
 from lightning_prune.models.recovery.ranks import whole_ranks
-from lightning_prune.report.importance import Importance
+from lightning_prune.report.files import write
+from lightning_prune.report.importance import Importance, importance_document
 from lightning_prune.surgery import shrink
 from tests.tiny import MODEL_TYPES, tiny_batch, tiny_model, tiny_plan
 
@@ -104,7 +105,8 @@ def test_ranks_of_the_blocks_that_are_left_follow_the_dense_model_s_importance(
     tmp_path: Path,
 ) -> None:
     """A file that was measured before a block was taken out; written as the command writes it."""
-    written = Importance("tiny", "angular", "block", {0: 0.3, 1: 9.0, 2: 0.1}).write(tmp_path)
+    importance = Importance("tiny", "angular", "block", {0: 0.3, 1: 9.0, 2: 0.1})
+    written = write(importance_document(importance), tmp_path)
     model = tiny_model("llama")
     plan = tiny_plan(model, block={1: []})
     prune(model, Magnitude(sparsity=0.5, plan=plan))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lightning_prune.evaluation import Answer, Evaluation, Speed, TaskScore, TextPerplexity
-from lightning_prune.report import Asked, BlockShape, Report, StageMetrics
+from lightning_prune.report.report import Asked, BlockShape, Report, StageMetrics
 
 
 def example_report(blocks: int = 4, sparsity: float = 0.0, model: str = "tiny") -> Report:
@@ -47,19 +49,24 @@ def example_report(blocks: int = 4, sparsity: float = 0.0, model: str = "tiny") 
 def full_report(blocks: int = 4, model: str = "tiny", prompt: str = "Why?") -> Report:
     """With everything that a report can have."""
     report = example_report(blocks, sparsity=0.5, model=model)
-    report.asked = [Asked("Wanda", "sparsity 0.5", "50.00% of 64 weights are zero")]
-    report.importance = {"Importance of blocks for FLAP": {i: 0.5 - i for i in range(blocks)}}
-    report.curves = {
-        "train_loss": [(i, 5 / (i + 1)) for i in range(40)],
-        "val_perplexity": [(20, 41.0), (40, 40.0)],
-    }
-    for stage in report.stages:
-        report.evaluations[stage] = Evaluation(
-            [TextPerplexity("wikitext2", "test", 2048, 166, 6.13)],
-            [TaskScore(name, "acc", 0.5, 0.01, 100, 0) for name in ("boolq", "rte")],
-            [Answer(prompt, f"{stage}: because", 0.75)],
-            [Speed(1, 128, 0.02, 0.01, 2**30)],
-        )
-    report.configuration = {"model": {"path": model}}
-    report.provenance = {"plan (sha256)": "abc", "calibration": {"seed": 0}}
-    return report
+    return replace(
+        report,
+        asked=[Asked("Wanda", "sparsity 0.5", "50.00% of 64 weights are zero")],
+        importance={"Importance of blocks for FLAP": {i: 0.5 - i for i in range(blocks)}},
+        curves={
+            "train_loss": [(i, 5 / (i + 1)) for i in range(40)],
+            "val_perplexity": [(20, 41.0), (40, 40.0)],
+        },
+        evaluations={
+            stage: Evaluation(
+                [TextPerplexity("wikitext2", "test", 2048, 166, 6.13)],
+                [TaskScore(name, "acc", 0.5, 0.01, 100, 0) for name in ("boolq", "rte")],
+                [Answer(prompt, f"{stage}: because", 0.75)],
+                [Speed(1, 128, 0.02, 0.01, 2**30)],
+            )
+            for stage in report.stages
+        },
+        seconds={"measuring dense": 2.0, "pruning": 75.0, "training": 4000.0},
+        configuration={"model": {"path": model}},
+        provenance={"plan (sha256)": "abc", "calibration": {"seed": 0}},
+    )

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
 
-from lightning_prune.report import BlockProgress
+from lightning_prune.progress import BlockProgress
 
 SHOW_CURSOR = "\x1b[?25h"
 
@@ -64,3 +66,14 @@ def test_an_exception_leaves_the_count_in_the_log() -> None:
     with pytest.raises(RuntimeError, match="block is broken"):
         run(console, fail_at=2)
     assert output(console).startswith("Wanda [2:4]: 2/3 blocks in ")
+
+
+def test_importing_it_does_not_import_what_draws_the_bar() -> None:
+    """Sweeps that show no bar do not pay for one."""
+    code = (
+        "import sys, lightning_prune.progress as progress\n"
+        "with progress.BlockProgress(1, 'Wanda', enabled=False) as bar: bar.advance('0')\n"
+        "assert 'rich.progress' not in sys.modules, 'rich.progress'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

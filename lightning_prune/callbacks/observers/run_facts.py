@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -16,10 +17,13 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lightning_prune.callbacks.base import PruningCallback
-from lightning_prune.callbacks.save_pretrained import SavePretrained
+from lightning_prune.callbacks.observers.evaluate import Evaluate
+from lightning_prune.callbacks.observers.save_pretrained import SavePretrained
+from lightning_prune.evaluation import Evaluation
 from lightning_prune.models.module import PrunableModule
 from lightning_prune.plan import Plan
-from lightning_prune.report import Asked, Report
+from lightning_prune.report.names import model_name
+from lightning_prune.report.report import Asked, Report
 from lightning_prune.version import __version__
 
 __all__ = [
@@ -29,6 +33,7 @@ __all__ = [
     "importance_of_blocks",
     "new_report",
     "provenance",
+    "with_judgements",
 ]
 
 LIBRARIES = ("torch", "transformers", "lightning", "peft")
@@ -39,17 +44,24 @@ UNITS = {"group": "GQA groups", "neuron": "MLP neurons", "block": "blocks"}
 def new_report(pl_module: PrunableModule) -> Report:
     """A report in which nothing is measured yet."""
     return Report(
-        model=str(pl_module.path or pl_module.base.config.model_type),
+        model=_name(pl_module),
         method="",
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        stages={},
-        blocks=[],
         versions={
             "lightning_prune": __version__,
             **{name: version(name) for name in LIBRARIES},
             "python": platform.python_version(),
         },
     )
+
+
+def _name(pl_module: PrunableModule) -> str:
+    """What the model is called; of one that was pruned before, what it was then, too."""
+    if pl_module.path is None:
+        return f"a new {pl_module.base.config.model_type}"
+    name = model_name(pl_module.path)
+    before = [step.get("model") for plan in pl_module.plans for step in plan.steps[:1]]
+    return f"{model_name(str(before[0]))} ({name})" if before and before[0] else name
 
 
 def asked_and_done(method: PruningCallback, plan: Plan, before: int, after: int) -> Asked:
@@ -83,7 +95,7 @@ def asked_and_done(method: PruningCallback, plan: Plan, before: int, after: int)
 
 def importance_of_blocks(plans: Sequence[Plan]) -> dict[str, dict[int, float]]:
     """Importance as the plans have it, by how it was measured; blocks numbered as when dense."""
-    found: dict[str, dict[int, float]] = {}
+    importance: dict[str, dict[int, float]] = {}
     gone: set[int] = set()
     for plan in plans:
         values = {int(i): float(v) for i, v in plan.provenance.get("importance", {}).items()}
@@ -92,22 +104,26 @@ def importance_of_blocks(plans: Sequence[Plan]) -> dict[str, dict[int, float]]:
             arguments = plan.provenance.get("arguments", {})
             by = arguments.get("allocation") or plan.provenance.get("method", "pruning")
             name = f"Importance of blocks, {str(by).partition('(')[0]}"
-            found[name] = {left[index]: value for index, value in values.items()}
+            importance[name] = {left[index]: value for index, value in values.items()}
         gone |= {left[i] if i < len(left) else i for i in plan.dropped}
-    return found
+    return importance
 
 
 def configuration(trainer: Trainer, pl_module: PrunableModule) -> dict[str, dict[str, Any]]:
-    """The arguments of the model and the data, and how long the training was to be."""
+    """The arguments of the model and the data, which text each use had, and the training."""
     data = getattr(trainer, "datamodule", None)
-    found = {"model": _arguments(pl_module), "data": _arguments(data) if data is not None else {}}
+    tables = {
+        "model": _arguments(pl_module),
+        "data": _arguments(data) if data is not None else {},
+        "texts": dict(getattr(data, "sources", {})),
+    }
     names = ("max_epochs", "max_steps", "precision", "world_size", "accumulate_grad_batches")
-    found["trainer"] = {
+    tables["trainer"] = {
         name: str(value)
         for name in names
         if (value := getattr(trainer, name, None)) not in (None, -1)
     }
-    return {name: values for name, values in found.items() if values}
+    return {name: values for name, values in tables.items() if values}
 
 
 def provenance(pl_module: PrunableModule) -> dict[str, Any]:
@@ -115,7 +131,7 @@ def provenance(pl_module: PrunableModule) -> dict[str, Any]:
     plan = pl_module.plan
     steps = plan.steps if plan is not None else []
     identities = [step.get("identity") or {} for step in steps]
-    found = {
+    facts = {
         "plan (sha256)": plan.fingerprint() if plan is not None else None,
         "dense model (sha256)": _first(identities[:1], "model"),
         "model revision": _first(steps[:1], "revision"),
@@ -125,7 +141,23 @@ def provenance(pl_module: PrunableModule) -> dict[str, Any]:
         "lightning_prune (git)": _commit(),
         "platform": platform.platform(),
     }
-    return {name: value for name, value in found.items() if value}
+    return {name: value for name, value in facts.items() if value}
+
+
+def with_judgements(trainer: Trainer, measured: Mapping[str, Evaluation]) -> dict[str, Evaluation]:
+    """What was measured, with what the callbacks that evaluate have judged, by stage."""
+    judges = [c for c in trainer.callbacks if isinstance(c, Evaluate)]  # type: ignore[attr-defined]
+    complete = {}
+    for stage, own in measured.items():
+        judged = [judge.results[stage] for judge in judges if stage in judge.results]
+        answers = [answer for result in judged for answer in result.answers]
+        complete[stage] = replace(
+            own,
+            perplexities=[one for result in judged for one in result.perplexities],
+            tasks=[one for result in judged for one in result.tasks],
+            answers=[*own.answers, *(a for a in answers if a not in own.answers)],
+        )
+    return complete
 
 
 def _first(tables: Iterable[Mapping[str, Any]], name: str) -> Any:
@@ -150,7 +182,7 @@ def _said(value: Any) -> str:
 
 def _commit() -> str | None:
     """The commit of the checkout that the package runs from; None if it is installed."""
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     if not (root / ".git").exists():
         return None
     try:

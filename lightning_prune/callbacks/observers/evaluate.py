@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from inspect import signature
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -13,23 +12,25 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lightning_prune import distributed
-from lightning_prune.callbacks.base import PruneObserver, methods_of
+from lightning_prune.callbacks.base import methods_of
+from lightning_prune.callbacks.observers.base import PruneObserver
+from lightning_prune.callbacks.observers.measuring import text_perplexity
 from lightning_prune.data.documents import Documents
 from lightning_prune.data.judged import JudgedText, check_lengths, judged_documents, window_length
 from lightning_prune.data.text_data import SEEN
 from lightning_prune.evaluation import (
     Evaluation,
-    TextPerplexity,
     check_prompt,
     check_tasks,
     continuation,
-    perplexity,
     zero_shot,
 )
 from lightning_prune.models import CausalLM, merged_model
 from lightning_prune.models.module import PrunableModule
 from lightning_prune.plan import Plan
-from lightning_prune.report.evaluation import print_evaluations, write_evaluations
+from lightning_prune.report.evaluation import evaluation_document
+from lightning_prune.report.files import print_document, write
+from lightning_prune.report.names import model_name
 
 __all__ = ["Evaluate"]
 
@@ -42,7 +43,7 @@ class Evaluate(PruneObserver):
     `evaluation.json` and `evaluation.md` are left in the run's folder. Without a Trainer:
 
     ```python
-    found = Evaluate(texts=["wikitext2"], lengths=[2048], tasks=["boolq"]).of(model, tokenizer)
+    evaluation = Evaluate(texts=["wikitext2"], lengths=[2048], tasks=["boolq"]).of(model, tokenizer)
     ```
 
     Process 0 judges, while the others wait.
@@ -183,24 +184,12 @@ class Evaluate(PruneObserver):
             texts = self.cut(tokenizer, model.config.max_position_embeddings, self.read())
         assert tokenizer is not None, "cut refuses that"
         device = next(model.parameters()).device if device is None else torch.device(device)
-        found = Evaluation(
-            perplexities=[
-                TextPerplexity(
-                    text=text.source,
-                    split=text.part,
-                    window=text.length,
-                    windows=len(text.windows),
-                    perplexity=perplexity(model, text.batches(self.batch_size), device),
-                    tokens=text.fingerprint,
-                )
-                for text in texts
-            ]
-        )
+        evaluation = Evaluation([text_perplexity(model, t, self.batch_size, device) for t in texts])
         for prompt in self.prompts:
             said = continuation(model, tokenizer, prompt, device, self.new_tokens)
-            found.answers += [said] if said is not None else []
+            evaluation.answers += [said] if said is not None else []
         if self.tasks:
-            found.tasks = zero_shot(
+            evaluation.tasks = zero_shot(
                 model,
                 tokenizer,
                 self.tasks,
@@ -210,7 +199,7 @@ class Evaluate(PruneObserver):
                 limit=self.limit,
                 task_folder=self.task_folder,
             )
-        return found
+        return evaluation
 
     # --- in a Trainer ---
 
@@ -274,7 +263,8 @@ class Evaluate(PruneObserver):
             device = trainer.strategy.root_device
             self.results[stage] = self.of(model, pl_module.tokenizer, device, self._texts)
 
-        distributed.once(judge)
+        with self.timed(f"judging {stage}"):
+            distributed.once(judge)
 
     def _judge_once(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, CausalLM)
@@ -282,13 +272,13 @@ class Evaluate(PruneObserver):
         model = pl_module.base if whole else merged_model(pl_module)
         self._judge("model", trainer, pl_module, model)
 
-        def write() -> None:
-            found = {Path(pl_module.path or "model").absolute().name: self.results["model"]}
-            print_evaluations(found)
-            folder = Path(trainer.default_root_dir)
-            write_evaluations(found, folder, self.settings, "evaluation")
+        def say() -> None:
+            judged = {model_name(pl_module.path or "model"): self.results["model"]}
+            document = evaluation_document(judged, self.settings)
+            print_document(document)
+            write(document, trainer.default_root_dir)
 
-        distributed.once(write)
+        distributed.once(say)
 
     @property
     def settings(self) -> dict[str, Any]:

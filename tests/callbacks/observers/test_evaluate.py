@@ -84,7 +84,7 @@ def test_texts_are_looked_at_before_anything_is_measured(
         raise AssertionError("measured before it was checked")
 
     monkeypatch.setattr(CausalLM, "test_step", measured)
-    monkeypatch.setattr("lightning_prune.callbacks.write_report.perplexity", measured)
+    monkeypatch.setattr("lightning_prune.callbacks.observers.measuring.perplexity", measured)
     callbacks = [
         Magnitude(sparsity=0.1),
         WriteReport(),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_prune.analysis.scores import short_names
 from lightning_prune.files import replacing
+from lightning_prune.report.svg import PALETTE, SERIES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,7 +24,7 @@ __all__ = ["NEEDS", "can_draw", "write_scores_pdf"]
 
 NEEDS = "the picture needs matplotlib: pip install 'lightning-prune[analysis]'"
 SIZE = (8.27, 8.27)  # inches; the width of A4
-COLOURS = ("#0072B2", "#D55E00", "#009E73")  # of Okabe and Ito
+COLOURS = tuple(PALETTE[name][0] for name in SERIES[:3])
 BANDS = ((0.01, 0.99, 0.15), (0.05, 0.95, 0.3), (0.25, 0.75, 0.5))
 MOST_NAMES = 40
 
@@ -42,7 +43,7 @@ def write_scores_pdf(path: str | Path, report: ScoreReport) -> None:
     from matplotlib.backends.backend_pdf import PdfPages
 
     figures = [_pair_page(pair) for pair in report.pairs]
-    figures += [_distribution_page(table, found) for table, found in report.distributions]
+    figures += [_distribution_page(table, spread) for table, spread in report.distributions]
     with (
         replacing(path) as temporary,
         PdfPages(temporary, metadata={"Title": "Scores", "CreationDate": None}) as pages,
@@ -61,7 +62,7 @@ def _pair_page(pair: ScorePair) -> Figure:
         values = [getattr(pair.agreements[key], name) for key in keys]
         label = f"{name.capitalize()} (all: {getattr(whole, name):.3f})"
         above.plot(values, "o-", color=colour, markersize=3, linewidth=1, label=label)
-    above.axhline(0, color="#D0D0D0", linewidth=0.8)
+    above.axhline(0, color=PALETTE["rule"][0], linewidth=0.8)
     above.legend(frameon=False, fontsize=8)
     _name_keys(above, keys, pair.a.unit)
 
@@ -76,7 +77,7 @@ def _pair_page(pair: ScorePair) -> Figure:
     if len(known) == len(keys):
         kept.bar(range(len(keys)), [o.jaccard for o in known], color=COLOURS[0])
         chance = [o.jaccard_by_chance for o in known]
-        kept.plot(chance, "_", color="black", markersize=10, label="by chance")
+        kept.plot(chance, "_", color=PALETTE["ink"][0], markersize=10, label="by chance")
         kept.legend(frameon=False, fontsize=8)
         kept.set_ylim(0, 1)
         _name_keys(kept, keys, pair.a.unit)
@@ -86,15 +87,15 @@ def _pair_page(pair: ScorePair) -> Figure:
     return figure
 
 
-def _distribution_page(table: ScoreTable, found: Mapping[str, Distribution]) -> Figure:
+def _distribution_page(table: ScoreTable, spread: Mapping[str, Distribution]) -> Figure:
     figure = _page(f"{table.label}: distribution of {table.unit} scores")
-    *keys, every = found
-    scale = "log" if found[every].min > 0 else "symlog"
+    *keys, every = spread
+    scale = "log" if spread[every].min > 0 else "symlog"
     above, below = figure.subplots(2, 1)
     places = range(len(keys))
     for low, high, strength in BANDS:
-        lower = [found[key].quantiles[low] for key in keys]
-        upper = [found[key].quantiles[high] for key in keys]
+        lower = [spread[key].quantiles[low] for key in keys]
+        upper = [spread[key].quantiles[high] for key in keys]
         label = f"{low:.0%} to {high:.0%}"
         above.bar(
             places,
@@ -104,16 +105,16 @@ def _distribution_page(table: ScoreTable, found: Mapping[str, Distribution]) -> 
             alpha=strength,
             label=label,
         )
-    medians = [found[key].quantiles[0.5] for key in keys]
-    above.plot(medians, "_", color="black", markersize=10, label="median")
-    above.set_yscale(scale, **({} if scale == "log" else {"linthresh": _threshold(found[every])}))
+    medians = [spread[key].quantiles[0.5] for key in keys]
+    above.plot(medians, "_", color=PALETTE["ink"][0], markersize=10, label="median")
+    above.set_yscale(scale, **({} if scale == "log" else {"linthresh": _threshold(spread[every])}))
     if scale == "log":  # bars hang from nowhere there, and do not count for its limits
-        above.set_ylim(bottom=0.8 * min(found[key].quantiles[BANDS[0][0]] for key in keys))
+        above.set_ylim(bottom=0.8 * min(spread[key].quantiles[BANDS[0][0]] for key in keys))
     above.set_ylabel("score")
     above.legend(frameon=False, fontsize=8, ncols=4)
     _name_keys(above, keys, table.unit)
 
-    below.stairs(found[every].histogram, found[every].edges, fill=True, color=COLOURS[2])
+    below.stairs(spread[every].histogram, spread[every].edges, fill=True, color=COLOURS[2])
     below.set_yscale("symlog")
     below.set(xlabel="score, all together", ylabel="how many")
     return figure

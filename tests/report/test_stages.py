@@ -7,13 +7,16 @@ import math
 import pytest
 from rich.console import Console
 
-from lightning_prune.report import Report, StageMetrics, print_report
+from lightning_prune.evaluation import Answer, Evaluation
+from lightning_prune.report.files import print_document, print_files
+from lightning_prune.report.report import Report, StageMetrics
+from lightning_prune.report.run import run_document
 from tests.report.example import example_report
 
 
 def printed(report: Report, width: int = 80) -> str:
     console = Console(file=io.StringIO(), width=width)
-    print_report(report, console)
+    print_document(run_document(report, "runs/example"), console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -58,8 +61,7 @@ def test_zeros_without_smaller_shapes_carry_a_note() -> None:
     report = example_report()
     dense = report.stages["dense"]
     masked = dataclasses.replace(dense, nonzero=dense.parameters // 2, tokens_per_second=6300.0)
-    report.stages = {"dense": dense, "pruned": masked}
-    text = printed(report)
+    text = printed(dataclasses.replace(report, stages={"dense": dense, "pruned": masked}))
     assert row(text, "pruned").endswith("6,300")  # the same work: no faster, whatever was measured
     assert "50.0%" in row(text, "pruned")
     assert "save neither bytes nor time" in text
@@ -90,22 +92,29 @@ def test_names_with_brackets_are_printed_as_they_are() -> None:
 
 def test_files_are_named_on_unbroken_lines() -> None:
     """A long path can be copied from the terminal."""
-    report = example_report()
-    report.files = {"report": "runs/" + "x" * 100 + "/report [1].json"}
-    assert f"report  {report.files['report']}\n" in printed(report)
+    file, path = io.StringIO(), "runs/" + "x" * 100 + "/report [1].json"
+    print_files({"report": path, "plan": "runs/plan"}, Console(file=file, width=80))
+    assert file.getvalue() == f"report  {path}\nplan    runs/plan\n"
 
 
 def test_a_terminal_without_unicode_can_print_it() -> None:
     """Lines are drawn with what the encoding has."""
     file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    print_report(example_report(), Console(file=file, width=80))
+    print_document(run_document(example_report(), "x"), Console(file=file, width=80))
     file.flush()
 
 
 def test_what_the_models_said_is_printed_on_one_line_each() -> None:
     """Line breaks in the text do not break the columns."""
-    report = example_report()
-    report.samples = {"prompt": "Once\nupon", "dense": "a time"}
-    text = printed(report)
-    assert "prompt  Once upon" in text
-    assert "dense   a time" in text
+    said = {"dense": Evaluation(answers=[Answer("Once\nupon", "a\ntime", 1.0)])}
+    text = " ".join(printed(dataclasses.replace(example_report(), evaluations=said)).split())
+    assert "prompt Once upon" in text
+    assert "dense 100% unique a time" in text
+
+
+def test_the_time_of_each_part_is_printed() -> None:
+    """In its order, as a reader wants it."""
+    seconds = {"measuring dense": 2.04, "pruning": 75.0, "training": 4000.0}
+    text = printed(dataclasses.replace(example_report(), seconds=seconds))
+    assert "time: measuring dense 2.0 s, pruning 1 min 15 s, training 1 h 07 min\n" in text
+    assert "time:" not in printed(example_report())

@@ -1,8 +1,8 @@
-"""What `WriteReport` measures: on which windows, of which stage, of which blocks."""
+"""What observers measure: on which windows, of which stage, of which blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -16,15 +16,91 @@ from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
 from lightning_prune.anatomy import Anatomy
+from lightning_prune.data.judged import JudgedText
 from lightning_prune.data.loaders import ShardSampler
-from lightning_prune.evaluation import Speed, generation_speed
-from lightning_prune.report import BlockShape
+from lightning_prune.evaluation import (
+    Speed,
+    TextPerplexity,
+    generation_speed,
+    perplexity,
+    tokens_per_second,
+)
+from lightning_prune.report.report import BlockShape, StageMetrics
 
-__all__ = ["Batch", "block_shapes", "decoding", "validation_batches"]
+__all__ = [
+    "Batch",
+    "block_shapes",
+    "decoding",
+    "device_name",
+    "first_windows",
+    "stage_metrics",
+    "text_perplexity",
+    "validation_batches",
+]
 
 Batch = Mapping[str, torch.Tensor]
 
 NEW_TOKENS, RUNS = 16, 3
+
+
+def stage_metrics(
+    model: nn.Module,
+    batches: Sequence[Batch],
+    windows: int | None,
+    device: torch.device,
+    speed: bool,
+) -> StageMetrics:
+    """What one stage of a run comes to.
+
+    Args:
+        model: as it is at that stage.
+        batches: of the validation text.
+        windows: perplexity is of so many of them at most; None: of all.
+        device: where to run.
+        speed: whether to time a forward pass over the first batch.
+    """
+    parameters = list(model.parameters())
+    judged = first_windows(batches, windows)
+    return StageMetrics(
+        perplexity=perplexity(model, judged, device) if judged else None,
+        parameters=sum(p.numel() for p in parameters),
+        nonzero=sum(int(p.count_nonzero()) for p in parameters),
+        bytes=sum(p.numel() * p.element_size() for p in parameters),
+        tokens_per_second=tokens_per_second(model, batches[0], device)
+        if speed and batches
+        else None,
+    )
+
+
+def text_perplexity(
+    model: nn.Module, text: JudgedText, batch_size: int, device: torch.device
+) -> TextPerplexity:
+    """The perplexity of a text that was cut into windows."""
+    return TextPerplexity(
+        text=text.source,
+        split=text.part,
+        window=text.length,
+        windows=len(text.windows),
+        perplexity=perplexity(model, text.batches(batch_size), device),
+        tokens=text.fingerprint,
+    )
+
+
+def first_windows(batches: Sequence[Batch], windows: int | None) -> list[Batch]:
+    """The first windows of all batches; None: all of them."""
+    if windows is None:
+        return list(batches)
+    taken: list[Batch] = []
+    for batch in batches:
+        if windows > 0:
+            taken.append({name: tensor[:windows] for name, tensor in batch.items()})
+            windows -= len(taken[-1]["input_ids"])
+    return taken
+
+
+def device_name(device: torch.device) -> str:
+    """What a reader of figures knows it by."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def decoding(model: Any, window: int, device: torch.device) -> list[Speed]:
@@ -57,12 +133,12 @@ def _batches(loader: Iterable[Any], trainer: Trainer) -> list[Batch]:
         loader = DataLoader(
             loader.dataset, batch_size=loader.batch_size, collate_fn=loader.collate_fn
         )
-    found = (batch for batch in loader if isinstance(batch, Mapping) and "input_ids" in batch)
+    batches = (batch for batch in loader if isinstance(batch, Mapping) and "input_ids" in batch)
     limit = trainer.limit_val_batches
     if limit and isinstance(limit, int):
-        return list(islice(found, limit * trainer.world_size))
-    batches = list(found)
-    return batches[: int(len(batches) * (limit or 1))]
+        return list(islice(batches, limit * trainer.world_size))
+    every = list(batches)
+    return every[: int(len(every) * (limit or 1))]
 
 
 def block_shapes(model: nn.Module, before: list[BlockShape], gone: set[int]) -> list[BlockShape]:

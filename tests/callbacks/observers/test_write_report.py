@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import pickle
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,15 @@ from lightning_prune import (
     Magnitude,
     MagnitudeSP,
     SavePretrained,
+    TextData,
     Wanda,
     WriteReport,
 )
-from lightning_prune.callbacks.base import PruningCallback
-from lightning_prune.report import Report
+from lightning_prune.callbacks import PruneObserver, PruningCallback
+from lightning_prune.callbacks.observers.measuring import first_windows
+from lightning_prune.evaluation import Evaluation, perplexity
+from lightning_prune.models.loading import Source
+from lightning_prune.report.report import Report
 from tests.lightning.runs import Losses, checkpoints, make_data, make_trainer
 
 QUICK = {"speed": False, "prompt": 0}
@@ -149,3 +155,114 @@ def test_without_validation_data_there_is_still_a_page(
     trainer.fit(CausalLM(str(model_folder)), datamodule=data)
     assert report_of(tmp_path).stages["pruned"].perplexity is None
     assert "Weights set to zero" in (tmp_path / "report.html").read_text()
+
+
+def test_each_use_of_text_is_named(tmp_path: Path, model_folder: Path, text_file: Path) -> None:
+    """Also where calibration, validation or test have a text of their own."""
+    texts = {use: tmp_path / f"{use}.txt" for use in ("calibration", "validation", "test")}
+    for path in texts.values():
+        path.write_text(text_file.read_text())
+    named = {use: str(path) for use, path in texts.items()}
+    data = TextData(str(text_file), seqlen=32, nsamples=8, **named)
+    trainer = make_trainer(tmp_path / "run", Wanda(sparsity=0.5), WriteReport(**QUICK), steps=1)
+    trainer.fit(CausalLM(str(model_folder)), data)
+    assert report_of(tmp_path / "run").configuration["texts"] == {"train": str(text_file), **named}
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert all(path in page for path in named.values())
+
+
+def test_measuring_can_be_shortened(tmp_path: Path, model_folder: Path, text_file: Path) -> None:
+    """To some windows, or to none; the settings say what perplexity is of."""
+    perplexities = {}
+    for windows in (None, 3, 0):
+        folder = tmp_path / str(windows)
+        fit(folder, model_folder, text_file, Wanda(sparsity=0.5), WriteReport(False, 0, windows))
+        report = report_of(folder)
+        perplexities[windows] = report.stages["dense"].perplexity
+        if windows is not None:
+            assert report.settings["validation_windows"] == windows
+    assert perplexities[0] is None
+    assert len(set(perplexities.values())) == 3
+    data = make_data(text_file)
+    source = Source(str(model_folder))
+    tokenizer = source.tokenizer()
+    assert tokenizer is not None
+    windows_3 = first_windows(list(data.attach(tokenizer, 64).val_dataloader()), 3)
+    expected = perplexity(source.model("auto", None), windows_3)
+    assert perplexities[3] == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [{"windows": -1}, {"prompt": -1}])
+def test_numbers_below_zero_are_refused(wrong: dict[str, int]) -> None:
+    """When it is made."""
+    with pytest.raises(ValueError, match="neither may be below 0"):
+        WriteReport(**wrong)  # type: ignore[arg-type]
+
+
+def test_the_time_of_every_part_is_reported(
+    tmp_path: Path, model_folder: Path, text_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the order in which they began; what observers do counts for them, not for pruning."""
+    judge = Evaluate(texts=[str(text_file)], lengths=[16], windows=2)
+    slow = judge.of
+
+    def of(*arguments: Any) -> Evaluation:
+        time.sleep(0.5)
+        return slow(*arguments)
+
+    judge.of = of  # type: ignore[method-assign]
+    observers = (WriteReport(**QUICK), SavePretrained(), judge)
+    start = time.perf_counter()
+    fit(tmp_path, model_folder, text_file, *observers, Wanda(sparsity=0.5), steps=2)
+    whole = time.perf_counter() - start
+    seconds = report_of(tmp_path).seconds
+    assert list(seconds) == [
+        *("loading", "judging dense", "measuring dense", "pruning", "judging pruned"),
+        *("measuring pruned", "saving pruned", "training", "merging", "judging recovered"),
+        *("measuring recovered", "saving recovered"),
+    ]
+    assert all(seconds[f"judging {stage}"] >= 0.5 for stage in ("dense", "pruned", "recovered"))
+    assert sum(seconds.values()) <= whole
+    assert all(value >= 0 for value in seconds.values())
+    assert "time: loading " in capsys.readouterr().out
+
+
+def test_the_time_of_another_run_does_not_count(
+    tmp_path: Path, model_folder: Path, text_file: Path
+) -> None:
+    """One callback, two runs."""
+    report, seconds = WriteReport(**QUICK), []
+    for name in ("one", "two"):
+        fit(tmp_path / name, model_folder, text_file, report, Wanda(sparsity=0.5))
+        seconds.append(report_of(tmp_path / name).seconds)
+    assert list(seconds[0]) == list(seconds[1])
+    assert all(not observer.laps for observer in (report,))
+
+
+def test_a_saved_folder_has_the_report_of_whoever_measures(
+    tmp_path: Path, model_folder: Path, text_file: Path
+) -> None:
+    """The module carries none; an observer of one's own is asked as ours is."""
+
+    class Mine(PruneObserver):
+        def report_on(self, pl_module: LightningModule) -> Report:
+            return Report("mine", "by hand", "2020-01-01")
+
+    module = fit(tmp_path, model_folder, text_file, SavePretrained(), Mine(), Wanda(sparsity=0.5))
+    assert report_of(tmp_path / "pruned").model == "mine"
+    assert not hasattr(module, "report")
+
+
+def test_it_can_be_sent_to_a_process_that_is_spawned() -> None:
+    """As strategies do that spawn; its settings go along."""
+    assert pickle.loads(pickle.dumps(WriteReport(windows=2))).windows == 2
+
+
+def test_a_model_is_called_by_its_name(tmp_path: Path, model_folder: Path, text_file: Path) -> None:
+    """Not by the folder it lies in; where that is stands among the settings."""
+    fit(tmp_path / "one", model_folder, text_file, SavePretrained(), Wanda(sparsity=0.5))
+    again = tmp_path / "one" / "pruned"
+    fit(tmp_path / "two", again, text_file, WriteReport(**QUICK), Wanda(sparsity=0.6))
+    report = report_of(tmp_path / "two")
+    assert report.model == f"{model_folder.name} (one/pruned)"
+    assert report.configuration["model"]["path"] == str(again)

@@ -10,7 +10,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from lightning_prune import distributed
-from lightning_prune.callbacks.base import PruneObserver, methods_of
+from lightning_prune.callbacks.base import methods_of
+from lightning_prune.callbacks.observers.base import PruneObserver, report_of
 from lightning_prune.checkpoints.folder import check_replaceable
 from lightning_prune.export.hf import save
 from lightning_prune.models.module import PrunableModule
@@ -48,7 +49,7 @@ class SavePretrained(PruneObserver):
         """Refuse folders that must not be replaced."""
         if stage == "fit":
             if isinstance(pl_module, PrunableModule):
-                pl_module.load()  # it may come with a plan
+                self.load(pl_module)  # it may come with a plan
             self._check(trainer, pl_module)
 
     def on_prune_start(self, trainer: Trainer, pl_module: PrunableModule) -> None:
@@ -83,10 +84,11 @@ class SavePretrained(PruneObserver):
 
         def write() -> None:
             assert model is not None, "process 0 has the model"
-            plan, report = pl_module.plan, pl_module.report
-            save(model, folder, plan, pl_module.tokenizer, report)
+            report = report_of(trainer, pl_module)
+            save(model, folder, pl_module.plan, pl_module.tokenizer, report)
 
-        distributed.once(write)
+        with self.timed(f"saving {name}"):
+            distributed.once(write)
         self.saved[name] = folder
         rank_zero_info(f"Saved {folder}")
 

@@ -1,0 +1,52 @@
+"""What models and texts are called: by their names, not by where they lie on a disk."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+__all__ = ["model_name", "short_names"]
+
+STAGES = ("pruned", "recovered", "model", "best")
+"""Folders of a run that hold models: the run tells them apart."""
+CACHED = re.compile(r"models--(.+?)/snapshots/[^/]+/?$")
+
+
+def model_name(path: str) -> str:
+    """What to call a model that is given by its folder or by its name on the hub.
+
+    A folder is called by its last part, with the run's name where that is the same in all runs; a
+    snapshot in the hub's cache by its name on the hub.
+    """
+    if cached := CACHED.search(path):
+        return cached[1].replace("--", "/")
+    if not _is_place(path):
+        return path
+    *_, run, name = ("", "", *Path(os.path.abspath(path)).parts)
+    return f"{run}/{name}" if name in STAGES else name
+
+
+def short_names(paths: Iterable[str]) -> dict[str, str]:
+    """Names, files and folders by as many of their last parts as tell them apart."""
+    paths = list(dict.fromkeys(paths))
+    shown = {}
+    for path in paths:
+        others = [other for other in paths if other != path]
+        parts = Path(path).parts if _is_place(path) else (path,)
+        depth = 1
+        while depth < len(parts) and any(_ends(other, parts[-depth:]) for other in others):
+            depth += 1
+        shown[path] = "/".join(parts[-depth:]) or path
+    return shown
+
+
+def _is_place(name: str) -> bool:
+    """Whether it is a place on a disk: a name on the hub has one slash at most."""
+    is_named = re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", name)
+    return not is_named or Path(name).exists()
+
+
+def _ends(path: str, parts: tuple[str, ...]) -> bool:
+    return Path(path).parts[-len(parts) :] == parts

@@ -1,0 +1,48 @@
+"""What models and texts are called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lightning_prune.report.names import model_name, short_names
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("quickstart", "quickstart"),
+        ("meta-llama/Llama-3.2-1B", "meta-llama/Llama-3.2-1B"),
+        ("/data/models/smollm2-135m", "smollm2-135m"),
+        ("../models/smollm2-135m/", "smollm2-135m"),
+        ("/runs/flap/pruned", "flap/pruned"),
+        ("./runs/flap/recovered", "flap/recovered"),
+        ("/hub/models--meta-llama--Llama-3.2-1B/snapshots/5a8c", "meta-llama/Llama-3.2-1B"),
+        ("/", "/"),
+    ],
+)
+def test_a_model_is_called_by_its_name(path: str, name: str) -> None:
+    """That of its folder, of its run, or on the hub."""
+    assert model_name(path) == name
+
+
+def test_a_folder_beside_one_is_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if it could be a name on the hub."""
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert model_name("runs/mine") == "mine"
+    assert model_name("org/mine") == "org/mine"
+
+
+def test_names_are_as_short_as_tells_them_apart() -> None:
+    """Names on the hub stay whole."""
+    expected = {
+        "/a/one/test.txt": "one/test.txt",
+        "/a/two/test.txt": "two/test.txt",
+        "/b/valid.txt": "valid.txt",
+        "/a/one/x/": "x",
+        "ptb": "ptb",
+        "org/text": "org/text",
+    }
+    assert short_names(expected) == expected
