@@ -29,7 +29,8 @@ from torch import nn
 
 from lightning_prune import FLAP, CausalLM, LoRA, Plan, QLoRA, StructuredOBS, TextData, Wanda
 from lightning_prune.anatomy import Anatomy
-from lightning_prune.callbacks.base import PruneObserver, PruningCallback
+from lightning_prune.callbacks.base import PruningCallback
+from lightning_prune.callbacks.observers.base import PruneObserver
 from lightning_prune.evaluation import perplexity
 from lightning_prune.models import Adapter, merged_model
 from lightning_prune.models.module import PrunableModule

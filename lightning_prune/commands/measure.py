@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,13 +12,12 @@ import torch
 from lightning_prune.checkpoints.names import weight_files
 from lightning_prune.commands.arguments import usable_device, writable_folder
 from lightning_prune.commands.models import known_models, loaded
-from lightning_prune.commands.output import say
 from lightning_prune.commands.quiet import quiet_loading
 from lightning_prune.evaluation import Evaluation, Size, check_numbers, generation_speed
 from lightning_prune.models import CausalLM
 from lightning_prune.models.loading import DType
 from lightning_prune.report.evaluation import evaluation_document
-from lightning_prune.report.files import print_document, print_files, write
+from lightning_prune.report.files import show
 
 __all__ = ["measure"]
 
@@ -87,10 +87,8 @@ def measure(
         "torch": str(torch.__version__),
     }
     document = evaluation_document(measured, settings, "measurement")
-    print_document(document)
-    say(", ".join(f"{name} {value}" for name, value in settings.items()))
-    if folder is not None:
-        print_files(write(document, folder))
+    line = ", ".join(f"{name} {value}" for name, value in settings.items())
+    show(replace(document, printed=[*document.printed, line]), folder)
 
 
 def _size(module: CausalLM) -> Size:

@@ -14,8 +14,8 @@ from lightning_prune.cli import main
 @pytest.fixture(autouse=True)
 def short_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
     """How fast a tiny model generates is not what commands are tested for."""
-    monkeypatch.setattr("lightning_prune.callbacks.measuring.RUNS", 1)
-    monkeypatch.setattr("lightning_prune.callbacks.measuring.NEW_TOKENS", 2)
+    monkeypatch.setattr("lightning_prune.callbacks.observers.measuring.RUNS", 1)
+    monkeypatch.setattr("lightning_prune.callbacks.observers.measuring.NEW_TOKENS", 2)
 
 
 @pytest.fixture

@@ -185,8 +185,7 @@ def test_figures_are_printed_also_where_they_cannot_be_written(
     def write(*_: Any) -> None:
         raise OSError("no space left")
 
-    for command in ("evaluate", "measure"):
-        monkeypatch.setattr(f"lightning_prune.commands.{command}.write_evaluations", write)
+    monkeypatch.setattr("lightning_prune.report.files.write", write)
     few = ["--texts", "builtin", "--lengths", "16", "--windows", "1"]
     fast = ["--batch_sizes", "1", "--lengths", "8", "--new_tokens", "1", "--runs", "1"]
     for command, arguments in (("evaluate", few), ("measure", fast)):

@@ -24,7 +24,7 @@ from lightning_prune import (
 )
 from lightning_prune.callbacks import base
 from lightning_prune.models import merged_model
-from lightning_prune.report import Report
+from lightning_prune.report.report import Report
 from tests.lightning.runs import checkpoints, make_data, make_trainer
 from tests.lightning.test_lifecycle import zeros_hold
 

@@ -25,7 +25,8 @@ from lightning_prune import (
     Wanda,
     WriteReport,
 )
-from lightning_prune.callbacks import PruneObserver, PruningCallback
+from lightning_prune.callbacks.base import PruningCallback
+from lightning_prune.callbacks.observers.base import PruneObserver
 from lightning_prune.callbacks.observers.measuring import first_windows
 from lightning_prune.evaluation import Evaluation, perplexity
 from lightning_prune.models.loading import Source
