@@ -7,6 +7,7 @@ and neither adapter, nor wrapper, nor optimizer exists yet, so shapes may still 
 from __future__ import annotations
 
 import hashlib
+import shutil
 from dataclasses import field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from transformers import PreTrainedModel
 
 from lightning_prune import distributed, pipeline, surgery
 from lightning_prune.anatomy import Anatomy
+from lightning_prune.callbacks import early
 from lightning_prune.callbacks.observers.base import observers_of
 from lightning_prune.methods.base import Method
 from lightning_prune.models.module import PrunableModule
@@ -63,6 +65,7 @@ class PruningCallback(Method, Callback):
                 f"got {type(pl_module).__name__}. With a training loop of your own use "
                 "lightning_prune.prune(model, method, batches)."
             )
+        early.check_checkpoint(early.checkpoint_of(trainer))
         pl_module.load()
         self._refuse(trainer, pl_module)
         for observer in observers_of(trainer):
@@ -92,6 +95,7 @@ class PruningCallback(Method, Callback):
                 f"{type(self).__name__} needs calibration text: give fit a datamodule with a "
                 "calibration_dataloader, such as lightning_prune.TextData"
             )
+        early.check_validation(trainer)
 
     def _identity(self, trainer: Trainer, pl_module: PrunableModule) -> dict[str, Any]:
         """What the decisions depend on."""
@@ -107,11 +111,17 @@ class PruningCallback(Method, Callback):
 
     def _plan(self, trainer: Trainer, pl_module: PrunableModule, identity: dict[str, Any]) -> Plan:
         folder, model = self.folder(trainer), pl_module.base
-        saved = distributed.once(lambda: self._saved_plan(folder, identity))
-        if saved is not None:
+        saved = distributed.once(lambda: self._saved_plan(folder))
+        same = saved if saved is not None and self._is_same(saved, identity) else None
+        path = early.checkpoint_of(trainer)
+        recorded = distributed.once(lambda: early.recorded_plans(path))
+        index = len(pl_module.plans)
+        if recorded is not None:
+            early.check_plan(same, saved, identity, recorded, index, folder)
+        if same is not None:
             rank_zero_info(f"Applying the plan in {folder}: same model, method and calibration.")
-            surgery.apply(Anatomy(model), saved)
-            return saved
+            surgery.apply(Anatomy(model), same)
+            return same
         data: Any = getattr(trainer, "datamodule", None)
         batches = data.calibration_dataloader() if self.calibrates else None
         plan = self._prune(trainer, model, batches)
@@ -119,26 +129,40 @@ class PruningCallback(Method, Callback):
             plan.provenance["identity"] = identity
         if self.calibrates:
             plan.provenance["calibration"] = _calibration_of(data)
-        distributed.once(lambda: plan.save(folder, model))
+        if recorded is not None:
+            early.check_plan(plan, saved, identity, recorded, index, folder)
+        distributed.once(lambda: self._replace(folder, plan, model))
         return plan
 
     def _prune(self, trainer: Trainer, model: PreTrainedModel, batches: Any) -> Plan:
         """Prune with this process's calibration batches; None: nothing is calibrated."""
         return pipeline.prune(model, self, batches, trainer.strategy.root_device)
 
-    def _saved_plan(self, folder: Path, identity: dict[str, Any]) -> Plan | None:
-        """The plan of an earlier start of the same run, if there is one."""
+    def _replace(self, folder: Path, plan: Plan, model: PreTrainedModel) -> None:
+        """Save the plan; another one that was there is kept beside it."""
+        if (folder / "plan.json").is_file():
+            before = folder.with_name(f"{folder.name}-before")
+            shutil.rmtree(before, ignore_errors=True)
+            folder.rename(before)
+            rank_zero_info(f"The plan that was in {folder} is kept in {before}.")
+        plan.save(folder, model)
+
+    def _saved_plan(self, folder: Path) -> Plan | None:
+        """The plan of an earlier run in this folder, if there is one that can be read."""
         if self.plan is not None:
             return None
         try:
-            plan = Plan.load(folder)
+            return Plan.load(folder)
         except FileNotFoundError:
             return None
         except ValueError as error:
             rank_zero_warn(f"{type(self).__name__} decides anew: {error}")
             return None
+
+    def _is_same(self, plan: Plan, identity: dict[str, Any]) -> bool:
+        """Whether a saved plan is of an earlier start of the same run, with all that is kept."""
         complete = plan.has_scores or not self.keep_scores
-        return plan if complete and plan.provenance.get("identity") == identity else None
+        return complete and plan.provenance.get("identity") == identity
 
 
 # Settings that change no decision, or that are part of the identity otherwise.

@@ -16,6 +16,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lightning_prune.callbacks.base import methods_of
+from lightning_prune.callbacks.early import check_checkpoint, checkpoint_of
+from lightning_prune.callbacks.observers.base import PruneObserver
 from lightning_prune.callbacks.observers.save_pretrained import SavePretrained
 from lightning_prune.callbacks.observers.write_report import WriteReport
 from lightning_prune.commands.classes import names_class
@@ -28,7 +30,9 @@ from lightning_prune.commands.resume import SayHowToGoOn
 from lightning_prune.commands.trainer import STUDIES, PruneTrainer
 from lightning_prune.data import TextData
 from lightning_prune.models import CausalLM
+from lightning_prune.models.module import PrunableModule
 from lightning_prune.parsing import OneLine, construct
+from lightning_prune.plan import Plan
 
 __all__ = ["PruneCLI", "run"]
 
@@ -43,15 +47,35 @@ class _Parser(OneLine, LightningArgumentParser):
     """A parser whose errors say what is wrong before, and instead of, everything else."""
 
 
-class _SaveConfig(SaveConfigCallback):
-    """Keep the merged configuration as `config.yaml` in the run's folder."""
+class _SaveConfig(SaveConfigCallback, PruneObserver):
+    """Keep the merged configuration as `config.yaml` in the run's folder.
+
+    When the model is pruned, or where a run goes on, when its checkpoint has been accepted: a run
+    that is refused leaves what made the folder. Validating a run does not replace it either.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{**kwargs, "save_to_log_dir": False})
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Nothing yet."""
+
+    def on_prune_end(self, trainer: Trainer, pl_module: PrunableModule, plan: Plan) -> None:
+        """Of a run that starts anew."""
+        if checkpoint_of(trainer) is None:
+            self._keep(trainer, pl_module)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Of every run that trains."""
+        self._keep(trainer, pl_module)
+
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if stage == "fit":  # validating a run must not overwrite what made it
-            _save(self.parser, self.config, trainer)
+        """Write the file."""
+        _save(self.parser, self.config, trainer)
+
+    def _keep(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero:
+            self.save_config(trainer, pl_module, "fit")
 
 
 class PruneCLI(LightningCLI):
@@ -100,9 +124,8 @@ class PruneCLI(LightningCLI):
     def before_fit(self) -> None:
         """Refuse a checkpoint that is not there before anything is pruned; say if nothing is."""
         path = self.config[self.command].get("ckpt_path")
-        named = path in (None, "best", "last", "hpc") or "://" in path
-        if not named and not Path(path).exists():
-            raise FileNotFoundError(f"there is no checkpoint {path!r} to go on from")
+        if path not in ("best", "last", "hpc", "registry"):
+            check_checkpoint(path)
         if not methods_of(self.trainer) and _is_dense(self.model):
             rank_zero_info(f"Nothing is pruned, only trained. To prune, {NO_METHOD}")
 

@@ -30,6 +30,7 @@ def end(error: BaseException) -> NoReturn:
         isinstance(root, OSError)
         or (isinstance(root, ValueError) and refused)
         or (isinstance(root, (ValueError, TypeError, KeyError, ImportError)) and is_ours(root))
+        or (isinstance(root, ValueError) and _is_of_settings(root))
         or type(root).__name__ == "MisconfigurationException"  # Lightning may not be imported
     ):
         fail(_message(root))
@@ -51,6 +52,17 @@ def is_ours(error: BaseException) -> bool:
     frames = traceback.extract_tb(error.__traceback__)
     package = Path(__file__).parents[1]
     return bool(frames) and Path(frames[-1].filename).is_relative_to(package)
+
+
+def _is_of_settings(error: BaseException) -> bool:
+    """Whether Lightning's Trainer or one of its loops refuses a setting."""
+    lightning = sys.modules.get("lightning.pytorch")
+    frames = traceback.extract_tb(error.__traceback__)
+    if lightning is None or not frames:
+        return False
+    folder = Path(str(lightning.__file__)).parent
+    last = Path(frames[-1].filename)
+    return any(last.is_relative_to(folder / part) for part in ("trainer", "loops", "callbacks"))
 
 
 def _message(error: BaseException) -> str:

@@ -7,18 +7,36 @@ from typing import Any
 
 from torch import nn
 
+from lightning_prune.models.plans import Plans
 from lightning_prune.plan import Plan
 
-__all__ = ["check_plan", "check_weights", "fill_in_frozen", "leave_frozen_out", "note", "seed_of"]
+__all__ = [
+    "check_plan",
+    "check_weights",
+    "fill_in_frozen",
+    "leave_frozen_out",
+    "note",
+    "plans_of",
+    "seed_of",
+]
 
-PLAN, SEED = "pruning_plan", "training_seed"
+PLAN, PLANS, SEED = "pruning_plan", "pruning_plans", "training_seed"
 
 Checkpoint = dict[str, Any]
 
 
-def note(checkpoint: Checkpoint, plan: Plan | None, seed: int | None) -> None:
-    """Note the plan that the weights fit, by its fingerprint, and the seed of the training."""
-    checkpoint[PLAN], checkpoint[SEED] = _fingerprint(plan), seed
+def note(checkpoint: Checkpoint, plans: Plans, seed: int | None) -> None:
+    """Note the plans that the weights fit, by their fingerprints, and the seed of the training."""
+    checkpoint[PLAN], checkpoint[SEED] = _fingerprint(plans.merged), seed
+    checkpoint[PLANS] = [plan.fingerprint() for plan in plans]
+
+
+def plans_of(checkpoint: Checkpoint) -> list[str] | None:
+    """Fingerprints of the plans that the checkpoint was made with, in the order of their use.
+
+    None: it does not say.
+    """
+    return checkpoint.get(PLANS)
 
 
 def seed_of(checkpoint: Checkpoint) -> int | None:

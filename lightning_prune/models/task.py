@@ -11,9 +11,11 @@ from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import LightningModule
+from torch.optim import Optimizer
 from torchmetrics import Metric, MetricCollection
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from lightning_prune.models.finite import check_step
 from lightning_prune.models.loading import Source
 from lightning_prune.models.recovery.student import Batch, Model, plain
 
@@ -43,6 +45,7 @@ class TaskModule(LightningModule, ABC):
         super().__init__()
         self.model: Model | None = None
         self.metrics = self.new_metrics()
+        self._loss = torch.zeros(())
 
     # --- what a subclass says ---
 
@@ -126,7 +129,16 @@ class TaskModule(LightningModule, ABC):
         losses = self.losses(batch)
         for name, value in losses.items():
             self.log(f"train_{name}", value, prog_bar=name == "loss")
+        self._loss = losses["loss"].detach()
         return losses["loss"]
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """End a training that diverges, before weights and checkpoints are spoilt.
+
+        Raises:
+            ValueError: the loss, or a gradient, is not finite.
+        """
+        check_step(self, self._loss)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add the batch to the metrics."""

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from lightning_prune import distributed
 from lightning_prune.callbacks.base import methods_of
+from lightning_prune.callbacks.early import checkpoint_of
 from lightning_prune.callbacks.observers.base import PruneObserver, report_of
 from lightning_prune.checkpoints.folder import check_replaceable
 from lightning_prune.export.hf import save
@@ -57,9 +58,19 @@ class SavePretrained(PruneObserver):
         self._check(trainer, pl_module)
 
     def on_prune_end(self, trainer: Trainer, pl_module: PrunableModule, plan: Plan) -> None:
-        """Save the pruned model, when the last method is done."""
-        if self.pruned and all(method.has_pruned(pl_module) for method in methods_of(trainer)):
-            self._save(trainer, pl_module, pl_module.base, "pruned")
+        """Save the pruned model, when the last method is done.
+
+        A run that goes on from a checkpoint has saved it before.
+        """
+        if not self.pruned or not all(m.has_pruned(pl_module) for m in methods_of(trainer)):
+            return
+        folder = self._root(trainer) / "pruned"
+        if checkpoint_of(trainer) is not None and distributed.once(
+            lambda: _is_of(folder, pl_module.plan)
+        ):
+            self.saved["pruned"] = folder
+            return
+        self._save(trainer, pl_module, pl_module.base, "pruned")
 
     def on_recovery_end(
         self, trainer: Trainer, pl_module: PrunableModule, model: PreTrainedModel | None
@@ -94,3 +105,11 @@ class SavePretrained(PruneObserver):
 
     def _root(self, trainer: Trainer) -> Path:
         return Path(self.folder or trainer.default_root_dir)
+
+
+def _is_of(folder: Path, plan: Plan | None) -> bool:
+    """Whether a folder holds a model that was pruned by this plan."""
+    try:
+        return plan is not None and Plan.load(folder).fingerprint() == plan.fingerprint()
+    except (FileNotFoundError, ValueError):
+        return False

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from lightning_prune import distributed
 from lightning_prune.callbacks.base import methods_of
+from lightning_prune.callbacks.early import checkpoint_of
 from lightning_prune.callbacks.observers.base import PruneObserver, observers_of
 from lightning_prune.callbacks.observers.curves import Curves
 from lightning_prune.callbacks.observers.measuring import (
@@ -122,7 +123,8 @@ class WriteReport(PruneObserver):
                 provenance=provenance(pl_module),
                 configuration=configuration(trainer, pl_module),
             )
-            self._write(trainer, pl_module)
+            if checkpoint_of(trainer) is None:  # else the report that is there is of more
+                self._write(trainer, pl_module)
 
         distributed.once(go_on)
 

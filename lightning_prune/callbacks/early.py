@@ -1,0 +1,158 @@
+"""What a run is refused for before anything is pruned or written."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import sys
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+
+from lightning_prune.models.lightning_checkpoint import plans_of
+from lightning_prune.plan import Plan
+
+__all__ = ["check_checkpoint", "check_plan", "check_validation", "checkpoint_of", "recorded_plans"]
+
+
+def checkpoint_of(trainer: Trainer) -> str | Path | None:
+    """The checkpoint that a Trainer is about to go on from; None: it starts anew.
+
+    Lightning says so in `trainer.ckpt_path` only when every callback has been set up, and setting
+    up is when pruning happens. Until then the path is an argument of the Trainer's own method that
+    is running, and is read there.
+    """
+    frame = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_name == "_run" and frame.f_locals.get("self") is trainer:
+            return frame.f_locals.get("ckpt_path")
+        frame = frame.f_back  # type: ignore[assignment]
+    return trainer.ckpt_path
+
+
+def check_checkpoint(path: str | Path | None) -> None:
+    """Refuse a path to go on from where there is no Lightning checkpoint.
+
+    Args:
+        path: of a file, or of a folder as a sharded run leaves; a URL is not looked at.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        ValueError: what is there is no checkpoint.
+    """
+    if path is None or "://" in str(path):
+        return
+    if not Path(path).exists():
+        raise FileNotFoundError(f"there is no checkpoint {str(path)!r} to go on from")
+    file = _file(Path(path))
+    if not file.is_file() or not zipfile.is_zipfile(file):
+        raise ValueError(
+            f"{path} is no Lightning checkpoint, or a damaged one: give ckpt_path a file such as "
+            "checkpoints/last.ckpt of the run that is to go on."
+        )
+
+
+def recorded_plans(path: str | Path | None) -> list[str] | None:
+    """The fingerprints of the plans that a checkpoint was made with; None: they are not known."""
+    if path is None or "://" in str(path):
+        return None
+    try:
+        checkpoint = torch.load(_file(Path(path)), map_location="cpu", mmap=True, weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError):  # classes of one's own are in it
+        return None
+    return plans_of(checkpoint)
+
+
+def check_plan(
+    own: Plan | None,
+    saved: Plan | None,
+    identity: Mapping[str, Any],
+    recorded: Sequence[str],
+    index: int,
+    folder: Path,
+) -> None:
+    """Refuse to go on from a checkpoint that was made with another plan.
+
+    Args:
+        own: the plan of this run, as far as it is known before anything is calibrated.
+        saved: the plan in the run's folder.
+        identity: what this run's decisions depend on.
+        recorded: fingerprints of the plans that the checkpoint was made with.
+        index: of this method's plan among them.
+        folder: of the saved plan.
+
+    Raises:
+        ValueError: the checkpoint was made with another one, or what was asked for has changed.
+    """
+    expected = recorded[index] if index < len(recorded) else None
+    if own is not None and own.fingerprint() == expected:
+        return
+    if own is None and (saved is None or saved.fingerprint() != expected):
+        return  # it may be the same when it is made
+    changed = "" if saved is None or own is not None else _changed(saved, identity)
+    there = "no plan" if expected is None else f"the pruning plan {expected[:8]}"
+    here = f"this run has {own.fingerprint()[:8]}" if own is not None else f"now {changed}"
+    raise ValueError(
+        f"the checkpoint was made with {there}, and {here}. Go on with the model, methods, "
+        f"settings and calibration text that it was made with, or give the method that run's plan "
+        f"(plan={str(folder)!r}); or start without the checkpoint, in a folder of its own."
+    )
+
+
+def check_validation(trainer: Trainer) -> None:
+    """Refuse to validate every so many batches where an epoch has fewer.
+
+    Lightning says so when training starts, and by then everything has been pruned.
+
+    Raises:
+        ValueError: val_check_interval is larger than an epoch.
+    """
+    every = trainer.val_check_interval
+    if not isinstance(every, int) or trainer.check_val_every_n_epoch is None:
+        return
+    batches = _training_batches(trainer)
+    if batches is not None and every > batches:
+        raise ValueError(
+            f"trainer.val_check_interval={every} is more than the {batches} batches of an epoch. "
+            "Make it smaller, or a fraction of an epoch such as 0.5; with "
+            "check_val_every_n_epoch=null it counts batches across epochs."
+        )
+
+
+def _training_batches(trainer: Trainer) -> int | None:
+    """How many batches an epoch of this process has; None: that is not known beforehand."""
+    data = getattr(trainer, "datamodule", None)
+    loader: Any = data.train_dataloader() if data is not None else None
+    try:
+        count = math.ceil(len(loader) / trainer.world_size)
+    except (TypeError, NotImplementedError):
+        return None
+    limit = trainer.limit_train_batches
+    if limit is None:
+        return count
+    return min(count, limit) if isinstance(limit, int) else int(count * limit)
+
+
+def _changed(saved: Plan, identity: Mapping[str, Any]) -> str:
+    """What of the identity of a saved plan is another one now, in words."""
+    before = saved.provenance.get("identity", {})
+    old, new = before.get("arguments", {}), identity["arguments"]
+    words = [
+        f"{name}={new.get(name)} is asked for in place of {old.get(name)}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]
+    others = {"method": "the method", "model": "the model", "calibration": "the calibration text"}
+    words += [
+        f"{said} is another one" for key, said in others.items() if before.get(key) != identity[key]
+    ]
+    return ", ".join(words)
+
+
+def _file(path: Path) -> Path:
+    """The file of a checkpoint that says what was done; a sharded one is a folder."""
+    return path / "meta.pt" if path.is_dir() else path
