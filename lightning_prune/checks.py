@@ -110,7 +110,7 @@ def _naming_typos(init: Any) -> Any:
 
     @wraps(init)
     def checked(self: Any, *args: Any, **kwargs: Any) -> None:
-        names = list(argument_defaults(type(self)))
+        names = _own_first(type(self))
         for name in kwargs:
             if name not in names:
                 raise TypeError(
@@ -118,9 +118,8 @@ def _naming_typos(init: Any) -> Any:
                     f"Allowed: {', '.join(names)}."
                 )
         if args:
-            hints, mro = _argument_types(type(self)), type(self).__mro__
-            own_first = [name for cls in mro for name in vars(cls).get("__annotations__", {})]
-            fitting = [name for name in own_first if type(args[0]) in _members(hints.get(name))]
+            hints = _argument_types(type(self))
+            fitting = [name for name in names if type(args[0]) in _members(hints.get(name))]
             example = f"{(fitting or names or [''])[0]}={args[0]!r}"
             raise TypeError(
                 f"{type(self).__name__} takes its arguments by name, as in "
@@ -129,6 +128,13 @@ def _naming_typos(init: Any) -> Any:
         init(self, **kwargs)
 
     return checked
+
+
+def _own_first(cls: type) -> list[str]:
+    """The names of a class's arguments, its own before those that it inherits."""
+    known = argument_defaults(cls)
+    names = (name for one in cls.__mro__ for name in vars(one).get("__annotations__", {}))
+    return list(dict.fromkeys(name for name in names if name in known))
 
 
 def _members(hint: Any) -> tuple[Any, ...]:
