@@ -115,6 +115,14 @@ class PruneCLI(LightningCLI):
             usual = DEFAULTS[key]
             parser.set_defaults({key: {"class_path": f"{usual.__module__}.{usual.__qualname__}"}})
 
+    def _parse_ckpt_path(self) -> None:
+        """Read arguments from a checkpoint, of classes that keep them there."""
+        path = self.config[self.command].get("ckpt_path")
+        if path not in ("best", "last", "hpc", "registry"):
+            check_checkpoint(path)
+        if self.named:
+            super()._parse_ckpt_path()
+
     def before_instantiate_classes(self) -> None:
         """What a class says of its arguments is the error; studies keep their configuration."""
         self.parser.add_instantiator(construct, object)
@@ -122,10 +130,7 @@ class PruneCLI(LightningCLI):
             setattr(self, f"before_{self.command}", self._keep_configuration)
 
     def before_fit(self) -> None:
-        """Refuse a checkpoint that is not there before anything is pruned; say if nothing is."""
-        path = self.config[self.command].get("ckpt_path")
-        if path not in ("best", "last", "hpc", "registry"):
-            check_checkpoint(path)
+        """Say so if nothing is pruned."""
         if not methods_of(self.trainer) and _is_dense(self.model):
             rank_zero_info(f"Nothing is pruned, only trained. To prune, {NO_METHOD}")
 

@@ -12,7 +12,6 @@ from transformers import PreTrainedModel
 
 from lightning_prune.models import lightning_checkpoint as checkpoints
 from lightning_prune.models.averages import copy_again, refuse_averages
-from lightning_prune.models.finite import check_trained
 from lightning_prune.models.loading import DType, RandomWeights, Source, checkpoint_activations
 from lightning_prune.models.monitors import check_monitors
 from lightning_prune.models.optimization import Schedule, adamw, by_step, check_optimization
@@ -269,13 +268,8 @@ class PrunableModule(TaskModule):
         seed_step(self.seed, self.current_epoch, batch_idx)
 
     def on_train_end(self) -> None:
-        """Let the masks go.
-
-        Raises:
-            ValueError: a weight that was trained is not finite.
-        """
-        if self.trainer.global_step:
-            check_trained(self)
+        """Let the masks go."""
+        super().on_train_end()
         if self._zeros is not None:
             self._zeros.remove()
             self._zeros = None

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from torchmetrics import Metric, MetricCollection
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lightning_prune.models.finite import check_step
+from lightning_prune.models.finite import check_step, check_trained
 from lightning_prune.models.loading import Source
 from lightning_prune.models.recovery.student import Batch, Model, plain
 
@@ -139,6 +139,15 @@ class TaskModule(LightningModule, ABC):
             ValueError: the loss, or a gradient, is not finite.
         """
         check_step(self, self._loss)
+
+    def on_train_end(self) -> None:
+        """Refuse what has diverged in the last step.
+
+        Raises:
+            ValueError: a weight that was trained is not finite.
+        """
+        if self.trainer.global_step:
+            check_trained(self)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add the batch to the metrics."""
