@@ -1,6 +1,6 @@
 """Gram matrices made ready: checked, damped, scaled.
 
-Axes: I input features.
+Axes: I input features, S some of them, N right-hand sides.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["ScaledGram", "check_gram", "scaled_gram"]
+__all__ = ["ScaledGram", "check_gram", "positive_solve", "scaled_gram"]
 
 
 def check_gram(gram_II: torch.Tensor) -> None:
@@ -24,6 +24,33 @@ def check_gram(gram_II: torch.Tensor) -> None:
             "its activations overflow in this precision, or an earlier layer is broken; calibrate "
             "in bfloat16 or float32"
         )
+
+
+def positive_solve(matrix_SS: torch.Tensor, right_SN: torch.Tensor) -> torch.Tensor:
+    """A⁻¹B of symmetric positive definite matrices, one or a batch.
+
+    By Cholesky: half the work of LU, and torch's LU of a batch is wrong on CPUs with several
+    threads (PyTorch issues 141358 and 142815). Where rounding has made a matrix indefinite, the
+    diagonal is raised by as little of its mean as helps.
+
+    Args:
+        matrix_SS: (..., S, S); not changed.
+        right_SN: (..., S, N).
+
+    Raises:
+        ValueError: a matrix is far from positive definite.
+    """
+    mean = matrix_SS.diagonal(dim1=-2, dim2=-1).mean(dim=-1)[..., None, None]
+    one_SS = torch.eye(matrix_SS.shape[-1], dtype=matrix_SS.dtype, device=matrix_SS.device)
+    for ridge in (0.0, 1e-12, 1e-9, 1e-6):
+        raised_SS = matrix_SS + ridge * mean * one_SS if ridge else matrix_SS
+        lower_SS, failed = torch.linalg.cholesky_ex(raised_SS)
+        if not failed.any():
+            return torch.cholesky_solve(right_SN, lower_SS)
+    raise ValueError(
+        f"a matrix of {matrix_SS.shape[-1]} features that the removal of units needs is not "
+        "positive definite: give more calibration tokens, or a larger damping"
+    )
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from lightning_prune.repair.gram import check_gram
+from lightning_prune.repair.gram import check_gram, positive_solve
 
 __all__ = ["greedy_removal"]
 
@@ -74,14 +74,14 @@ def _costs(
         return squares_U / inverse_II.diagonal()[index_U].clamp(min=1e-300)
     own_USS = inverse_II[feature_US[:, :, None], feature_US[:, None, :]]
     weight_USO = weight_OI.mT[feature_US]
-    solved_USO = torch.linalg.solve(own_USS, weight_USO)
+    solved_USO = positive_solve(own_USS, weight_USO)
     return (solved_USO * weight_USO).sum(dim=(1, 2))
 
 
 def _remove(weight_OI: torch.Tensor, inverse_II: torch.Tensor, gone_S: torch.Tensor) -> None:
     """Make W and H⁻¹ those of the features that are left, in place."""
     rows_SI = inverse_II[gone_S]
-    solved_SI = torch.linalg.solve(rows_SI[:, gone_S], rows_SI)
+    solved_SI = positive_solve(rows_SI[:, gone_S], rows_SI)
     weight_OI -= weight_OI[:, gone_S] @ solved_SI
     inverse_II -= rows_SI.mT @ solved_SI
     weight_OI[:, gone_S] = 0

@@ -152,7 +152,9 @@ def test_a_checkpoint_of_another_plan_is_refused(
 
     fit(Wanda(sparsity=0.5))
     last = str(tmp_path / "checkpoints" / "last.ckpt")
-    with pytest.raises(ValueError, match="was made with the pruning plan .*(this run has|in place of)") as caught:
+    with pytest.raises(
+        ValueError, match="was made with the pruning plan .*(this run has|in place of)"
+    ) as caught:
         fit(*methods, ckpt_path=last)
     assert len(str(caught.value).splitlines()) == 1
 
