@@ -40,7 +40,7 @@ class HiddenStates:
         offload: keep the hidden states on the CPU between blocks, not on the device.
 
     Raises:
-        ValueError: a batch is not of that form.
+        ValueError: a batch is not of that form, or holds tokens that the model does not have.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class HiddenStates:
         self.anatomy, self.placement, self.offload = anatomy, placement, offload
         self.device = placement.device
         self.store = torch.device("cpu") if offload else self.device
-        self.batches = [anatomy.task.checked(batch) for batch in batches]
+        self.batches = [anatomy.task.checked(batch, anatomy.model) for batch in batches]
         keeps = [anatomy.task.counts(batch) for batch in self.batches]
         self._keeps = [None if keep is None else keep.to(self.device) for keep in keeps]
         self._calls: list[list[BlockCall]] = []
