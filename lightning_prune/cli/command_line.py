@@ -66,6 +66,8 @@ class _SaveConfig(SaveConfigCallback):
             return
         folder = Path(trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
+        if dated := getattr(getattr(trainer, "datamodule", None), "dated", None):
+            self.config.data.date = dated  # that of today, if none was asked for
         self.parser.save(self.config, str(folder / "config.yaml"), overwrite=True, multifile=False)
 
 

@@ -191,6 +191,13 @@ class CausalLM(LightningModule):
             return config.max_position_embeddings
         return AutoConfig.for_model(**(self.random_config or {})).max_position_embeddings
 
+    @cached_property
+    def vocabulary(self) -> int:
+        """How many tokens the model has embeddings for; known before the model is loaded."""
+        if self.source is not None:
+            return self.source.config().vocab_size
+        return AutoConfig.for_model(**(self.random_config or {})).vocab_size
+
     def setup(self, stage: str) -> None:
         """Load the model and, for `fit`, attach the adapter; pruning callbacks have run by then."""
         self.load()
