@@ -16,6 +16,7 @@ from lightning_prune import distributed
 from lightning_prune.callbacks.base import PruneObserver, methods_of
 from lightning_prune.data.documents import Documents
 from lightning_prune.data.judged import JudgedText, check_lengths, judged_documents, window_length
+from lightning_prune.data.rendering import Rendering, day_of
 from lightning_prune.data.text_data import SEEN
 from lightning_prune.evaluation import (
     Evaluation,
@@ -65,6 +66,9 @@ class Evaluate(PruneObserver):
         new_tokens: how many tokens it generates.
         batch_size: windows, or questions, at once.
         text_column: the column or key that holds the text.
+        begin_token: what windows of text, and questions, begin with, as `TextData` takes it; None:
+            as in the Trainer's `TextData`, else as the tokenizer begins a text.
+        date: the day, such as 2026-11-27, that chat templates are told is today; None likewise.
 
     Raises:
         ValueError: nothing is asked for, or an argument is out of range.
@@ -84,12 +88,16 @@ class Evaluate(PruneObserver):
         new_tokens: int = 32,
         batch_size: int = 8,
         text_column: str = "text",
+        begin_token: bool | None = None,
+        date: str | None = None,
     ) -> None:
         self.texts, self.lengths, self.split, self.windows = texts, lengths, split, windows
         self.tasks, self.few_shot, self.limit = tasks, few_shot, limit
         self.task_folder = task_folder
         self.prompts, self.new_tokens = prompts, new_tokens
         self.batch_size, self.text_column = batch_size, text_column
+        self.begin_token, self.date = begin_token, date
+        self.rendering = Rendering(begin_token, day=day_of(date))
         self.results: dict[str, Evaluation] = {}
         self._texts: list[JudgedText] | None = None
         if not (texts or tasks or prompts):
@@ -125,7 +133,7 @@ class Evaluate(PruneObserver):
             FileNotFoundError: there is no such text.
             ValueError: a text is empty, or cannot be understood.
         """
-        how = self.split, self.text_column, apart
+        how = self.split, self.text_column, apart, self.rendering.bad_rows
         return {text: judged_documents(text, *how) for text in self.texts}
 
     def cut(
@@ -133,6 +141,7 @@ class Evaluate(PruneObserver):
         tokenizer: PreTrainedTokenizerBase | None,
         longest: int,
         documents: Mapping[str, Documents],
+        vocabulary: int | None = None,
     ) -> list[JudgedText]:
         """Tokenise each text for each length, and check the prompts, before a model is judged.
 
@@ -140,10 +149,11 @@ class Evaluate(PruneObserver):
             tokenizer: of the model that will be judged.
             longest: how many tokens that model can take.
             documents: of `read`.
+            vocabulary: how many tokens that model has; None: that is not known.
 
         Raises:
-            ValueError: there is no tokenizer, a text is too short, or a window or a prompt is
-                longer than the model can take.
+            ValueError: there is no tokenizer, or another model's, a text is too short, or a window
+                or a prompt is longer than the model can take.
         """
         if tokenizer is None:
             raise ValueError(
@@ -152,9 +162,10 @@ class Evaluate(PruneObserver):
             )
         lengths = [window_length(length, longest) for length in self.lengths or (None,)]
         for prompt in self.prompts:
-            check_prompt(prompt, tokenizer, self.new_tokens, longest)
+            check_prompt(prompt, tokenizer, self.new_tokens, longest, vocabulary)
+        how = self.split, self.windows, self.rendering, vocabulary
         return [
-            JudgedText.cut(documents[text], tokenizer, length, text, self.split, self.windows)
+            JudgedText.cut(documents[text], tokenizer, length, text, *how)
             for text in self.texts
             for length in lengths
         ]
@@ -179,7 +190,9 @@ class Evaluate(PruneObserver):
             ValueError: what `cut` refuses, or a task cannot be run.
         """
         if texts is None:
-            texts = self.cut(tokenizer, model.config.max_position_embeddings, self.read())
+            config = model.config
+            longest, vocabulary = config.max_position_embeddings, config.vocab_size
+            texts = self.cut(tokenizer, longest, self.read(), vocabulary)
         assert tokenizer is not None, "cut refuses that"
         device = next(model.parameters()).device if device is None else torch.device(device)
         found = Evaluation(
@@ -191,6 +204,7 @@ class Evaluate(PruneObserver):
                     windows=len(text.windows),
                     perplexity=perplexity(model, text.batches(self.batch_size), device),
                     tokens=text.fingerprint,
+                    begin=text.begin,
                 )
                 for text in texts
             ]
@@ -208,6 +222,7 @@ class Evaluate(PruneObserver):
                 few_shot=self.few_shot,
                 limit=self.limit,
                 task_folder=self.task_folder,
+                begin_token=self.rendering.begin_token,
             )
         return found
 
@@ -226,11 +241,20 @@ class Evaluate(PruneObserver):
         def look() -> None:
             if self._texts is None:
                 self.check()
-                longest = pl_module.max_position_embeddings
+                self._render_as(getattr(trainer, "datamodule", None))
+                longest, vocabulary = pl_module.max_position_embeddings, pl_module.vocabulary
                 documents = self.read(_made_with(trainer))
-                self._texts = self.cut(pl_module.tokenizer, longest, documents)
+                self._texts = self.cut(pl_module.tokenizer, longest, documents, vocabulary)
 
         distributed.once(look)
+
+    def _render_as(self, data: Any) -> None:
+        """Make tokens as the datamodule does, but for what was asked for here."""
+        theirs: Rendering | None = getattr(data, "rendering", None)
+        if theirs is not None:
+            begin = theirs.begin_token if self.begin_token is None else self.begin_token
+            day = theirs.day if self.date is None else self.rendering.day
+            self.rendering = Rendering(begin, day=day, bad_rows=theirs.bad_rows)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Let the texts go: the next model may have another tokenizer."""

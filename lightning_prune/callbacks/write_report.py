@@ -166,8 +166,10 @@ class WriteReport(PruneObserver):
         device = trainer.strategy.root_device
         parameters = list(model.parameters())
         window = batches[0]["input_ids"].shape[1] if batches else None
+        begun = getattr(getattr(trainer, "datamodule", None), "begun_with", None)
         report.settings = {
             "window": window,
+            "begin": begun("validation") if begun and batches else "",
             "validation_windows": sum(len(batch["input_ids"]) for batch in batches),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
             "dtype": str(parameters[0].dtype).removeprefix("torch."),

@@ -31,10 +31,12 @@ class Bench:
         module.load()
         data.nsamples = samples
         if module.tokenizer is not None:
-            data.attach(module.tokenizer, module.max_position_embeddings)
+            data.attach(module.tokenizer, module.max_position_embeddings, module.vocabulary)
+            data.restore(folder)
         self.module, self.data, self.device, self.folder = module, data, device, folder
         self.calibration = list(data.calibration_dataloader())
         self.validation = list(data.val_dataloader())
+        data.keep(folder)
         self._weights = weights_of(module.base)
         self._model = fingerprint(module.base)
 
@@ -82,6 +84,7 @@ class Bench:
         return {
             "window": validation[0]["input_ids"].shape[1],
             "windows": sum(len(batch["input_ids"]) for batch in validation),
+            "begin": self.data.begun_with("validation"),
             "calibration": f"calibrated on {self.data.nsamples} x {self.data.length} tokens",
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
             "dtype": str(self.module.base.dtype).removeprefix("torch."),

@@ -70,6 +70,7 @@ def _batches(models: Sequence[CausalLM], given: argparse.Namespace) -> tuple[Bat
     length = min(model.max_position_embeddings for model in models)
     tokenizers = [model.tokenizer for model in models]
     cut: list[Batches] = []
+    vocabulary = min(model.vocabulary for model in models)
     for tokenizer in tokenizers:
         if tokenizer is not None:
             data = TextData(
@@ -77,7 +78,7 @@ def _batches(models: Sequence[CausalLM], given: argparse.Namespace) -> tuple[Bat
                 seqlen=given.seqlen,
                 batch_size=given.batch_size,
                 text_column=given.text_column,
-            ).attach(tokenizer, length)
+            ).attach(tokenizer, length, vocabulary)
             split = data.test_dataloader if given.split == "test" else data.val_dataloader
             cut.append(list(split()))
     if not cut:
@@ -92,6 +93,7 @@ def _batches(models: Sequence[CausalLM], given: argparse.Namespace) -> tuple[Bat
         "split": given.split,
         "windows": sum(len(batch["input_ids"]) for batch in cut[0]),
         "window": data.length,
+        "begin": data.begun_with(given.split),
         "device": str(given.device),
     }
     if None in tokenizers:

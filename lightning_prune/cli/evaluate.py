@@ -46,6 +46,8 @@ def run(arguments: Sequence[str]) -> None:
         new_tokens=given.new_tokens,
         batch_size=given.batch_size,
         text_column=given.text_column,
+        begin_token=None if given.begin_token is None else given.begin_token == "true",
+        date=given.date,
     )
     evaluate.check()
     modules = known_models(given)
@@ -104,7 +106,7 @@ def _texts(evaluate: Evaluate, modules: Mapping[str, CausalLM]) -> dict[str, lis
     for name, module in modules.items():
         try:
             longest = module.max_position_embeddings
-            found[name] = evaluate.cut(module.tokenizer, longest, documents)
+            found[name] = evaluate.cut(module.tokenizer, longest, documents, module.vocabulary)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
     return found
@@ -155,6 +157,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--new_tokens", type=int, default=32, help="tokens that are generated")
     parser.add_argument("--batch_size", type=int, default=8, help="windows or questions at once")
     parser.add_argument("--text_column", default="text", help="the column that holds the text")
+    parser.add_argument(
+        "--begin_token",
+        choices=("true", "false"),
+        help="whether windows and questions begin with the begin token; default: as the tokenizer "
+        "begins a text",
+    )
+    parser.add_argument("--date", help="the day that chat templates are told; default: today")
     parser.add_argument(
         "--out", type=folder, metavar="FOLDER", help="write evaluation.json and evaluation.md there"
     )

@@ -16,6 +16,7 @@ from lightning_prune import export
 from lightning_prune.cli.arguments import Parser, device, known_model
 from lightning_prune.evaluation import check_room, plain_settings
 from lightning_prune.models.loading import Source
+from lightning_prune.tokens import check_known
 
 __all__ = ["NAME", "run"]
 
@@ -36,7 +37,9 @@ def run(arguments: Sequence[str]) -> None:
     if tokenizer is None:
         raise ValueError(f"{given.path} has no tokenizer, and a prompt needs one; add its files")
     inputs = _inputs(tokenizer, given).to(given.device)
-    longest = source.config().max_position_embeddings
+    config = source.config()
+    check_known(inputs["input_ids"], config.vocab_size, tokenizer, "prompt")
+    longest = config.max_position_embeddings
     check_room(inputs["input_ids"].shape[1], given.max_new_tokens, longest)
     model: Any = export.load(folder, given.dtype, given.device, verify=False)
     torch.manual_seed(given.seed)

@@ -66,8 +66,10 @@ def compare(
     asked = _asked(methods, sparsities)
     module.load()
     if module.tokenizer is not None:
-        data.attach(module.tokenizer, module.max_position_embeddings)
+        data.attach(module.tokenizer, module.max_position_embeddings, module.vocabulary)
+        data.restore(folder)
     calibration, validation = list(data.calibration_dataloader()), list(data.val_dataloader())
+    data.keep(folder)
     weights = weights_of(module.base)
     common = {
         "model": fingerprint(module.base),
@@ -96,6 +98,7 @@ def compare(
         settings={
             "window": validation[0]["input_ids"].shape[1],
             "windows": sum(len(batch["input_ids"]) for batch in validation),
+            "begin": data.begun_with("validation"),
             "calibration": f"calibrated on {data.nsamples} x {data.length} tokens",
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
             "dtype": str(module.base.dtype).removeprefix("torch."),

@@ -45,7 +45,7 @@ def measure_importance(
         raise ValueError("measure='norm' is that of a block's output; take part='block'")
     module.load()
     if module.tokenizer is not None:
-        data.attach(module.tokenizer, module.max_position_embeddings)
+        data.attach(module.tokenizer, module.max_position_embeddings, module.vocabulary)
     batches, taken = [], 0
     for batch in data.calibration_dataloader():
         if windows and taken >= windows:

@@ -19,6 +19,7 @@ from lightning_prune.files import atomic_write
 from lightning_prune.report.comparison_picture import comparison_svg
 from lightning_prune.report.grid import _markdown
 from lightning_prune.report.numbers import perplexity_text, size_text
+from lightning_prune.tokens import begun
 
 __all__ = ["Comparison", "print_comparison"]
 
@@ -70,7 +71,8 @@ class Comparison:
             return ""
         get = self.settings.get
         line = (
-            f"perplexity on {get('windows')} windows of {get('window')} tokens, {get('split')} "
+            f"perplexity on {get('windows')} windows of {get('window')} tokens"
+            f"{begun(get('begin'))}, {get('split')} "
             f"text of {get('text')!r}, on {get('device')}"
         )
         return f"{line}; {get('note')}" if get("note") else line

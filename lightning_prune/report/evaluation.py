@@ -24,6 +24,7 @@ from lightning_prune.report.numbers import (
     unique_text,
 )
 from lightning_prune.report.sheet import Sheet
+from lightning_prune.tokens import begun
 
 __all__ = [
     "evaluation_sheets",
@@ -66,7 +67,7 @@ def perplexity_sheet(found: Evaluations) -> Sheet | None:
     tables = {
         name: {(p.text, p.split, p.window): p for p in e.perplexities} for name, e in found.items()
     }
-    rows, note = [], "A window is so many tokens; lower is better."
+    rows, note = [], f"A window is so many tokens{_begun(found)}; lower is better."
     for key in keys:
         here = [table.get(key) for table in tables.values()]
         windows = " / ".join(dict.fromkeys(f"{p.windows:,}" for p in here if p is not None))
@@ -74,9 +75,17 @@ def perplexity_sheet(found: Evaluations) -> Sheet | None:
         same = [_same_tokens(p, here[0]) for p in here]
         figures = _compared(values, perplexity_text, same)
         rows.append((f"{key[0]} ({key[1]})", f"{key[2]:,}", windows, *figures))
-        if not all(same):
-            note = f"A window is so many tokens; lower is better. {OTHER_TOKENS}"
+        if not all(same) and not note.endswith(OTHER_TOKENS):
+            note = f"{note} {OTHER_TOKENS}"
     return Sheet("Perplexity", ("text", "window", "windows", *found), rows, note)
+
+
+def _begun(found: Evaluations) -> str:
+    """What windows begin with, of all models or of those that differ."""
+    begins = {n: "".join(dict.fromkeys(p.begin for p in e.perplexities)) for n, e in found.items()}
+    if len(set(begins.values())) == 1:
+        return begun(next(iter(begins.values())))
+    return "".join(f"{begun(begin)} ({name})" for name, begin in begins.items() if begin)
 
 
 def task_sheet(found: Evaluations) -> Sheet | None:

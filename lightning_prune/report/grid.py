@@ -18,6 +18,7 @@ from rich.text import Text
 
 from lightning_prune.files import atomic_write
 from lightning_prune.report.grid_picture import grid_svg
+from lightning_prune.tokens import begun
 
 __all__ = ["Cell", "Grid", "grid_table", "number", "print_grid"]
 
@@ -82,7 +83,8 @@ class Grid:
         """How it was measured, in one line."""
         named = ("windows", "window", "calibration", "device", "dtype")
         count, window, *rest = (self.settings.get(name) for name in named)
-        return ", ".join([f"{count} windows of {window} tokens", *(str(r) for r in rest if r)])
+        told = f"{count} windows of {window} tokens{begun(self.settings.get('begin'))}"
+        return ", ".join([told, *(str(r) for r in rest if r)])
 
     def to_markdown(self) -> str:
         """The table, methods by targets, then the details of every cell."""

@@ -25,6 +25,7 @@ from lightning_prune.report.numbers import (
 from lightning_prune.report.page_figures import bars_svg, heatmap_svg, lines_svg
 from lightning_prune.report.page_parts import figure, pairs, smoothed
 from lightning_prune.report.sheet import Sheet
+from lightning_prune.tokens import begun
 
 if TYPE_CHECKING:
     from lightning_prune.report.report import Report, StageMetrics
@@ -275,7 +276,9 @@ def _only_zeros(dense: StageMetrics, last: StageMetrics) -> bool:
 
 def _windows(report: Report) -> str:
     window, count = (report.settings.get(key) for key in ("window", "validation_windows"))
-    return f"Perplexity is of {count} validation windows of {window} tokens." if window else ""
+    begin = begun(report.settings.get("begin"))
+    told = f"Perplexity is of {count} validation windows of {window} tokens{begin}."
+    return told if window else ""
 
 
 def _of(shapes: list[Any], name: str) -> str:

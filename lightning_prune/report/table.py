@@ -12,6 +12,7 @@ from rich.text import Text
 
 from lightning_prune.report.numbers import count_text, perplexity_text, roughly, size_text, times
 from lightning_prune.report.report import Report, StageMetrics
+from lightning_prune.tokens import begun
 
 __all__ = ["print_report", "stage_table"]
 
@@ -69,7 +70,8 @@ def _title(report: Report) -> Text:
     window, count, *rest = (
         report.settings.get(name) for name in ("window", "validation_windows", "device", "dtype")
     )
-    windows = f"{count or ''} windows of {window} tokens".strip() if window else None
+    begin = begun(report.settings.get("begin"))
+    windows = f"{count or ''} windows of {window} tokens{begin}".strip() if window else None
     facts = ", ".join(str(fact) for fact in (windows, *rest) if fact)
     return Text("\n".join(filter(None, [report.model, report.method, facts])))
 
