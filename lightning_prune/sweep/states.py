@@ -111,9 +111,12 @@ class HiddenStates:
         return len(self.batches[index][self.anatomy.task.windows_of])
 
     @property
-    def is_empty(self) -> bool:
-        """Whether no row of this process's batches counts."""
-        return not any(keep is None or bool(keep.any()) for keep in self._keeps)
+    def rows(self) -> int:
+        """How many rows of this process's batches count."""
+        return sum(
+            keep.sum().item() if keep is not None else hidden.shape[:2].numel()
+            for keep, hidden in zip(self._keeps, self._hidden, strict=True)
+        )
 
     # --- running ---
 
