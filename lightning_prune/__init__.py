@@ -14,4 +14,8 @@ else is imported when it is first asked for; the names are in `__init__.pyi`.
 
 import lazy_loader
 
+from lightning_prune.modeling.registry import register_all
+
+register_all()
+
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -34,9 +34,10 @@ from .callbacks.weights.snip import WeightSNIP as WeightSNIP
 from .callbacks.weights.sparsegpt import SparseGPT as SparseGPT
 from .callbacks.weights.wanda import Wanda as Wanda
 from .callbacks.write_report import WriteReport as WriteReport
+from .checkpoints.load import load as load
 from .data.text_data import TextData as TextData
 from .export.hf import save as save
-from .export.load import load as load
+from .modeling.registry import register_family as register_family
 from .models.adapter import LoRA as LoRA
 from .models.adapter import QLoRA as QLoRA
 from .models.causal_lm import CausalLM as CausalLM

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -10,17 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightning_prune.analysis.checkpoint import CONFIG, weight_files
 from lightning_prune.analysis.zeros import sparsity
 from lightning_prune.anatomy import PRUNED_PREFIX, Family, family_of
+from lightning_prune.checkpoints.config import raw_config
+from lightning_prune.checkpoints.names import CONFIG
+from lightning_prune.checkpoints.reader import TensorInfo, TensorReader
 from lightning_prune.plan import Plan
 
 __all__ = ["BlockCounts", "Structure", "structure"]
 
 Tensors = dict[tuple[int | None, str], tuple[int, ...]]
 """Shapes by block (None: in no block) and name in it, such as (3, "mlp.up_proj.weight")."""
-
-_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 @dataclass(frozen=True)
@@ -85,8 +84,6 @@ def structure(folder: str | Path) -> Structure:
         ValueError: an unknown model type, packed weights, pickled weights only, or a damaged file.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no folder {str(folder)!r}; give the one that {CONFIG} lies in")
     config = _config(folder)
     family = family_of(config["model_type"])
     if missing := [k for k in ("hidden_size", "vocab_size", family.heads_key) if k not in config]:
@@ -96,11 +93,10 @@ def structure(folder: str | Path) -> Structure:
             f"the weights in {folder} are packed ({config['quantization_config']}), and their "
             "shapes do not tell heads and neurons. Give the folder from before quantisation."
         )
-    headers = _headers(weight_files(folder))
+    stored = TensorReader(folder).info
     zeros = sparsity(folder, ())
-    count = _block_count(headers, family)
-    numbers = _numbers(folder, count)
-    tensors = _tensors(headers, family, numbers)
+    numbers = _numbers(folder, _block_count(stored, family))
+    tensors = _tensors(stored, family, numbers)
     head_dim = config.get("head_dim") or config["hidden_size"] // config[family.heads_key]
     return Structure(
         path=str(folder),
@@ -108,11 +104,11 @@ def structure(folder: str | Path) -> Structure:
         hidden=config["hidden_size"],
         vocabulary=config["vocab_size"],
         head_dim=head_dim,
-        dtypes=_dtypes(headers),
+        dtypes=_dtypes(stored),
         blocks=tuple(_counts(i, tensors, family, head_dim) for i in numbers),
         parameters=zeros.parameters,
         nonzero=zeros.parameters - zeros.zeros,
-        bytes=sum(end - start for start, end in (h["data_offsets"] for h in headers.values())),
+        bytes=sum(info.nbytes for info in stored.values()),
         tensors=tensors,
     )
 
@@ -121,29 +117,10 @@ def structure(folder: str | Path) -> Structure:
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        return {**config, "model_type": str(config["model_type"])}
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{folder} holds no model: it has no {CONFIG}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder / CONFIG} is no config of a model ({error!r})") from error
-
-
-def _headers(files: list[Path]) -> dict[str, dict[str, Any]]:
-    """What safetensors files say of each tensor: dtype, shape, and where its bytes are."""
-    found: dict[str, dict[str, Any]] = {}
-    for path in files:
-        with open(path, "rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            try:
-                found |= json.loads(file.read(min(size, path.stat().st_size)))
-            except ValueError as error:
-                raise ValueError(
-                    f"{path} is damaged or truncated ({error}). Save or download it again."
-                ) from error
-    found.pop("__metadata__", None)
-    return found
+    config = raw_config(folder)
+    if "model_type" not in config:
+        raise ValueError(f"{folder / CONFIG} is no config of a model: it has no model_type")
+    return {**config, "model_type": str(config["model_type"])}
 
 
 def _numbers(folder: Path, count: int) -> list[int]:
@@ -171,11 +148,11 @@ def _block_count(names: Mapping[str, Any], family: Family) -> int:
     return 1 + max((i for n in names if (i := _place(n, family)[0]) is not None), default=-1)
 
 
-def _tensors(headers: Mapping[str, dict[str, Any]], family: Family, numbers: list[int]) -> Tensors:
+def _tensors(stored: Mapping[str, TensorInfo], family: Family, numbers: list[int]) -> Tensors:
     tensors: Tensors = {}
-    for name, header in headers.items():
+    for name, info in stored.items():
         index, path = _place(name, family)
-        tensors[None if index is None else numbers[index], path] = tuple(header["shape"])
+        tensors[None if index is None else numbers[index], path] = info.shape
     return tensors
 
 
@@ -193,9 +170,9 @@ def _counts(index: int, tensors: Tensors, family: Family, head_dim: int) -> Bloc
     )
 
 
-def _dtypes(headers: Mapping[str, dict[str, Any]]) -> tuple[str, ...]:
+def _dtypes(stored: Mapping[str, TensorInfo]) -> tuple[str, ...]:
     sizes: dict[str, int] = {}
-    for header in headers.values():
-        name = _DTYPES.get(header["dtype"], header["dtype"])
-        sizes[name] = sizes.get(name, 0) + math.prod(header["shape"])
+    for info in stored.values():
+        name = str(info.dtype).removeprefix("torch.")
+        sizes[name] = sizes.get(name, 0) + info.numel
     return tuple(sorted(sizes, key=lambda name: -sizes[name]))

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 
-from lightning_prune.analysis.checkpoint import weight_files
 from lightning_prune.analysis.plan_check import MaskCheck, PlanCheck, PlanComparison
+from lightning_prune.checkpoints.reader import TensorReader
 from lightning_prune.selection import Pattern
 
 __all__ = ["PATTERNS", "MatrixZeros", "SparsityReport", "fraction", "sparsity"]
@@ -163,20 +162,20 @@ def sparsity(path: str | Path, patterns: Sequence[str] = PATTERNS) -> SparsityRe
         raise FileNotFoundError(
             f"no model at {str(path)!r}; give the folder that its weights lie in"
         )
-    files = weight_files(path) if path.is_dir() else [path]
+    reader = TensorReader(path)
     matrices, parameters, zeros, packed = [], 0, 0, 0
     plan = PlanComparison(path if path.is_dir() else path.parent)
-    for name, tensor in _tensors(files):
-        if not tensor.is_float:
-            packed += tensor.size
+    for name, info in reader.info.items():
+        if not info.dtype.is_floating_point:
+            packed += info.numel
             continue
-        mask = plan.mask(name, tensor.shape)
-        counts = _counts(tensor, parsed, mask)
+        mask = plan.mask(name, info.shape)
+        counts = _counts(_nonzero_rows(reader, name), info.shape, parsed, mask)
         plan.note(name, mask)
-        parameters += tensor.size
+        parameters += info.numel
         zeros += counts.zeros
-        if (place := _IN_BLOCK.fullmatch(name)) and len(tensor.shape) == 2:
-            matrices.append(counts.matrix(name, int(place[1]), place[2], tensor.shape))
+        if (place := _IN_BLOCK.fullmatch(name)) and len(info.shape) == 2:
+            matrices.append(counts.matrix(name, int(place[1]), place[2], info.shape))
     matrices.sort(key=lambda m: m.block)
     return SparsityReport(
         str(path), matrices, parameters, zeros, packed, plan.result(), tuple(parsed)
@@ -199,47 +198,20 @@ def _totals(matrices: list[MatrixZeros]) -> dict[str, Any]:
     }
 
 
-# --- reading ---
-
-
-class _Stored:
-    """One tensor on disk, read by rows."""
-
-    def __init__(self, piece: Any) -> None:
-        self._piece = piece
-        self.shape = tuple(int(size) for size in piece.get_shape())
-        self.is_float = str(piece.get_dtype()).startswith(("F", "BF"))
-
-    @property
-    def size(self) -> int:
-        return torch.Size(self.shape).numel()
-
-    def rows(self) -> Iterator[torch.Tensor]:
-        """Where it is not zero: (rows, all other axes), some rows at a time."""
-        if not self.shape:  # a single number has no rows to slice
-            yield torch.ones(1, 1, dtype=torch.bool)
-            return
-        step = max(1, CHUNK * self.shape[0] // max(self.size, 1))
-        for start in range(0, self.shape[0], step):
-            part = self._piece[start : start + step]
-            part = part.float() if part.element_size() == 1 else part  # fp8 compares nowhere
-            yield (part != 0).flatten(1) if part.ndim > 1 else (part != 0)[:, None]
-
-
-def _tensors(files: list[Path]) -> Iterator[tuple[str, _Stored]]:
-    for path in files:
-        try:
-            with safe_open(path, "pt") as file:
-                for name in file.keys():  # noqa: SIM118
-                    yield name, _Stored(file.get_slice(name))
-        except SafetensorError as error:
-            raise ValueError(
-                f"{path} is damaged, truncated or no safetensors file ({error}). Save or download "
-                "it again."
-            ) from error
-
-
 # --- counting ---
+
+
+def _nonzero_rows(reader: TensorReader, name: str) -> Iterator[torch.Tensor]:
+    """Where a tensor is not zero: (rows, all other axes), some rows at a time."""
+    info = reader.info[name]
+    if not info.shape:  # a single number has no rows to slice
+        yield torch.ones(1, 1, dtype=torch.bool)
+        return
+    step = max(1, CHUNK * info.shape[0] // max(info.numel, 1))
+    for start in range(0, info.shape[0], step):
+        part = reader.rows(name, start, start + step)
+        part = part.float() if part.element_size() == 1 else part  # fp8 compares nowhere
+        yield (part != 0).flatten(1) if part.ndim > 1 else (part != 0)[:, None]
 
 
 @dataclass
@@ -263,13 +235,18 @@ class _Counts:
         )
 
 
-def _counts(tensor: _Stored, patterns: dict[str, Pattern], mask: MaskCheck | None) -> _Counts:
+def _counts(
+    rows: Iterable[torch.Tensor],
+    shape: tuple[int, ...],
+    patterns: dict[str, Pattern],
+    mask: MaskCheck | None,
+) -> _Counts:
     counts = _Counts()
-    for nonzero_OI in tensor.rows():
+    for nonzero_OI in rows:
         zeros_O = nonzero_OI.shape[1] - nonzero_OI.sum(dim=1)
         counts.row_zeros += zeros_O.tolist()
         for name, pattern in patterns.items():
-            if len(tensor.shape) == 2 and tensor.shape[1] % pattern.group == 0:
+            if len(shape) == 2 and shape[1] % pattern.group == 0:
                 kept = nonzero_OI.unflatten(1, (-1, pattern.group)).sum(-1, dtype=torch.int16)
                 counts.held[name] = counts.held.get(name, 0) + int((kept <= pattern.kept).sum())
                 counts.groups[name] = counts.groups.get(name, 0) + kept.numel()

@@ -9,8 +9,10 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 from transformers import PreTrainedModel
 
-from lightning_prune import distributed, export
+from lightning_prune import distributed
 from lightning_prune.callbacks.base import PruneObserver, methods_of
+from lightning_prune.checkpoints.folder import check_replaceable
+from lightning_prune.export.hf import save
 from lightning_prune.models import CausalLM
 from lightning_prune.plan import Plan
 
@@ -70,7 +72,7 @@ class SavePretrained(PruneObserver):
 
         def check() -> None:
             for name in names:
-                export.check_folder(self._root(trainer) / name)
+                check_replaceable(self._root(trainer) / name)
 
         distributed.once(check)
 
@@ -82,7 +84,7 @@ class SavePretrained(PruneObserver):
         def write() -> None:
             assert model is not None, "process 0 has the model"
             plan, report = pl_module.plan, pl_module.report
-            export.save(model, folder, plan, pl_module.tokenizer, report)
+            save(model, folder, plan, pl_module.tokenizer, report)
 
         distributed.once(write)
         self.saved[name] = folder

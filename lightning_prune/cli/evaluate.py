@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.text import Text
 
 from lightning_prune.callbacks import Evaluate
+from lightning_prune.checkpoints.load import check_stored
 from lightning_prune.cli.arguments import Parser, add_models, folder, writable
 from lightning_prune.data.judged import JudgedText
 from lightning_prune.evaluation import SEVEN, Evaluation
-from lightning_prune.export import check_stored
 from lightning_prune.models import CausalLM
 from lightning_prune.report.evaluation import print_evaluations, write_evaluations
 

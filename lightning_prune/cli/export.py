@@ -9,10 +9,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from lightning_prune import export
-from lightning_prune.analysis.checkpoint import weight_files
+from lightning_prune.checkpoints.load import check_stored
+from lightning_prune.checkpoints.names import weight_files
 from lightning_prune.cli.arguments import Parser, known_model
 from lightning_prune.cli.errors import fail
+from lightning_prune.export.hf import to_hf
+from lightning_prune.export.hub import check_login, check_repo, push
+from lightning_prune.export.vllm import check_vllm
 from lightning_prune.models.loading import QUICKSTART
 
 __all__ = ["NAME", "run"]
@@ -37,8 +40,8 @@ def run(arguments: Sequence[str]) -> None:
     if given.to == "hf" and given.out is not None and given.out.resolve() == folder.resolve():
         fail(f"--out {given.out} is the folder to export; give another place")
     if given.push:
-        export.check_repo(given.push)
-        export.check_login()
+        check_repo(given.push)
+        check_login()
     elif given.public:
         fail("--public is for --push, and nothing is pushed")
     if given.to == "vllm-check":
@@ -46,7 +49,7 @@ def run(arguments: Sequence[str]) -> None:
         return
     made = _to_hf(folder, given) if given.to == "hf" else _to_gguf(folder, given)
     if given.push:
-        _say(export.push(made, given.push, private=not given.public))
+        _say(push(made, given.push, private=not given.public))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -105,13 +108,11 @@ def _to_hf(folder: Path, given: argparse.Namespace) -> Path:
     if given.out is None:
         if not given.push or changes:
             fail("--to hf writes a folder: give --out FOLDER")
-        export.check_stored(folder, verify=not given.no_verify)
+        check_stored(folder, verify=not given.no_verify)
         return folder
     names = {short: long for long, short in _DTYPES.items()}
     dtype = names.get(given.dtype, given.dtype) or "auto"
-    out = export.to_hf(
-        folder, given.out, dtype, given.shard_size or "50GB", verify=not given.no_verify
-    )
+    out = to_hf(folder, given.out, dtype, given.shard_size or "50GB", verify=not given.no_verify)
     size = sum(path.stat().st_size for path in weight_files(out))
     _say(f"{out}  ({size / 1e6:,.1f} MB of weights)")
     return out
@@ -139,7 +140,7 @@ def _to_gguf(folder: Path, given: argparse.Namespace) -> Path:
 
 def _check_vllm(folder: Path, given: argparse.Namespace) -> None:
     tp = 1 if given.tp is None else given.tp
-    check = export.check_vllm(folder, tp, verify=not given.no_verify)
+    check = check_vllm(folder, tp, verify=not given.no_verify)
     if not check.problems:
         by = "its own class" if check.native else "its Transformers modelling backend"
         _say(f"vLLM serves this folder with {by}")

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
-from lightning_prune import export
+from lightning_prune.checkpoints.load import check_stored, load
 from lightning_prune.cli.arguments import Parser, device, known_model
 from lightning_prune.evaluation import check_room, plain_settings
 from lightning_prune.models.loading import Source
@@ -32,7 +32,7 @@ def run(arguments: Sequence[str]) -> None:
         raise ValueError(f"--temperature {given.temperature}: give 0 (greedy) or more")
     folder = known_model(given.path)
     source = Source(folder)
-    export.check_stored(Path(folder), verify=not given.no_verify)
+    check_stored(Path(folder), verify=not given.no_verify)
     tokenizer = source.tokenizer()
     if tokenizer is None:
         raise ValueError(f"{given.path} has no tokenizer, and a prompt needs one; add its files")
@@ -41,7 +41,7 @@ def run(arguments: Sequence[str]) -> None:
     check_known(inputs["input_ids"], config.vocab_size, tokenizer, "prompt")
     longest = config.max_position_embeddings
     check_room(inputs["input_ids"].shape[1], given.max_new_tokens, longest)
-    model: Any = export.load(folder, given.dtype, given.device, verify=False)
+    model: Any = load(folder, given.dtype, given.device, verify=False)
     torch.manual_seed(given.seed)
     with torch.inference_mode(), plain_settings(model):
         output = model.generate(**inputs, generation_config=_settings(model, tokenizer, given))

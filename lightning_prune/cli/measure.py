@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from lightning_prune.analysis.checkpoint import weight_files
+from lightning_prune.checkpoints.names import weight_files
 from lightning_prune.cli.arguments import Parser, add_models, folder, writable
 from lightning_prune.cli.evaluate import known_models, loaded, say_files
 from lightning_prune.evaluation import Evaluation, Size, Speed, check_numbers, generation_speed

@@ -9,8 +9,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lightning_prune.analysis import MatrixZeros, SparsityReport, sparsity
-from lightning_prune.analysis.zeros import PATTERNS, fraction
+from lightning_prune.analysis.zeros import (
+    PATTERNS,
+    MatrixZeros,
+    SparsityReport,
+    fraction,
+    sparsity,
+)
 from lightning_prune.cli.arguments import Parser
 from lightning_prune.files import write_json
 

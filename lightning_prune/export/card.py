@@ -13,11 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub import EvalResult, ModelCardData
 from torch import nn
 
 from lightning_prune.anatomy import Anatomy
+from lightning_prune.checkpoints.save import is_uneven
 from lightning_prune.evaluation import Evaluation
+from lightning_prune.modeling.registry import auto_class
 from lightning_prune.plan import Plan
 from lightning_prune.report import Report
 from lightning_prune.report.evaluation import perplexity_sheet, task_sheet, zeros_note
@@ -26,24 +29,33 @@ from lightning_prune.version import __version__
 
 __all__ = ["model_card"]
 
+KINDS = {
+    "AutoModelForCausalLM": ("text-generation", "causal language model"),
+    "AutoModelForImageClassification": ("image-classification", "image classifier"),
+}
+"""By transformers' class that loads a model: the hub's name of what it is for, and what it is."""
+
 
 def model_card(
-    model: nn.Module, plan: Plan | None, uneven: bool, report: Report | None = None
+    model: nn.Module, plan: Plan | None, report: Report | None, dtype: torch.dtype
 ) -> str:
     """A model card for the Hugging Face Hub.
 
     Args:
-        model: the pruned causal LM.
+        model: the model that is saved.
         plan: what was decided, if known.
-        uneven: the blocks differ, and the folder needs its own code.
         report: what was measured, if anything was.
+        dtype: of the weights that are saved.
     """
+    uneven = is_uneven(model)
+    auto = auto_class(model.config.model_type).__name__  # type: ignore[union-attr, arg-type]
+    pipeline, kind = KINDS.get(auto, (None, "model"))
     base = _base_model(model, plan)
     pruned = "Pruned" if plan is not None or uneven else "Trained"
     found = _evaluations(report)
     metadata = ModelCardData(
         library_name="transformers",
-        pipeline_tag="text-generation",
+        pipeline_tag=pipeline,
         base_model=base if base and "/" in base else None,
         tags=[*(["pruned"] if pruned == "Pruned" else []), "lightning_prune"],
         model_name=f"{base or 'model'}, {pruned.lower()}",
@@ -52,18 +64,16 @@ def model_card(
     parts = [
         f"---\n{metadata.to_yaml()}\n---",
         f"# {pruned} model",
-        f"A {pruned.lower()} version of `{base}`."
-        if base
-        else f"A {pruned.lower()} causal language model.",
+        f"A {pruned.lower()} version of `{base}`." if base else f"A {pruned.lower()} {kind}.",
     ]
     if plan is not None:
         parts += ["## What was pruned", _decisions(plan)]
     if report is not None and report.stages:
-        parts += ["## What was measured", _measured(report, model)]
+        parts += ["## What was measured", _measured(report, dtype)]
         sheets = (perplexity_sheet(found), task_sheet(found))
         parts += [f"### {sheet.title}\n\n{sheet.markdown()}" for sheet in sheets if sheet]
     parts += ["## Blocks", _blocks(model)] if uneven else []
-    parts += ["## How to load it", _loading(uneven)]
+    parts += ["## How to load it", _loading(auto, uneven)]
     parts.append(f"Made with lightning_prune {__version__}. The licence is that of the base model.")
     return "\n\n".join(parts) + "\n"
 
@@ -147,7 +157,7 @@ def _call(step: dict[str, Any]) -> str:
     return f"`{step['method']}({', '.join(f'{k}={v!r}' for k, v in said.items())})`"
 
 
-def _measured(report: Report, model: nn.Module) -> str:
+def _measured(report: Report, dtype: torch.dtype) -> str:
     """Every stage of the run that led here, and the share that went since the first."""
     rows = ["| | perplexity | parameters | of which not zero |", "|---|---|---|---|"]
     for name, stage in report.stages.items():
@@ -160,9 +170,9 @@ def _measured(report: Report, model: nn.Module) -> str:
     if window:
         begin = begun(report.settings.get("begin"))
         lines.append(f"Perplexity is over {count} validation windows of {window} tokens{begin}.")
-    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
-    if (measured := report.settings.get("dtype", dtype)) != dtype:
-        lines.append(f"It was measured in {measured}, and these weights are {dtype}.")
+    saved = str(dtype).removeprefix("torch.")
+    if (measured := report.settings.get("dtype", saved)) != saved:
+        lines.append(f"It was measured in {measured}, and these weights are {saved}.")
     if last.parameters >= first.parameters:
         note = zeros_note({"this model": 1 - last.nonzero / max(last.parameters, 1)})
         lines += [note] if note else []
@@ -176,13 +186,13 @@ def _blocks(model: nn.Module) -> str:
     return "\n".join(rows)
 
 
-def _loading(uneven: bool) -> str:
+def _loading(auto: str, uneven: bool) -> str:
     argument = ", trust_remote_code=True" if uneven else ""
     code = [
         "```python",
-        "from transformers import AutoModelForCausalLM",
+        f"from transformers import {auto}",
         "",
-        f'model = AutoModelForCausalLM.from_pretrained("path/to/this/folder"{argument})',
+        f'model = {auto}.from_pretrained("path/to/this/folder"{argument})',
         "```",
     ]
     if uneven:

@@ -8,7 +8,6 @@ vLLM 0.28 on, the counts of heads layer by layer from `per_layer_config`.
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,11 +17,11 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
-from lightning_prune.analysis.checkpoint import CONFIG
 from lightning_prune.anatomy import PRUNED_PREFIX, Anatomy, Block
-from lightning_prune.export.load import check_stored
-from lightning_prune.export.reading import read_config, read_tokenizer
-from lightning_prune.export.stored import StoredTensors
+from lightning_prune.checkpoints.config import raw_config, read_config, read_tokenizer
+from lightning_prune.checkpoints.load import check_stored
+from lightning_prune.checkpoints.names import CONFIG
+from lightning_prune.checkpoints.reader import TensorReader
 from lightning_prune.plan import Plan
 
 __all__ = ["VLLMCheck", "check_vllm"]
@@ -65,14 +64,14 @@ def check_vllm(folder: str | Path, tp: int = 1, verify: bool = True) -> VLLMChec
     if tp < 1:
         raise ValueError(f"tp={tp} is not allowed: give a number of GPUs, 1 or more")
     folder = Path(folder)
-    stored = check_stored(folder, verify)
+    reader = check_stored(folder, verify)
     config: Any = read_config(folder)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     blocks = Anatomy(model).blocks
     remote = config.model_type.startswith(PRUNED_PREFIX)
     native = not remote and not _has_another_head_size(config, blocks)
-    always = [*_empty(blocks), *_other_names(model, stored), *(_code(folder) if remote else ())]
+    always = [*_empty(blocks), *_other_names(model, reader), *(_code(folder) if remote else ())]
     problems = [*always, *_with_tp(config, blocks, tp, native)]
     sizes = range(1, LARGEST_TP + 1)
     fits = [n for n in sizes if not (always or [*_with_tp(config, blocks, n, native)])]
@@ -104,18 +103,18 @@ def _empty(blocks: list[Block]) -> Iterator[str]:
             )
 
 
-def _other_names(model: Any, stored: StoredTensors) -> Iterator[str]:
+def _other_names(model: Any, reader: TensorReader) -> Iterator[str]:
     """Tensors that the model asks for and the folder lacks, or has and the model does not take."""
-    if missing := [name for name, _ in model.named_parameters() if name not in stored]:
+    if missing := [name for name, _ in model.named_parameters() if name not in reader.info]:
         yield f"the weights lack {missing[0]}"
     known = model.state_dict()
-    if over := [n for n in stored if n not in known and not n.endswith("rotary_emb.inv_freq")]:
+    if over := [n for n in reader.info if n not in known and not n.endswith("rotary_emb.inv_freq")]:
         yield f"the weights have {over[0]}, which no module takes"
 
 
 def _code(folder: Path) -> Iterator[str]:
     """What of the model code is not where the config says."""
-    named = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("auto_map", {})
+    named = raw_config(folder).get("auto_map", {})
     if missing := [auto for auto in _AUTO if auto not in named]:
         yield (
             f"{folder / CONFIG} names no class for {', '.join(missing)} in auto_map; save the "

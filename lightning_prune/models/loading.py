@@ -18,8 +18,10 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from lightning_prune import export
 from lightning_prune.anatomy import family_of
+from lightning_prune.checkpoints.checksums import check_checksums
+from lightning_prune.checkpoints.config import raw_config, read_config, read_tokenizer
+from lightning_prune.checkpoints.load import load
 from lightning_prune.models.zeros import check_zeros
 from lightning_prune.plan import Plan
 from lightning_prune.surgery import check_masks
@@ -70,9 +72,9 @@ class Source:
         if self.is_folder:
             folder = Path(self.location)
             if self._arguments["trust_remote_code"]:  # nothing is run that was not saved there
-                export.check_checksums(folder, weights=False)
-            family_of(str(export.raw_config(folder).get("model_type")))
-            return export.read_config(folder, **self._arguments)
+                check_checksums(folder, weights=False)
+            family_of(str(raw_config(folder).get("model_type")))
+            return read_config(folder, **self._arguments)
         raw, _ = PreTrainedConfig.get_config_dict(self.location, **self._arguments)
         family_of(str(raw.get("model_type")))
         return AutoConfig.from_pretrained(self.location, **self._arguments)
@@ -89,7 +91,7 @@ class Source:
             "attn_implementation": attn_implementation,
         }
         if self.is_folder:
-            model = export.load(self.location, **arguments)
+            model = load(self.location, **arguments)
             assert isinstance(model, PreTrainedModel)
             return model
         try:
@@ -125,7 +127,7 @@ class Source:
             ValueError: the folder's is damaged.
         """
         if self.is_folder:
-            return export.read_tokenizer(Path(self.location), **self._arguments)
+            return read_tokenizer(Path(self.location), **self._arguments)
         return AutoTokenizer.from_pretrained(self.location, **self._arguments)
 
 

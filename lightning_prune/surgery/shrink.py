@@ -13,8 +13,8 @@ from torch import nn
 from transformers import CONFIG_MAPPING
 
 from lightning_prune.anatomy import PRUNED_PREFIX, Anatomy, Block
-from lightning_prune.export.pruned_model import set_counts
-from lightning_prune.export.registry import layout_of, pruned_classes, stock_class
+from lightning_prune.modeling.modeling_pruned import set_counts
+from lightning_prune.modeling.registry import layout_of, pruned_classes, stock_class
 from lightning_prune.plan import Plan
 from lightning_prune.surgery.biases import lacking_biases
 from lightning_prune.surgery.drop import drop_blocks
@@ -123,7 +123,7 @@ def _make_uneven(anatomy: Anatomy, counts: list[dict[str, int]]) -> None:
     config = model.config
     if not config.model_type.startswith(PRUNED_PREFIX):
         classes = pruned_classes(config.model_type)
-        model.__class__, config.__class__ = classes.causal_lm, classes.config
+        model.__class__, config.__class__ = classes.whole, classes.config
         config.__dict__.pop(OWN_TYPE, None)
         config.head_dim = anatomy.blocks[0].head_dim
         config.allow_global_per_layer_attribute_access = True

@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lightning_prune.analysis import sparsity
+from lightning_prune.analysis.zeros import sparsity
 from lightning_prune.anatomy import Anatomy
-from lightning_prune.export import save
+from lightning_prune.export.hf import save
 from lightning_prune.plan import Plan
 from lightning_prune.selection import Pattern, keep_n_of_m
 from lightning_prune.surgery import apply_masks, shrink

@@ -23,7 +23,10 @@ LAYERS = (
     {"files", "distributed", "version"},
     {"plan", "plan_file", "anatomy", "evidence", "allocation", "selection", "repair", "reuse"},
     {"method", "provenance"},
-    {"sweep", "surgery", "attribution", "evaluation", "export", "analysis", "report", "kernels"},
+    {
+        *("modeling", "checkpoints", "surgery", "sweep", "evaluation", "analysis", "report"),
+        *("export", "attribution", "kernels"),
+    },
     {"pipeline"},
     {"data", "models", "callbacks"},
     {"cli"},

@@ -13,7 +13,7 @@ from torch import nn
 from lightning_prune import Bias, DropBlocks, GQATaylor, SavePretrained, Wanda, WriteReport
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.evidence import INFLUENCE
-from lightning_prune.export import load
+from lightning_prune.checkpoints.load import load
 from lightning_prune.models import CausalLM, LoRA
 from lightning_prune.pipeline import prune
 from lightning_prune.plan import Plan

@@ -15,10 +15,10 @@ from safetensors.torch import save_file
 
 pytest.importorskip("gguf")
 
-from lightning_prune.export import save
+from lightning_prune.checkpoints.reader import TensorReader
 from lightning_prune.export.gguf import architectures, to_gguf
 from lightning_prune.export.gguf.architectures import ARCHITECTURES
-from lightning_prune.export.stored import StoredTensors
+from lightning_prune.export.hf import save
 from tests.export.gguf_cases import CASES, GEMMA, Case, add_random_biases
 from tests.export.gguf_forward import File
 from tests.tiny import tiny_batch, tiny_model
@@ -140,17 +140,17 @@ def test_one_tensor_at_a_time_is_read(tmp_path: Path, monkeypatch: pytest.Monkey
     """A model larger than the memory can be written: no tensor outlives its writing."""
     import weakref
 
-    read, alive = StoredTensors.__getitem__, []
+    read, alive = TensorReader.tensor, []
     most = 0
 
-    def watched(self: StoredTensors, name: str) -> torch.Tensor:
+    def watched(self: TensorReader, name: str) -> torch.Tensor:
         nonlocal most
         tensor = read(self, name)
         alive.append(weakref.ref(tensor))
         most = max(most, sum(ref() is not None for ref in alive))
         return tensor
 
-    monkeypatch.setattr(StoredTensors, "__getitem__", watched)
+    monkeypatch.setattr(TensorReader, "tensor", watched)
     written(UNEVEN, tmp_path)
     assert len(alive) > 20
     assert most <= 2

@@ -23,8 +23,9 @@ from transformers import AutoTokenizer
 
 from lightning_prune import FLAP, Bias, GlobalStandardised, prune
 from lightning_prune.anatomy import Anatomy
-from lightning_prune.export import load, save
+from lightning_prune.checkpoints.load import load
 from lightning_prune.export.gguf import to_gguf
+from lightning_prune.export.hf import save
 from lightning_prune.models.loading import Source
 from tests.export.gguf_cases import CASES
 from tests.export.gguf_tokenizers import TEXTS, WAYS, byte_level, sentencepiece

@@ -12,8 +12,8 @@ pytest.importorskip("gguf")
 from tokenizers import AddedToken, Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
-from lightning_prune.export import save
 from lightning_prune.export.gguf import to_gguf
+from lightning_prune.export.hf import save
 from tests.export.gguf_forward import File
 from tests.export.gguf_tokenizers import SIZE, TEXTS, WAYS, byte_level, changed, sentencepiece
 from tests.tiny import tiny_model

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from huggingface_hub.errors import HfHubHTTPError
 
-from lightning_prune.export import hub, push
+from lightning_prune.export import hub
+from lightning_prune.export.hub import push
 
 
 class Hub:

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from lightning_prune import Magnitude, prune
 from lightning_prune.anatomy import Anatomy
-from lightning_prune.export import check_vllm, save
+from lightning_prune.export.hf import save
+from lightning_prune.export.vllm import check_vllm
 from lightning_prune.surgery import shrink
 from tests.tiny import tiny_model, tiny_plan
 

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from lightning_prune.anatomy import Anatomy
-from lightning_prune.export import load, save
+from lightning_prune.checkpoints.load import load
+from lightning_prune.export.hf import save
 from lightning_prune.plan import Plan
 from lightning_prune.surgery import add_biases, apply, mask_units, shrink
 from tests.tiny import MODEL_TYPES, tiny_batch, tiny_model, tiny_plan

@@ -11,8 +11,8 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from lightning_prune.anatomy import PRUNED_PREFIX, family_of
+from lightning_prune.checkpoints.reader import TensorReader
 from lightning_prune.export.gguf.lazy import Lazy
-from lightning_prune.export.stored import StoredTensors
 
 __all__ = ["Block", "Model", "read_model"]
 
@@ -94,11 +94,11 @@ class Model:
         return set().union(*(block.biases for block in self.blocks))
 
 
-def read_model(stored: StoredTensors, config: PreTrainedConfig, source: str) -> Model:
+def read_model(reader: TensorReader, config: PreTrainedConfig, source: str) -> Model:
     """The model of a folder; no tensor is read yet.
 
     Args:
-        stored: the folder's tensors.
+        reader: the folder's tensors.
         config: its config.
         source: the folder's name, for messages.
 
@@ -112,7 +112,7 @@ def read_model(stored: StoredTensors, config: PreTrainedConfig, source: str) -> 
             f"{source} is a model of the type {base!r}, whose blocks llama.cpp has no architecture "
             "for. Save it as a Hugging Face folder instead (--to hf)."
         )
-    left = {name: _lazy(stored, name) for name in stored}
+    left = {name: _lazy(reader, name) for name in reader.info}
     try:
         blocks = [_block(left, i, config) for i in range(config.num_hidden_layers)]
         outside = {name: left.pop(name) for name in ("model.embed_tokens.weight",)}
@@ -131,8 +131,8 @@ def read_model(stored: StoredTensors, config: PreTrainedConfig, source: str) -> 
     return Model(base, config, blocks, outside)
 
 
-def _lazy(stored: StoredTensors, name: str) -> Lazy:
-    return Lazy(stored.shapes[name], lambda: stored[name])
+def _lazy(reader: TensorReader, name: str) -> Lazy:
+    return Lazy(reader.info[name].shape, lambda: reader.tensor(name))
 
 
 def _block(left: dict[str, Lazy], index: int, config: Any) -> Block:

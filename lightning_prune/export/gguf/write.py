@@ -15,14 +15,14 @@ import gguf
 import numpy as np
 import torch
 
-from lightning_prune.export.folder import check_room
+from lightning_prune.checkpoints.config import read_config, read_tokenizer
+from lightning_prune.checkpoints.folder import check_room
+from lightning_prune.checkpoints.load import check_stored
 from lightning_prune.export.gguf.architectures import Architecture, choose
 from lightning_prune.export.gguf.blocks import Model, read_model
 from lightning_prune.export.gguf.lazy import Lazy
 from lightning_prune.export.gguf.metadata import add_metadata, context_length, rope_factors
 from lightning_prune.export.gguf.tokenizer import add_tokenizer, model_name
-from lightning_prune.export.load import check_stored
-from lightning_prune.export.reading import read_config, read_tokenizer
 from lightning_prune.files import replacing
 
 __all__ = ["GGUFDType", "GGUFFile", "to_gguf"]
@@ -97,17 +97,17 @@ def to_gguf(
         raise ValueError(f"dtype={dtype!r} is not allowed: give {', '.join(_TYPES)} or None")
     if path.suffix != ".gguf" or path.is_dir():
         raise ValueError(f"{path} is not the name of a GGUF file: give one that ends in .gguf")
-    stored = check_stored(folder, verify)
+    reader = check_stored(folder, verify)
     config = read_config(folder)
     if getattr(config, "quantization_config", None):
         raise ValueError(
             f"the weights in {folder} are packed by a quantisation; export the model from before"
         )
-    found = read_model(stored, config, str(folder))
+    found = read_model(reader, config, str(folder))
     model = _without_idle_blocks(_padded(found, pad))
     table = choose(model, str(folder))
     if dtype is None:
-        dtype = _STORED.get(stored["model.embed_tokens.weight"].dtype, "f32")  # type: ignore[assignment]
+        dtype = _STORED.get(reader.info["model.embed_tokens.weight"].dtype, "f32")  # type: ignore[assignment]
         assert dtype is not None
     tensors = dict(_tensors(_with_heads(model, table), table))
     types = {name: _type(tensor, dtype) for name, tensor in tensors.items()}

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-from lightning_prune.analysis.checkpoint import CONFIG
-from lightning_prune.export.reading import raw_config
+from lightning_prune.checkpoints.config import raw_config
+from lightning_prune.checkpoints.names import CONFIG
 
 __all__ = ["check_replaceable", "check_room", "replaced_folder"]
 
@@ -80,12 +80,13 @@ def check_room(path: Path, size: int) -> None:
         )
 
 
-def check_replaceable(folder: Path) -> None:
+def check_replaceable(folder: str | Path) -> None:
     """Refuse a folder that `replaced_folder` would refuse.
 
     Raises:
         ValueError: there is something else at `folder` than a model.
     """
+    folder = Path(folder)
     if not folder.exists():
         return
     if not folder.is_dir():

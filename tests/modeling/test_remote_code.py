@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lightning_prune.anatomy import Anatomy
-from lightning_prune.export import save
+from lightning_prune.export.hf import save
 from lightning_prune.surgery import add_biases, shrink
-from tests.export.test_hf import tokenizer
+from tests.checkpoints.models import tokenizer
 from tests.tiny import MODEL_TYPES, tiny_batch, tiny_model, tiny_plan, uneven_plan
 
 STRANGER = Path(__file__).with_name("stranger.py")
@@ -87,6 +87,7 @@ def test_a_stranger_sees_the_same_logits(
     model, got = models[model_type], seen[model_type]
     with torch.no_grad():
         torch.testing.assert_close(got["logits"], model(tiny_batch()).logits)
+        torch.testing.assert_close(got["pickled"], got["logits"])
         hidden = model.base_model(tiny_batch()).last_hidden_state
         torch.testing.assert_close(got["hidden"], hidden)
 

@@ -8,18 +8,16 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM
 
-from lightning_prune.analysis.checkpoint import CONFIG
-from lightning_prune.export.reading import raw_config, read_config, reason_of
-from lightning_prune.export.stored import StoredTensors, check_checksums
+from lightning_prune.checkpoints.checksums import check_checksums
+from lightning_prune.checkpoints.config import raw_config, read_config, reason_of
+from lightning_prune.checkpoints.names import ADAPTER, CONFIG
+from lightning_prune.checkpoints.reader import DTYPES, TensorReader
+from lightning_prune.modeling.registry import auto_class
 
-__all__ = ["check_dtype", "check_stored", "load"]
+__all__ = ["check_stored", "load", "parse_dtype"]
 
-ADAPTER = "adapter_config.json"
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-FLOATS_STORED = ("F32", "BF16", "F16", "F64")
-"""The same, as safetensors calls them."""
 
 
 def load(
@@ -36,7 +34,7 @@ def load(
         dtype: of the weights; "auto" takes the one in the config.
         device: where to put the model.
         verify: compare the files with the checksums that `save` left in the folder.
-        kwargs: handed on to `AutoModelForCausalLM.from_pretrained`.
+        kwargs: handed on to `from_pretrained` of transformers' auto class.
 
     Raises:
         FileNotFoundError: no such folder, or a file is missing in it.
@@ -44,42 +42,36 @@ def load(
             beside the model, or tensors that do not fit the config, are missing, or are left over.
     """
     folder = Path(folder)
-    check_dtype(dtype)
+    parse_dtype(dtype)
     kwargs = {"trust_remote_code": False, **kwargs}
     check_stored(folder, verify, kwargs.get("config"), kwargs["trust_remote_code"])
+    auto = auto_class(str(raw_config(folder).get("model_type")))
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, output_loading_info=True, **kwargs
-        )
-    except (
-        AttributeError,
-        KeyError,
-        TypeError,
-        ValueError,
-    ) as error:  # such as of generation_config
+        model, keys = auto.from_pretrained(folder, dtype=dtype, output_loading_info=True, **kwargs)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # as of generation_config
         raise ValueError(
             f"the model in {folder} cannot be loaded ({reason_of(error)}). Correct its files, or "
             "save or download it again."
         ) from error
-    model, found = loaded
-    if found["missing_keys"]:
+    if keys["missing_keys"]:
         raise ValueError(
-            f"the weights in {folder} lack {_some(found['missing_keys'])}, which {CONFIG} asks "
+            f"the weights in {folder} lack {_some(keys['missing_keys'])}, which {CONFIG} asks "
             "for. The folder is incomplete; save or download it again."
         )
-    if found["unexpected_keys"] and not getattr(model.config, "quantization_config", None):
+    if keys["unexpected_keys"] and not getattr(model.config, "quantization_config", None):
         raise ValueError(
-            f"the weights in {folder} have {_some(found['unexpected_keys'])}, which no module of "
+            f"the weights in {folder} have {_some(keys['unexpected_keys'])}, which no module of "
             f"{type(model).__name__} takes: without them it would compute something else. Load it "
             "with the code that wrote it, or correct its config.json."
         )
-    return (model if device is None else model.to(device)).eval()
+    placed: nn.Module = model if device is None else model.to(device)
+    return placed.eval()
 
 
 def check_stored(
     folder: Path, verify: bool = True, config: Any = None, trust_remote_code: bool = False
-) -> StoredTensors:
-    """The tensors of a folder, if they fit its config; no weight is read but for the checksums.
+) -> TensorReader:
+    """A folder's tensors, if they fit its config; no weight is read but for the checksums.
 
     Neither the config nor any code of a folder that was changed is used; weights, which take
     longest, are compared with their checksums when the rest is right.
@@ -90,7 +82,7 @@ def check_stored(
             beside the model, or a tensor of another shape or kind than the config asks for.
     """
     raw_config(folder)
-    stored = StoredTensors(folder)
+    reader = TensorReader(folder)
     if verify:
         check_checksums(folder, weights=False)
     if (folder / ADAPTER).is_file():
@@ -100,46 +92,51 @@ def check_stored(
         )
     config = deepcopy(config) or read_config(folder, trust_remote_code=trust_remote_code)
     if not getattr(config, "quantization_config", None):  # packed weights have shapes of their own
-        _check_fit(stored, config, folder, trust_remote_code)
+        _check_fit(reader, config, folder, trust_remote_code)
     if verify:
         check_checksums(folder)
-    return stored
+    return reader
 
 
-def check_dtype(dtype: str | torch.dtype) -> None:
-    """Refuse what no weights can be loaded as.
+def parse_dtype(dtype: str | torch.dtype) -> torch.dtype | None:
+    """The type that weights are to have; None for "auto".
 
     Raises:
         ValueError: it is neither "auto" nor one of torch's floating-point types.
     """
-    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    if dtype != "auto" and found not in FLOATS:
-        names = ", ".join(str(one).removeprefix("torch.") for one in FLOATS)
+    if dtype == "auto":
+        return None
+    parsed = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if parsed not in FLOATS:
+        names = ", ".join(str(known).removeprefix("torch.") for known in FLOATS)
         raise ValueError(f"dtype={dtype!r} is not allowed: give auto, {names}")
+    return parsed
 
 
-def _check_fit(stored: StoredTensors, config: Any, folder: Path, trust_remote_code: bool) -> None:
+def _check_fit(reader: TensorReader, config: Any, folder: Path, trust_remote_code: bool) -> None:
     try:
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+            auto = auto_class(config.model_type)
+            model = auto.from_config(config, trust_remote_code=trust_remote_code)
     except Exception as error:  # what transformers raises depends on the key
         raise ValueError(
             f"no model can be made from {folder / CONFIG} ({reason_of(error)}). Correct it, or "
             "save or download it again."
         ) from error
+    stored_as = {dtype: name for name, dtype in DTYPES.items()}
     for name, tensor in model.state_dict().items():
-        if name not in stored:
+        if name not in reader.info:
             continue
-        shape, asked = stored.shapes[name], tuple(tensor.shape)
-        if shape != asked:
+        stored, asked = reader.info[name], tuple(tensor.shape)
+        if stored.shape != asked:
             raise ValueError(
-                f"{name} in {stored.paths[name]} has shape {shape}, and {CONFIG} asks for {asked}. "
+                f"{name} in {stored.path} has shape {stored.shape}, and {CONFIG} asks for {asked}. "
                 "The two are not of the same model; save it again."
             )
-        if tensor.is_floating_point() and stored.dtypes[name] not in FLOATS_STORED:
+        if tensor.is_floating_point() and stored.dtype not in FLOATS:
             raise ValueError(
-                f"{name} in {stored.paths[name]} is stored as {stored.dtypes[name]}, and the model "
-                f"computes with {', '.join(FLOATS_STORED)}. Save it again."
+                f"{name} in {stored.path} is stored as {stored_as[stored.dtype]}, and the model "
+                f"computes with {', '.join(map(stored_as.__getitem__, FLOATS))}. Save it again."
             )
 
 

@@ -1,14 +1,35 @@
-"""The files of a Hugging Face folder that hold weights, from their names and headers alone."""
+"""The names of the files in a Hugging Face model folder, and which of them hold its weights."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-__all__ = ["CONFIG", "INDEX", "WEIGHTS", "weight_files"]
+__all__ = [
+    "ADAPTER",
+    "CARD",
+    "CHECKSUMS",
+    "CODE",
+    "CONFIG",
+    "INDEX",
+    "REPORT",
+    "WEIGHTS",
+    "shard_name",
+    "weight_files",
+]
 
-CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+CONFIG = "config.json"
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+ADAPTER = "adapter_config.json"
+CODE = "modeling_pruned.py"
+CARD, REPORT, CHECKSUMS = "README.md", "report.json", "checksums.json"
+
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.pkl")
+
+
+def shard_name(number: int, count: int) -> str:
+    """The name of a file of weights: the `number`-th, from 1 on, of `count`."""
+    return WEIGHTS if count == 1 else f"model-{number:05d}-of-{count:05d}.safetensors"
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -37,5 +58,9 @@ def weight_files(folder: Path) -> list[Path]:
         ) from error
     for path in files:
         if not path.is_file():
-            raise FileNotFoundError(f"{path} is named in {INDEX} and does not exist")
+            tensors = [name for name, file in weight_map.items() if file == path.name]
+            raise FileNotFoundError(
+                f"{path} is named in {INDEX} and does not exist; {tensors[0]} should be in it, and "
+                f"{len(tensors) - 1} more tensors. Save or download it again."
+            )
     return files

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections import namedtuple
 from pathlib import Path
@@ -9,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from lightning_prune.export import load, save
+from lightning_prune.checkpoints.load import load
+from lightning_prune.export.hf import save
 from lightning_prune.plan import Plan
-from tests.export.models import even, uneven
+from tests.checkpoints.models import even, uneven
 from tests.tiny import tiny_model, uneven_plan
 
 
@@ -30,6 +33,29 @@ def test_a_failure_while_saving_leaves_the_old_folder(
     monkeypatch.setattr(plan, "save", fail)
     with pytest.raises(OSError, match="disk full"):
         save(tiny_model("opt"), folder, plan=plan)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("written", range(0, 12, 2))
+def test_a_disk_that_fills_up_leaves_the_old_folder(
+    written: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it is noticed at a shard, at the index or at the end."""
+    folder = save(even(), tmp_path / "model")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    allowed, real = [None] * written, os.fsync
+
+    def full(descriptor: int) -> None:
+        if not allowed:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        allowed.pop()
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        save(uneven(), folder, shard_size="20KB")
+    assert not allowed
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 

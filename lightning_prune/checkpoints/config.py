@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
-from lightning_prune.analysis.checkpoint import CONFIG
+from lightning_prune.checkpoints.names import CONFIG
 
 __all__ = ["raw_config", "read_config", "read_tokenizer", "reason_of"]
 

@@ -1,8 +1,8 @@
 """Model classes whose blocks differ in width: the stock classes, with every Linear at its own size.
 
 This file needs nothing but torch and transformers (4.57 or newer). It is part of lightning_prune,
-and it also travels, with one line added at its end, as `modeling_pruned.py` in the folders of
-checkpoints whose blocks differ, so that they load anywhere with `trust_remote_code=True`.
+and it also travels, with the classes of one family made at its end, in the folders of checkpoints
+whose blocks differ, so that they load anywhere with `trust_remote_code=True`.
 
 The counts of each block (query heads, key/value heads, MLP width) are in `config.per_layer_config`;
 the global keys keep values that the stock class accepts. `config.pruned_biases` names the Linears
@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import transformers
 from torch import nn
-from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_MAPPING
+from transformers import CONFIG_MAPPING, MODEL_MAPPING
 
-__all__ = ["BlockConfig", "Layout", "make_classes", "resize", "set_counts"]
+__all__ = ["BlockConfig", "Layout", "make_config", "make_models", "resize", "set_counts"]
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,14 @@ class Layout:
     """Where the counted features are in a family of models.
 
     Attributes:
-        blocks: path of the list of blocks in the causal LM, whose first part is the base model.
+        blocks: path of the list of blocks in the model, whose first part is the base model.
         attention: path of the attention module in a block.
         sites: path of each Linear in a block → roles of its rows, role of its columns. "query",
             "key", "value" and "neuron" have counted features; "" stands for the residual stream.
         keys: the config keys that count "heads", "kv_heads" (absent: as many as heads), "width".
         attributes: module attributes in a block that hold a count, as path → key of `keys`.
         attention_reads_config: the attention's forward reads head counts from its config.
+        auto_class: name of transformers' class that loads such a model.
     """
 
     blocks: str
@@ -41,6 +43,7 @@ class Layout:
     keys: dict[str, str]
     attributes: dict[str, str]
     attention_reads_config: bool = False
+    auto_class: str = "AutoModelForCausalLM"
 
 
 class BlockConfig:
@@ -86,12 +89,20 @@ def _output(layout: Layout) -> str:
 class Silent:
     """An attention without heads."""
 
+    _made_of: tuple[type, str]
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        """Pickled as what its class, which is made at run time, is made of."""
+        return _empty_silent, self._made_of, self.__dict__
+
 
 @cache
 def _silent(stock: type, output: str) -> type:
     """An attention class without heads: it adds the output's bias, if there is one."""
 
     class SilentAttention(Silent, stock):
+        _made_of = (stock, output)
+
         def forward(self, hidden_states: Any, *args: Any, **kwargs: Any) -> tuple[Any, None]:
             cache_ = kwargs.get("past_key_values")
             if cache_ is not None:  # its length is asked of one layer for all
@@ -103,6 +114,11 @@ def _silent(stock: type, output: str) -> type:
     return SilentAttention
 
 
+def _empty_silent(stock: type, output: str) -> Any:
+    """An attention without heads for pickle and copy to fill."""
+    return object.__new__(_silent(stock, output))
+
+
 def resize(linear: nn.Linear, out_features: int, in_features: int) -> None:
     """Give a Linear new, uninitialised parameters of another size; empty ones are not trained."""
     linear.out_features, linear.in_features = out_features, in_features
@@ -112,16 +128,14 @@ def resize(linear: nn.Linear, out_features: int, in_features: int) -> None:
         linear.bias = nn.Parameter(linear.bias.new_empty(out_features), out_features > 0)
 
 
-def make_classes(base: str, layout: Layout) -> tuple[type, type, type]:
-    """The config, base model and causal LM classes for pruned models of the type `base`.
+def make_config(base: str, layout: Layout) -> type:
+    """The config class of pruned models of the type `base`; no model code is imported for it.
 
     Args:
         base: the stock `model_type`, such as "llama"; the new one is "pruned_llama".
         layout: the family's layout.
     """
     stock_config: Any = CONFIG_MAPPING[base]
-    stock_model: Any = MODEL_MAPPING[stock_config]
-    stock_causal_lm: Any = MODEL_FOR_CAUSAL_LM_MAPPING[stock_config]
     counted = frozenset(layout.keys.values())
 
     class Config(stock_config):
@@ -133,25 +147,45 @@ def make_classes(base: str, layout: Layout) -> tuple[type, type, type]:
                 return object.__getattribute__(self, key)
             return super().__getattribute__(key)
 
+    return _named(Config, stock_config)
+
+
+def make_models(base: str, layout: Layout, config: type) -> tuple[type, type]:
+    """The classes for pruned models of the type `base`: the base model, and the model with a head.
+
+    Args:
+        base: the stock `model_type`.
+        layout: the family's layout.
+        config: what `make_config` made of the two.
+    """
+    stock_config: Any = CONFIG_MAPPING[base]
+    stock_model: Any = MODEL_MAPPING[stock_config]
+    stock_whole: Any = getattr(transformers, layout.auto_class)._model_mapping[stock_config]
+    # Where it sees no GenerationMixin, transformers makes one more class, which pickle cannot find.
+    mixin = transformers.GenerationMixin
+    bases: Any = (stock_whole, mixin) if issubclass(stock_whole, mixin) else (stock_whole,)
+
     class Model(stock_model):
-        config_class = Config
+        config_class = config
 
         def __init__(self, config: Any) -> None:
             super().__init__(config)
             _resize_blocks(self, layout.blocks.partition(".")[2], layout)
 
-    class CausalLM(stock_causal_lm):
-        config_class = Config
+    class Whole(*bases):  # type: ignore[misc]
+        config_class = config
 
         def __init__(self, config: Any) -> None:
             super().__init__(config)
             _resize_blocks(self, layout.blocks, layout)
 
-    classes: tuple[type, type, type] = (Config, Model, CausalLM)
-    for cls, stock in zip(classes, (stock_config, stock_model, stock_causal_lm), strict=True):
-        cls.__name__ = cls.__qualname__ = f"Pruned{stock.__name__}"
-        cls.__doc__ = f"{stock.__name__} whose blocks have their own counts (`per_layer_config`)."
-    return classes
+    return _named(Model, stock_model), _named(Whole, stock_whole)
+
+
+def _named(cls: type, stock: type) -> type:
+    cls.__name__ = cls.__qualname__ = f"Pruned{stock.__name__}"
+    cls.__doc__ = f"{stock.__name__} whose blocks have their own counts (`per_layer_config`)."
+    return cls
 
 
 def _resize_blocks(model: Any, path: str, layout: Layout) -> None:

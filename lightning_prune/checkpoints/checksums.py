@@ -1,63 +1,18 @@
-"""The tensors of a Hugging Face folder, one at a time, and the checksums of its files."""
+"""The SHA-256 of every file that a saved model is made of, written and compared."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
-
-from lightning_prune.analysis.checkpoint import CONFIG, weight_files
+from lightning_prune.checkpoints.names import CARD, CHECKSUMS, CONFIG, REPORT, weight_files
 from lightning_prune.files import sha256, write_json
 
-__all__ = ["CHECKSUMS", "StoredTensors", "check_checksums", "write_checksums"]
+__all__ = ["check_checksums", "write_checksums"]
 
-CHECKSUMS = "checksums.json"
-FREE = (CHECKSUMS, "README.md", "report.json")
+FREE = (CHECKSUMS, CARD, REPORT)
 """Not part of the model: people write on in them."""
-
-
-class StoredTensors(Mapping[str, torch.Tensor]):
-    """Name → tensor; a tensor is read when it is asked for, and not kept.
-
-    Args:
-        folder: a Hugging Face folder.
-
-    Raises:
-        FileNotFoundError: there are no weights, or a shard is missing.
-        ValueError: pickled weights only, or a file is damaged.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._files: dict[Path, Any] = {}
-        self.paths: dict[str, Path] = {}
-        self.shapes: dict[str, tuple[int, ...]] = {}
-        self.dtypes: dict[str, str] = {}
-        for path in weight_files(folder):
-            try:
-                file = self._files[path] = safe_open(path, "pt")
-            except SafetensorError as error:
-                raise ValueError(
-                    f"{path} is damaged or truncated ({error}). Save or download it again."
-                ) from error
-            for name in file.keys():  # noqa: SIM118
-                self.paths[name] = path
-                piece = file.get_slice(name)
-                self.shapes[name], self.dtypes[name] = tuple(piece.get_shape()), piece.get_dtype()
-
-    def __getitem__(self, name: str) -> torch.Tensor:
-        tensor: torch.Tensor = self._files[self.paths[name]].get_tensor(name)
-        return tensor
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.paths)
-
-    def __len__(self) -> int:
-        return len(self.paths)
 
 
 def write_checksums(folder: Path) -> None:

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lightning_prune.anatomy import Anatomy
-from lightning_prune.export import load, save
+from lightning_prune.checkpoints.load import load
+from lightning_prune.export.hf import save
 from lightning_prune.models.loading import Source
 from lightning_prune.surgery import shrink
 from tests.tiny import tiny_batch, tiny_model, uneven_plan

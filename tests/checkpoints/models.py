@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 from torch import nn
+from transformers import PreTrainedTokenizerFast
 
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.surgery import shrink
 from tests.tiny import tiny_batch, tiny_model, tiny_plan, uneven_plan
 
-__all__ = ["assert_same_model", "even", "uneven"]
+__all__ = ["assert_same_model", "even", "tokenizer", "uneven"]
 
 
 def uneven(model_type: str = "llama", **overrides: Any) -> Any:
@@ -32,3 +35,8 @@ def assert_same_model(model: nn.Module, other: nn.Module) -> None:
         torch.testing.assert_close(
             other(tiny_batch()).logits, model(tiny_batch()).logits, rtol=0, atol=0
         )
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    words = Tokenizer(WordLevel({f"w{i}": i for i in range(64)}, unk_token="w0"))
+    return PreTrainedTokenizerFast(tokenizer_object=words, unk_token="w0")

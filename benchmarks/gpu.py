@@ -1,0 +1,301 @@
+"""Whether the package does on a GPU what it does on the CPU, and what pruning costs there.
+
+    python benchmarks/gpu.py                        # one GPU, at most ten minutes, no network
+    python benchmarks/gpu.py --model SMOLLM2        # a folder, in place of random weights of its shape
+    python benchmarks/gpu.py --cpu                  # tiny shapes, to see that it runs
+
+Runs the tests marked gpu, then prunes two models by five methods: SmolLM2-135M (128 × 512 tokens) and
+random weights of Llama-3-8B's shapes (bf16, 128 × 2048 tokens, as many of its blocks as `--blocks`
+says). For each method it prints
+
+    seconds    of `prune`, device synchronised
+    passes     seconds over those of one forward pass of the blocks over the calibration set
+    limit      floating-point operations done, over seconds and the card's own matrix product rate,
+               measured here
+    device     peak memory of the device, beyond what it held before
+    host       peak memory of the process, beyond what it held before
+    moved      bytes copied between host and device
+
+Operations and copies are counted on the first block alone, in a run of their own, and multiplied:
+counting slows a run down.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+
+from lightning_prune import FLAP, GQATaylor, ResidualFit, SparseGPT, Wanda, prune
+from lightning_prune.anatomy import Anatomy
+from lightning_prune.methods.base import Method
+from lightning_prune.sweep import HiddenStates, InMemory, evaluating
+
+METHODS: dict[str, Callable[..., Method]] = {
+    "Wanda 50%": lambda **more: Wanda(sparsity=0.5, **more),
+    "SparseGPT 50%": lambda **more: SparseGPT(sparsity=0.5, **more),
+    "ResidualFit 50%": lambda **more: ResidualFit(sparsity=0.5, **more),
+    "GQATaylor 25%, no repair": lambda **more: GQATaylor(ratio=0.25, repair=None, **more),
+    "FLAP 25% + LeastSquares": lambda **more: FLAP(ratio=0.25, **more),
+}
+
+LLAMA3_8B: dict[str, Any] = {
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+    "rope_theta": 500000.0,
+}
+SMOLLM2: dict[str, Any] = {
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "vocab_size": 49152,
+    "num_hidden_layers": 30,
+    "tie_word_embeddings": True,
+}
+TINY: dict[str, Any] = {
+    "hidden_size": 64,
+    "intermediate_size": 176,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 128,
+    "num_hidden_layers": 3,
+}
+
+Batches = list[dict[str, torch.Tensor]]
+
+
+def random_llama(shape: dict[str, Any], dtype: torch.dtype) -> LlamaForCausalLM:
+    """Random weights, on the CPU."""
+    torch.manual_seed(0)
+    config = LlamaConfig(**shape, max_position_embeddings=4096)
+    with torch.device("meta"):
+        model = LlamaForCausalLM(config).to(dtype)
+    model.to_empty(device="cpu")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" in name:
+                parameter.fill_(1.0)
+            else:
+                parameter.normal_(std=parameter.shape[-1] ** -0.5)
+    model.tie_weights()
+    rotary = model.model.rotary_emb
+    model.model.rotary_emb = type(rotary)(config)
+    return model.eval()
+
+
+def batches_of(vocabulary: int, windows: int, length: int, size: int) -> Batches:
+    """Random tokens."""
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(vocabulary, (windows, length), generator=generator)
+    return [{"input_ids": part} for part in tokens.split(size)]
+
+
+def synchronised(device: torch.device) -> float:
+    """The time, when the device has done all its work."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def product_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Operations a second of a large matrix product."""
+    size, times = (8192, 10) if device.type == "cuda" else (256, 3)
+    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    left @ right
+    start = synchronised(device)
+    for _ in range(times):
+        left @ right
+    return 2 * size**3 * times / (synchronised(device) - start)
+
+
+@torch.no_grad()
+def forward_seconds(model: LlamaForCausalLM, batches: Batches, device: torch.device) -> float:
+    """Of one forward pass of the blocks over all batches, blocks moved to the device and back."""
+    anatomy = Anatomy(model)
+    with evaluating(model):
+        states = HiddenStates(anatomy, batches, InMemory(anatomy, device))
+        start = synchronised(device)
+        with states.from_start():
+            for block in anatomy.blocks:
+                with states.placement.block(block):
+                    states.advance(block)
+            return synchronised(device) - start
+
+
+class Peak:
+    """Peak memory of device and host inside the block, beyond what was held before."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.cuda = device, device.type == "cuda"
+
+    def __enter__(self) -> Peak:
+        self._host = psutil.Process().memory_info().rss
+        if self.cuda:
+            torch.cuda.reset_peak_memory_stats(self.device)
+            self._device = torch.cuda.memory_allocated(self.device)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        usage = psutil.Process().memory_info()
+        self.host = max(usage.rss - self._host, 0)
+        reached = torch.cuda.max_memory_allocated(self.device) if self.cuda else 0
+        self.on_device = reached - self._device if self.cuda else 0
+
+
+class Operations(TorchDispatchMode):
+    """Counts the floating-point operations of matrix products and attention inside the block."""
+
+    total = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func._overloadpacket in flop_registry:
+            count = flop_registry[func._overloadpacket]
+            self.total += count(*args, **(kwargs or {}), out_val=result)
+        return result
+
+
+def copied_bytes(work: Callable[[], Any], device: torch.device) -> int:
+    """Bytes that go between host and device while something is done."""
+    if device.type != "cuda":
+        work()
+        return 0
+    activities = [torch.profiler.ProfilerActivity.CUDA]
+    with torch.profiler.profile(activities=activities) as profile:
+        work()
+        torch.cuda.synchronize(device)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trace.json"
+        profile.export_chrome_trace(str(path))
+        events = json.loads(path.read_text())["traceEvents"]
+    names = ("Memcpy HtoD", "Memcpy DtoH")
+    return sum(
+        int(event["args"].get("bytes", 0))
+        for event in events
+        if str(event.get("name", "")).startswith(names)
+    )
+
+
+def measure(
+    name: str, dense: LlamaForCausalLM, batches: Batches, device: torch.device, rate: float
+) -> dict[str, float]:
+    """One method: a run that is timed, and runs over one block in which is counted."""
+    blocks = len(Anatomy(dense).blocks)
+    unit = forward_seconds(dense, batches, device)
+    model = copy.deepcopy(dense)
+    with Peak(device) as peak:
+        start = synchronised(device)
+        prune(model, METHODS[name](), batches, device)
+        seconds = synchronised(device) - start
+    del model
+    few = batches[: max(1, len(batches) // 8)]
+    with Operations() as operations:
+        prune(copy.deepcopy(dense), METHODS[name](layer_end=1), few, device)
+    one = copy.deepcopy(dense)
+    moved = copied_bytes(lambda: prune(one, METHODS[name](layer_end=1), few, device), device)
+    done = operations.total * blocks * len(batches) / len(few)
+    return {
+        "seconds": seconds,
+        "passes": seconds / unit,
+        "limit": done / seconds / rate,
+        "device": peak.on_device / 2**30,
+        "host": peak.host / 2**30,
+        "moved": moved * blocks / 2**30,
+    }
+
+
+def run_tests() -> str:
+    """The last line of the tests marked gpu."""
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "tests"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return (done.stdout.strip().splitlines() or [done.stderr.strip()])[-1]
+
+
+def show(title: str, results: dict[str, dict[str, float]]) -> None:
+    """A table, one row a method."""
+    table = Table(title=title)
+    for column in ("method", "seconds", "passes", "limit", "device GiB", "host GiB", "moved GiB"):
+        table.add_column(column, justify="left" if column == "method" else "right")
+    for name, row in results.items():
+        table.add_row(
+            name,
+            f"{row['seconds']:.2f}",
+            f"{row['passes']:.2f}",
+            f"{row['limit']:.0%}",
+            *(f"{row[column]:.2f}" for column in ("device", "host", "moved")),
+        )
+    Console().print(table)
+
+
+def main() -> None:
+    """Test, measure, print, and write what was measured."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--model", help="folder of SmolLM2-135M; random weights of its shape if none"
+    )
+    parser.add_argument("--blocks", type=int, default=8, help="of the 32 of Llama-3-8B")
+    parser.add_argument("--minutes", type=float, default=9.0, help="no method starts after so long")
+    parser.add_argument("--cpu", action="store_true", help="tiny shapes on the CPU")
+    parser.add_argument("--no_tests", action="store_true", help="leave the tests out")
+    parser.add_argument("--out", default="gpu.json", help="file for the figures")
+    options = parser.parse_args()
+    device = torch.device("cpu" if options.cpu else "cuda")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        parser.error("torch finds no CUDA device; --cpu shows with tiny shapes that it runs")
+    start = time.perf_counter()
+    dtype = torch.float32 if options.cpu else torch.bfloat16
+    card = "cpu" if options.cpu else torch.cuda.get_device_name(device)
+    rate = product_rate(device, dtype)
+    results: dict[str, Any] = {"card": card, "torch": torch.__version__, "rate": rate}
+    print(f"{card}, torch {torch.__version__}, {rate / 1e12:.1f} Tflop/s in {dtype}")
+    if not options.no_tests:
+        results["tests"] = run_tests()
+        print(f"tests marked gpu: {results['tests']}")
+    eight: dict[str, Any] = LLAMA3_8B | {"num_hidden_layers": options.blocks}
+    shapes: list[tuple[str, dict[str, Any], int, int]] = [
+        (
+            "SmolLM2-135M",
+            TINY if options.cpu else SMOLLM2,
+            *((4, 32) if options.cpu else (128, 512)),
+        ),
+        (f"Llama-3-8B, {options.blocks} blocks", TINY if options.cpu else eight, 128, 2048),
+    ]
+    for title, shape, windows, length in shapes[:1] if options.cpu else shapes:
+        if title == "SmolLM2-135M" and options.model:
+            dense = AutoModelForCausalLM.from_pretrained(options.model, dtype=dtype).eval()
+        else:
+            dense = random_llama(shape, dtype)
+        batches = batches_of(dense.config.vocab_size, windows, length, 8)
+        rows = results.setdefault(title, {})
+        for name in METHODS:
+            if time.perf_counter() - start < 60 * options.minutes:
+                rows[name] = measure(name, dense, batches, device, rate)
+                Path(options.out).write_text(json.dumps(results, indent=2))
+        show(f"{title}, {windows} × {length} tokens, {str(dtype).removeprefix('torch.')}", rows)
+        del dense
+    print(f"{time.perf_counter() - start:.0f} s; figures in {options.out}")
+
+
+if __name__ == "__main__":
+    main()

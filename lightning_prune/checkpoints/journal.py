@@ -1,0 +1,107 @@
+"""What long work has finished, step by step, so that it can go on after it was stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning_prune.files import write_json
+
+__all__ = ["Journal"]
+
+
+class Journal:
+    """Finished steps in a folder: a JSON file each, written whole or not at all.
+
+    A record is found again by all that it depends on: its step, and what all steps of the work
+    have in common. Records of other work in the same folder are left alone.
+
+    ```python
+    journal = Journal("runs/mine/cells", {"model": fingerprint(model), "version": __version__})
+    for method in methods:
+        step = {"call": repr(method)}
+        result = journal.get(step) or journal.put(step, measured(method))
+    ```
+
+    Args:
+        folder: made with the first record.
+        work: what all steps depend on, in JSON's types.
+    """
+
+    def __init__(self, folder: str | Path, work: Mapping[str, Any]) -> None:
+        self.folder = Path(folder)
+        self.work = _plain(dict(work))
+
+    def get(self, step: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The record of a step; None where it is not finished, or its file cannot be read."""
+        step, path = self._place(step)
+        entry = _read(path)
+        if entry is None or (entry["work"], entry["step"]) != (self.work, step):
+            return None
+        record: dict[str, Any] = entry["record"]
+        return record
+
+    def put(self, step: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
+        """Keep the record of a finished step, in JSON's types, and return it as it will be read.
+
+        Raises:
+            TypeError: JSON cannot say it.
+            OSError: it cannot be written; an older record of the step is left as it was.
+        """
+        step, path = self._place(step)
+        plain = _plain(dict(record))
+        write_json(path, {"work": self.work, "step": step, "record": plain})
+        return plain
+
+    def check(self) -> None:
+        """Refuse to go on in a folder with records of other work.
+
+        Raises:
+            ValueError: there are some; it is said in what their work differs.
+        """
+        for path in sorted(self.folder.glob("*.json")):
+            entry = _read(path)
+            if entry is not None and entry["work"] != self.work:
+                raise ValueError(
+                    f"{self.folder} has steps of other work ({path.name}), which differs in "
+                    f"{', '.join(_differences(entry['work'], self.work))}. Go on with what it was "
+                    "begun with, or give another folder."
+                )
+
+    def _place(self, step: Mapping[str, Any]) -> tuple[dict[str, Any], Path]:
+        step = _plain(dict(step))
+        text = json.dumps([self.work, step], sort_keys=True)
+        name = hashlib.sha256(text.encode()).hexdigest()[:16]
+        return step, self.folder / f"{name}.json"
+
+
+def _differences(there: dict[str, Any], here: dict[str, Any]) -> Iterator[str]:
+    """The keys that differ, with the values on both sides."""
+    for key in sorted(there.keys() | here.keys()):
+        values = [_short(work[key]) if key in work else "none" for work in (there, here)]
+        if key not in there or key not in here or there[key] != here[key]:
+            yield f"{key} (there {values[0]}, here {values[1]})"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:39]}…"
+
+
+def _plain(value: dict[str, Any]) -> dict[str, Any]:
+    """As JSON gives it back."""
+    plain: dict[str, Any] = json.loads(json.dumps(value))
+    return plain
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """What is in a file, if it is a record and whole."""
+    try:
+        entry = json.loads(path.read_text(encoding="utf-8"))
+        parts = [entry[part] for part in ("work", "step", "record")]
+    except (KeyError, OSError, TypeError, ValueError):
+        return None
+    return entry if all(isinstance(part, dict) for part in parts) else None
