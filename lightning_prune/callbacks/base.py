@@ -30,10 +30,10 @@ __all__ = ["PruningCallback", "methods_of"]
 class PruningCallback(Method, Callback):
     """A pruning method that runs when `fit` starts: `class Wanda(PruningCallback, WeightPruning)`.
 
-    The plan is saved in the run's folder (`trainer.default_root_dir`). When a run is started again
-    there, with the same model, method and calibration data, the saved plan is applied and nothing
-    is calibrated: that is how an interrupted `fit` resumes, with the shapes and masks that its
-    checkpoint was made with.
+    The plan is saved in the run's folder (`trainer.default_root_dir`), with the calibration tokens
+    of a `TextData` beside it. When a run is started again there, with the same model, method and
+    calibration data, the saved plan is applied and nothing is calibrated: that is how an
+    interrupted `fit` resumes, with the shapes and masks that its checkpoint was made with.
     """
 
     _made: list[Plan] = field(init=False, repr=False, default_factory=list)
@@ -65,6 +65,9 @@ class PruningCallback(Method, Callback):
             )
         pl_module.load()
         self._refuse(trainer, pl_module)
+        data: Any = getattr(trainer, "datamodule", None)
+        if self.calibrates and hasattr(data, "restore"):  # the tokens of an earlier start are ours
+            data.restore(self.folder(trainer))
         for observer in observers_of(trainer):
             observer.before_prune(trainer, pl_module)
         identity = self._identity(trainer, pl_module)
@@ -119,6 +122,8 @@ class PruningCallback(Method, Callback):
             plan.provenance["identity"] = identity
         if self.calibrates:
             plan.provenance["calibration"] = _calibration_of(data)
+        if self.calibrates and hasattr(data, "keep"):
+            distributed.once(lambda: data.keep(folder))
         distributed.once(lambda: plan.save(folder, model))
         return plan
 
@@ -153,7 +158,8 @@ def methods_of(trainer: Trainer) -> list[PruningCallback]:
 def _calibration_of(data: Any) -> dict[str, Any]:
     """What a datamodule says of its calibration text; one of the user's own may say less."""
     source = getattr(data, "sources", {}).get("calibration", getattr(data, "source", None))
-    settings = {name: getattr(data, name, None) for name in ("nsamples", "length", "seed")}
+    names = ("nsamples", "length", "seed", "begin_token", "dated")
+    settings = {name: getattr(data, name, None) for name in names}
     return {k: v for k, v in {"source": source, **settings}.items() if v is not None}
 
 
