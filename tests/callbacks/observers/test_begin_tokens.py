@@ -62,14 +62,16 @@ def test_a_run_judges_as_it_trains_and_says_how(
     follows = Evaluate(texts=["builtin"], lengths=[16], windows=3)
     asked = Evaluate(texts=["builtin"], lengths=[16], windows=3, begin_token=True)
     method = Magnitude(sparsity=0.1)
-    trainer = make_trainer(tmp_path, WriteReport(speed=False), method, follows, asked, steps=1)
+    writer = WriteReport(speed=False)
+    trainer = make_trainer(tmp_path, writer, method, follows, asked, steps=1)
     module = CausalLM(str(begins))
     trainer.fit(module, make_data(text_file, begin_token=begin_token))
     begin = "<bos>" if begin_token is None else ""
     assert [one.begin for one in follows.results["dense"].perplexities] == [begin]
     assert [one.begin for one in asked.results["dense"].perplexities] == ["<bos>"]
-    assert module.report is not None
-    assert module.report.settings["begin"] == begin
+    report = writer.report_on(module)
+    assert report is not None
+    assert report.settings["begin"] == begin
     page = (tmp_path / "report.html").read_text()
     assert ("32 tokens, each begun with &lt;bos&gt;" in page) == (begin_token is None)
 

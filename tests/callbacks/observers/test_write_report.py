@@ -124,7 +124,7 @@ def test_importance_and_hashes_are_reported(
     callbacks = (DropBlocks(indices=[0]), CFSP(ratio=0.25), WriteReport(**QUICK))
     module = fit(tmp_path, model_folder, text_file, *callbacks, steps=1)
     report = report_of(tmp_path)
-    assert list(report.importance["Importance of blocks, CFSP"]) == [1, 2]
+    assert list(report.importance["Importance of blocks, CFSPSigmoid"]) == [1, 2]
     assert isinstance(module, CausalLM)
     assert module.plan is not None
     assert report.provenance["plan (sha256)"] == module.plan.fingerprint()
