@@ -24,14 +24,16 @@ def few_rows(requests: Iterable[Evidence], blocks: Sequence[Block], rows: int) -
         rows: tokens that count, of all processes.
     """
     wanted = max((evidence.rows_per_feature for evidence in requests), default=0)
+    if not wanted:
+        return None
     widest = max((s for b in blocks for s in b.sites), key=lambda site: site.module.in_features)
     width = widest.module.in_features
     if rows >= wanted * width:
         return None
     return (
-        f"{rows:,} calibration tokens are few for inputs {width:,} wide ({widest.name}): which go "
-        f"together can be relied on from {wanted * width:,} tokens on. Until then what depends on "
-        "it counts for less. Give more nsamples, or a larger seqlen."
+        f"{rows:,} calibration tokens are few for inputs {width:,} wide ({widest.name}): how they "
+        f"go together can be relied on from {wanted * width:,} tokens on, and counts for less "
+        "until then. Give more nsamples, or a larger seqlen."
     )
 
 

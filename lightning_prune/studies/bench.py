@@ -27,7 +27,7 @@ from lightning_prune.report.grid import Cell
 from lightning_prune.report.numbers import perplexity_text
 from lightning_prune.version import __version__
 
-__all__ = ["Asked", "Batches", "Bench", "attach", "first_windows"]
+__all__ = ["Asked", "Batches", "Bench", "attach", "begun_with", "first_windows"]
 
 Batches = list[dict[str, torch.Tensor]]
 
@@ -139,7 +139,7 @@ class Bench:
         return {
             "window": self.validation[0]["input_ids"].shape[1],
             "windows": _windows(self.validation)[0],
-            "begin": self.data.begun_with("validation") if hasattr(self.data, "begun_with") else "",
+            "begin": begun_with(self.data, "validation"),
             "calibration": f"calibrated on {windows} x {length} tokens",
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
             "dtype": str(self.module.base.dtype).removeprefix("torch."),
@@ -206,6 +206,11 @@ def attach(data: Any, module: CausalLM) -> None:
         data.setup("fit")
     elif module.tokenizer is not None:
         data.attach(module.tokenizer, module.max_position_embeddings, module.vocabulary)
+
+
+def begun_with(data: Any, use: str) -> str:
+    """What windows of a use begin with, as a data module says it; "" where it does not."""
+    return str(data.begun_with(use)) if hasattr(data, "begun_with") else ""
 
 
 def first_windows(batches: Iterable[Mapping[str, torch.Tensor]], count: int) -> Batches:
