@@ -1,4 +1,4 @@
-"""Gram matrices of few tokens: what stands beside the diagonal counts for less, but no mean does."""
+"""Gram matrices of few tokens: the diagonal counts as it is, what stands beside it for less."""
 
 from __future__ import annotations
 

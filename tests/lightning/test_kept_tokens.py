@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_prune import CausalLM, TextData, Wanda
+from lightning_prune import CausalLM, Evaluate, TextData, Wanda
 from lightning_prune.data.kept import KEPT
 from lightning_prune.models.recovery.adapters import LoRA
 from tests.data import words
@@ -74,3 +74,26 @@ def test_a_run_that_asks_for_other_text_is_told_from_its_checkpoint(
     fit(folder, monkeypatch, 27, 2)
     with pytest.raises(ValueError, match="the checkpoint was made with the pruning plan"):
         fit(folder, monkeypatch, 27, 3, nsamples=7, seed=5)
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+@pytest.mark.parametrize("asked", [None, "2026-11-30"])
+def test_a_run_is_judged_with_its_date_wherever_the_judge_stands(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, asked: str | None
+) -> None:
+    """On the day after, too; another date is asked for with the judge."""
+    judged = []
+    for day in (27, 28):
+        monkeypatch.setattr(
+            "lightning_prune.data.rendering.today", lambda day=day: date(2026, 11, day)
+        )
+        data = TextData(str(folder / "chats.jsonl"), nsamples=8, seqlen=60, batch_size=4)
+        evaluate = Evaluate(texts=[str(folder / "chats.jsonl")], lengths=[60], date=asked)
+        trainer = make_trainer(folder / "run", evaluate, Wanda(sparsity=0.5), steps=1)
+        trainer.fit(CausalLM(str(folder / "model"), adapter=LoRA(r=2)), data)
+        judged += [text.tokens for text in evaluate.results["pruned"].perplexities]
+    assert len(judged) == 2
+    assert judged[0] == judged[1]
+    of_the_run = data.dated
+    assert of_the_run == "2026-11-27"
+    assert evaluate.rendering.day.isoformat() == (asked or of_the_run)
