@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import date
 from pathlib import Path
 
@@ -119,14 +120,16 @@ def test_models_are_judged_so_too(
     assert f'"begin": "{begin}"' in text
 
 
-def test_searches_and_importance_say_it(
+def test_predictions_searches_and_importance_say_it(
     tmp_path: Path, text_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Beside the length of their windows."""
     own = [f"--model.path={begins(tmp_path / 'a')}", f"--data.source={text_file}", *QUIET]
+    main(["predict", *own])
     main(["importance", "--measure=cosine", "--windows=2", *own])
     main(["search", f"--method={METHOD}", "--trials=1", "--held_out=1", *own])
     said = " ".join(capsys.readouterr().out.split())
+    assert re.search(r" \d+ windows, each begun with <bos>, [\d,]+ tokens predicted", said)
     assert "2 windows of 60 tokens, each begun with <bos>" in said
     assert "evaluation windows of 60 tokens, each begun with <bos>" in said
 
