@@ -110,7 +110,7 @@ def _naming_typos(init: Any) -> Any:
 
     @wraps(init)
     def checked(self: Any, *args: Any, **kwargs: Any) -> None:
-        names = list(argument_defaults(type(self)))
+        names = _own_first(type(self))
         for name in kwargs:
             if name not in names:
                 raise TypeError(
@@ -118,13 +118,28 @@ def _naming_typos(init: Any) -> Any:
                     f"Allowed: {', '.join(names)}."
                 )
         if args:
+            hints = _argument_types(type(self))
+            fitting = [name for name in names if type(args[0]) in _members(hints.get(name))]
+            example = f"{(fitting or names or [''])[0]}={args[0]!r}"
             raise TypeError(
                 f"{type(self).__name__} takes its arguments by name, as in "
-                f"{type(self).__name__}({names[0] if names else ''}=…); got {args[0]!r} without one"
+                f"{type(self).__name__}({example}); got {args[0]!r} without one"
             )
         init(self, **kwargs)
 
     return checked
+
+
+def _own_first(cls: type) -> list[str]:
+    """The names of a class's arguments, its own before those that it inherits."""
+    known = argument_defaults(cls)
+    names = (name for one in cls.__mro__ for name in vars(one).get("__annotations__", {}))
+    return list(dict.fromkeys(name for name in names if name in known))
+
+
+def _members(hint: Any) -> tuple[Any, ...]:
+    """The types of a union, or the one type."""
+    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
 
 
 @cache
@@ -132,7 +147,7 @@ def _checkable(cls: type[Configured]) -> dict[str, tuple[tuple[Any, ...], tuple[
     """By argument: the values of its Literal type, or the classes of ours that it may be of."""
     table: dict[str, tuple[tuple[Any, ...], tuple[type, ...]]] = {}
     for argument, hint in _argument_types(cls).items():
-        members = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+        members = _members(hint)
         literals = [one for one in members if get_origin(one) is Literal]
         ours = [one for one in members if isinstance(one, type) and issubclass(one, Configured)]
         none = type(None) in members

@@ -270,7 +270,6 @@ def test_tensor_rooms_stand_on_torch_alone() -> None:
     [
         ("lightning_prune.callbacks.base", "lightning"),
         ("lightning_prune.surgery.shrink", "transformers"),
-        ("lightning_prune.commands.output", "rich"),
     ],
 )
 def test_what_needs_more_is_seen_by_that(module: str, library: str) -> None:

@@ -63,7 +63,7 @@ def test_an_allocation_uses_the_file_and_measures_nothing_anew(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--measure=taste"], "measure='taste' is not allowed; allowed: removal, norm, angular"),
+        (["--measure=taste"], "measure=taste is not allowed. Allowed: removal, norm, angular"),
         (["--part=head"], "part=head is not allowed. Allowed: block, attention, mlp"),
         (["--windows=-1"], "windows=-1; give 1 or more calibration windows, or 0 for all"),
         (["--measure=norm", "--part=mlp"], "measure='norm' is that of a block's output"),

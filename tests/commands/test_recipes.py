@@ -28,7 +28,7 @@ OTHER_COMMANDS = {
     "search-blocks.yaml": "search",
 }
 SMALLER = {
-    r"multiple: \d+": "multiple: 2",
+    r"round_to: \d+": "round_to: 2",
     "layer_start: 4": "layer_start: 1",
     "layer_end: 30": "layer_end: 3",
     "count: 8": "count: 1",

@@ -127,7 +127,7 @@ def test_a_damaged_result_is_done_again(sweep: Any) -> None:
         ("[]", "[0.5]", "sweep needs methods and sparsities"),
         ('["Wandda"]', "[0.5]", "method=Wandda is not allowed. Did you mean Wanda"),
         ('["GQATaylor"]', "[0.5]", "methods that set weights to zero"),
-        ('["Wanda"]', "[1.5]", "sparsity=1.5 is not in"),
+        ('["Wanda"]', "[1.5]", "sweep: Wanda: sparsity=1.5 is not allowed"),
         ('["Wanda"]', '["half"]', "'half' is not of the form N:M"),
         ('["Wanda", "Wanda"]', "[0.5]", "'Wanda' is asked for twice"),
         (

@@ -22,7 +22,7 @@ from lightning_prune import (
     WriteReport,
     pipeline,
 )
-from lightning_prune.callbacks import base
+from lightning_prune.callbacks.observers import base
 from lightning_prune.models import merged_model
 from lightning_prune.report.report import Report
 from tests.lightning.runs import checkpoints, make_data, make_trainer

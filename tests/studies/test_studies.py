@@ -26,6 +26,8 @@ from lightning_prune import (
     prune,
 )
 from lightning_prune.evaluation import perplexity
+from lightning_prune.report.files import write
+from lightning_prune.report.importance import importance_document
 from lightning_prune.studies import (
     bench,
     measure_importance,
@@ -162,7 +164,7 @@ def test_importance_is_measured_on_the_first_windows(
     importance = measure_importance(module, data, "angular", windows=3)
     assert list(importance.values) == [0, 1, 2]
     assert importance.settings["windows"] == 3
-    files = importance.write(tmp_path)
+    files = write(importance_document(importance), tmp_path)
     allocation = Inverse(importance=files["importance.json"])
     known = allocation.known_importance([0, 1, 2], 3)
     assert known == pytest.approx(list(importance.values.values()))
