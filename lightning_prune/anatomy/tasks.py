@@ -15,7 +15,13 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from lightning_prune.tokens import IGNORED, checked_batch, counted_tokens, next_tokens
+from lightning_prune.tokens import (
+    IGNORED,
+    checked_batch,
+    counted_tokens,
+    next_tokens,
+    within_vocabulary,
+)
 
 __all__ = ["CausalTask", "ImageTask", "Labels", "Task"]
 
@@ -46,11 +52,11 @@ class Task(ABC):
         return self.inputs[0]
 
     @abstractmethod
-    def checked(self, batch: Any) -> dict[str, torch.Tensor]:
+    def checked(self, batch: Any, model: nn.Module) -> dict[str, torch.Tensor]:
         """A batch as a dict.
 
         Raises:
-            ValueError: it is none that such a model can read.
+            ValueError: it is none that this model can read.
         """
 
     def counts(self, batch: Batch) -> torch.Tensor | None:
@@ -101,9 +107,13 @@ class CausalTask(Task):
     arguments = {"use_cache": False}
     auto_class = "AutoModelForCausalLM"
 
-    def checked(self, batch: Any) -> dict[str, torch.Tensor]:
-        """A dict with `input_ids` (B, T), optional `attention_mask` (1 = token) and `labels`."""
-        return checked_batch(batch)
+    def checked(self, batch: Any, model: nn.Module) -> dict[str, torch.Tensor]:
+        """A dict with `input_ids` (B, T), and optional `attention_mask` (1 = token) and `labels`.
+
+        All tokens have embeddings; a padding token that has none is replaced by another.
+        """
+        embeddings = model.get_input_embeddings()  # type: ignore[operator]
+        return within_vocabulary(checked_batch(batch), embeddings.num_embeddings)
 
     def counts(self, batch: Batch) -> torch.Tensor | None:
         """Tokens that are neither padding nor ignored by the labels."""
@@ -150,7 +160,7 @@ class ImageTask(Task):
     def __init__(self, head_path: str = "classifier") -> None:
         self.head_path = head_path
 
-    def checked(self, batch: Any) -> dict[str, torch.Tensor]:
+    def checked(self, batch: Any, model: nn.Module) -> dict[str, torch.Tensor]:
         """A dict with `pixel_values` (B, channels, height, width), and `labels` (B,) for losses."""
         pixels = batch.get("pixel_values") if isinstance(batch, Mapping) else None
         if not isinstance(pixels, torch.Tensor) or pixels.ndim != 4 or pixels.numel() == 0:

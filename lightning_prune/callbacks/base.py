@@ -32,10 +32,10 @@ __all__ = ["PruningCallback", "methods_of"]
 class PruningCallback(Method, Callback):
     """A pruning method that runs when `fit` starts: `class Wanda(PruningCallback, WeightPruning)`.
 
-    The plan is saved in the run's folder (`trainer.default_root_dir`). When a run is started again
-    there, with the same model, method and calibration data, the saved plan is applied and nothing
-    is calibrated: that is how an interrupted `fit` resumes, with the shapes and masks that its
-    checkpoint was made with.
+    The plan is saved in the run's folder (`trainer.default_root_dir`), with the calibration tokens
+    of a `TextData` beside it. When a run is started again there, with the same model, method and
+    calibration data, the saved plan is applied and nothing is calibrated: that is how an
+    interrupted `fit` resumes, with the shapes and masks that its checkpoint was made with.
     """
 
     _made: list[Plan] = field(init=False, repr=False, default_factory=list)
@@ -68,6 +68,9 @@ class PruningCallback(Method, Callback):
         early.check_checkpoint(early.checkpoint_of(trainer))
         pl_module.load()
         self._refuse(trainer, pl_module)
+        data: Any = getattr(trainer, "datamodule", None)
+        if self.calibrates and hasattr(data, "restore"):  # the tokens of an earlier start are ours
+            data.restore(self.folder(trainer))
         for observer in observers_of(trainer):
             observer.before_prune(trainer, pl_module)
         identity = self._identity(trainer, pl_module)
@@ -131,21 +134,19 @@ class PruningCallback(Method, Callback):
             plan.provenance["calibration"] = _calibration_of(data)
         if recorded is not None:
             early.check_plan(plan, saved, identity, recorded, index, folder)
-        distributed.once(lambda: self._replace(folder, plan, model))
+
+        def write() -> None:
+            _set_aside(folder)
+            if self.calibrates and hasattr(data, "keep"):
+                data.keep(folder)
+            plan.save(folder, model)
+
+        distributed.once(write)
         return plan
 
     def _prune(self, trainer: Trainer, model: PreTrainedModel, batches: Any) -> Plan:
         """Prune with this process's calibration batches; None: nothing is calibrated."""
         return pipeline.prune(model, self, batches, trainer.strategy.root_device)
-
-    def _replace(self, folder: Path, plan: Plan, model: PreTrainedModel) -> None:
-        """Save the plan; another one that was there is kept beside it."""
-        if (folder / "plan.json").is_file():
-            before = folder.with_name(f"{folder.name}-before")
-            shutil.rmtree(before, ignore_errors=True)
-            folder.rename(before)
-            rank_zero_info(f"The plan that was in {folder} is kept in {before}.")
-        plan.save(folder, model)
 
     def _saved_plan(self, folder: Path) -> Plan | None:
         """The plan of an earlier run in this folder, if there is one that can be read."""
@@ -174,10 +175,20 @@ def methods_of(trainer: Trainer) -> list[PruningCallback]:
     return [c for c in trainer.callbacks if isinstance(c, PruningCallback)]  # type: ignore[attr-defined]
 
 
+def _set_aside(folder: Path) -> None:
+    """Keep the plan of a former run beside the folder that gets another one."""
+    if (folder / "plan.json").is_file():
+        before = folder.with_name(f"{folder.name}-before")
+        shutil.rmtree(before, ignore_errors=True)
+        folder.rename(before)
+        rank_zero_info(f"The plan that was in {folder} is kept in {before}.")
+
+
 def _calibration_of(data: Any) -> dict[str, Any]:
     """What a datamodule says of its calibration text; one of the user's own may say less."""
     source = getattr(data, "sources", {}).get("calibration", getattr(data, "source", None))
-    settings = {name: getattr(data, name, None) for name in ("nsamples", "length", "seed")}
+    names = ("nsamples", "length", "seed", "begin_token", "dated")
+    settings = {name: getattr(data, name, None) for name in names}
     return {k: v for k, v in {"source": source, **settings}.items() if v is not None}
 
 

@@ -23,6 +23,8 @@ def compare(
     length: int | None = None,
     batch_size: int = 8,
     text_column: str = "text",
+    begin_token: bool | None = None,
+    date: str | None = None,
     device: str | None = None,
     out: str | Path | None = None,
 ) -> None:
@@ -39,6 +41,9 @@ def compare(
         length: tokens in a window; null: as data.seqlen.
         batch_size: windows in a batch.
         text_column: the column that holds the text.
+        begin_token: whether windows begin with the begin token; null: as the tokenizer begins a
+            text.
+        date: the day that chat templates are told is today; null: today.
         device: where to run; null: a GPU if there is one.
         out: a folder for compare.json, compare.md and compare.svg.
 
@@ -54,7 +59,8 @@ def compare(
         # Models and tokenizers are slow to import, and sizes and structures need neither.
         from lightning_prune.commands.compared_text import ComparedText
 
-        compared = ComparedText(folders, text, split, length, batch_size, text_column)
+        how = {"text_column": text_column, "begin_token": begin_token, "date": date}
+        compared = ComparedText(folders, text, split, length, batch_size, **how)
     one, other = (
         replace(structure(at), path=path) for at, path in zip(folders, (a, b), strict=True)
     )

@@ -26,7 +26,7 @@ class ComparedText:
         split: of the text.
         length: tokens in a window; None: what both models can take, 2048 at most.
         batch_size: windows in a batch.
-        text_column: the column that holds the text.
+        how: further arguments of `TextData`.
 
     Attributes:
         settings: what the perplexities are of.
@@ -43,17 +43,17 @@ class ComparedText:
         split: Literal["test", "validation"],
         length: int | None,
         batch_size: int,
-        text_column: str,
+        **how: Any,
     ) -> None:
         self._models = [CausalLM(folder) for folder in folders]
         longest = min(model.max_position_embeddings for model in self._models)
+        vocabulary = min(model.vocabulary for model in self._models)
         tokenizers = [model.tokenizer for model in self._models]
         cut: list[Batches] = []
         for tokenizer in tokenizers:
             if tokenizer is not None:
-                data = TextData(
-                    text, seqlen=length, batch_size=batch_size, text_column=text_column
-                ).attach(tokenizer, longest)
+                data = TextData(text, seqlen=length, batch_size=batch_size, **how)
+                data.attach(tokenizer, longest, vocabulary)
                 loader = data.test_dataloader if split == "test" else data.val_dataloader
                 cut.append(list(loader()))
         if not cut:
@@ -69,6 +69,7 @@ class ComparedText:
             "split": split,
             "windows": sum(len(batch["input_ids"]) for batch in cut[0]),
             "window": data.length,
+            "begin": data.begun_with(split),
         }
         if None in tokenizers:
             _check_vocabulary(self._models)

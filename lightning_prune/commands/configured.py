@@ -71,7 +71,7 @@ class _SaveConfig(SaveConfigCallback, PruneObserver):
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write the file."""
-        _save(self.parser, self.config, trainer)
+        _save(self.parser, self.config, trainer, getattr(trainer, "datamodule", None))
 
     def _keep(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
@@ -127,7 +127,8 @@ class PruneCLI(LightningCLI):
         """What a class says of its arguments is the error; studies keep their configuration."""
         self.parser.add_instantiator(construct, object)
         if self.command in STUDIES:
-            setattr(self, f"before_{self.command}", self._keep_configuration)
+            for moment in ("before", "after"):  # the date of the texts is known afterwards
+                setattr(self, f"{moment}_{self.command}", self._keep_configuration)
 
     def before_fit(self) -> None:
         """Say so if nothing is pruned."""
@@ -177,7 +178,8 @@ class PruneCLI(LightningCLI):
         return trainer
 
     def _keep_configuration(self) -> None:
-        _save(self._parser(self.command), self.config[self.command], self.trainer)
+        config = self.config[self.command]
+        _save(self._parser(self.command), config, self.trainer, self.datamodule)
 
     def _say_windows(self, name: str, use: str, batches: list[int | float]) -> None:
         data, trainer = self.datamodule, self.trainer
@@ -209,7 +211,10 @@ def run(command: str, description: str, arguments: Sequence[str]) -> None:
         sys.argv = before
 
 
-def _save(parser: LightningArgumentParser, config: Any, trainer: Trainer) -> None:
+def _save(parser: LightningArgumentParser, config: Any, trainer: Trainer, data: Any) -> None:
+    """Write a configuration, with the date that chats were told: today's, if none was asked for."""
+    if isinstance(data, TextData) and data.dated:
+        config.data.get("init_args", config.data).date = data.dated
     folder = Path(trainer.default_root_dir)
     folder.mkdir(parents=True, exist_ok=True)
     parser.save(config, str(folder / "config.yaml"), overwrite=True, multifile=False)

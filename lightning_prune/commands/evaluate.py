@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from lightning_prune.callbacks.observers.evaluate import Evaluate
+from lightning_prune.callbacks.observers.judge import Judge
 from lightning_prune.commands.arguments import usable_device, writable_folder
 from lightning_prune.commands.models import known_models, loaded
 from lightning_prune.commands.quiet import quiet_loading
@@ -25,7 +25,7 @@ BARE = {"tasks": SEVEN}
 @quiet_loading()
 def evaluate(
     models: list[str],
-    asked: Evaluate,
+    asked: Judge,
     *,
     dtype: DType = "auto",
     device: str | None = None,
@@ -61,13 +61,13 @@ def evaluate(
     show(evaluation_document(evaluations, settings), folder)
 
 
-def _texts(asked: Evaluate, modules: Mapping[str, CausalLM]) -> dict[str, list[JudgedText]]:
+def _texts(asked: Judge, modules: Mapping[str, CausalLM]) -> dict[str, list[JudgedText]]:
     """The texts in tokens of each model: everything that may be refused before one is judged."""
     documents, texts = asked.read(), {}
     for name, module in modules.items():
         try:
             longest = module.max_position_embeddings
-            texts[name] = asked.cut(module.tokenizer, longest, documents)
+            texts[name] = asked.cut(module.tokenizer, longest, documents, module.vocabulary)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
     return texts

@@ -15,6 +15,7 @@ from lightning_prune.commands.arguments import model_folder, usable_device
 from lightning_prune.commands.quiet import quiet_loading
 from lightning_prune.evaluation import check_room, plain_settings
 from lightning_prune.models.loading import DType, Source
+from lightning_prune.tokens import check_known
 
 __all__ = ["generate"]
 
@@ -65,6 +66,7 @@ def generate(
     if chat and not tokenizer.chat_template:
         raise ValueError(f"the tokenizer in {path} has no chat template; leave --chat out")
     inputs = _inputs(tokenizer, prompt, chat).to(where)
+    check_known(inputs["input_ids"], config.vocab_size, tokenizer, "prompt")
     length = inputs["input_ids"].shape[1]
     check_room(length, new_tokens, config.max_position_embeddings)
     model: Any = load(folder, dtype, where, verify=False)

@@ -2,7 +2,7 @@
 
 A parameter that can be given by position is a positional argument if it has no default; all others
 are options. Lists take several values. True and false are flags: `--chat`, and `--no_verify` for
-`verify: bool = True`. A parameter that is a class of ours, such as `Evaluate`, stands for the
+`verify: bool = True`. A parameter that is a class of ours, such as `Judge`, stands for the
 arguments of that class. What the docstrings say of the parameters is the help.
 """
 

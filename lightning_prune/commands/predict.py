@@ -14,7 +14,7 @@ from lightning_prune.commands.output import say
 from lightning_prune.files import atomic_write
 from lightning_prune.models import CausalLM
 from lightning_prune.report.files import print_files
-from lightning_prune.tokens import labels_of
+from lightning_prune.tokens import begun, labels_of
 
 __all__ = ["WritePredictions"]
 
@@ -61,9 +61,11 @@ class WritePredictions(Callback):
         total = sum(tokens for _, tokens, _ in rows)
         mean = math.fsum(tokens * nll for _, tokens, nll in rows) / total
         assert isinstance(pl_module, CausalLM)
+        data: Any = getattr(trainer, "datamodule", None)
+        begin = begun(data.begun_with("test")) if hasattr(data, "begun_with") else ""
         say(
-            f"{pl_module.path}: {len(rows)} windows, {total:,} tokens predicted, mean negative log "
-            f"likelihood {mean:.4f}, perplexity {_perplexity(mean):.4f}"
+            f"{pl_module.path}: {len(rows)} windows{begin}, {total:,} tokens predicted, mean "
+            f"negative log likelihood {mean:.4f}, perplexity {_perplexity(mean):.4f}"
         )
         print_files({"predictions.csv": str(path)})
 

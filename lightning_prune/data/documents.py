@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 import re
 from collections.abc import Sequence
@@ -52,6 +54,15 @@ class Documents:
     def empty(self) -> bool:
         """Whether there is nothing but white space."""
         return not any(item.strip() if isinstance(item, str) else item for item in self.items)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the texts or chats, and of how they are read together."""
+        digest = hashlib.sha256(repr((self.joiner, self.separate)).encode())
+        for item in self.items:
+            said = item if isinstance(item, str) else json.dumps(item, sort_keys=True, default=str)
+            digest.update(said.encode(errors="surrogatepass") + b"\0")
+        return digest.hexdigest()
 
     def text(self) -> str:
         """All documents as one text."""

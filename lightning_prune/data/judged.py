@@ -17,9 +17,12 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from lightning_prune.data.documents import Documents
+from lightning_prune.data.rendering import Rendering
+from lightning_prune.data.rows import BadRows
 from lightning_prune.data.sources import read
 from lightning_prune.data.text_data import LONGEST_DEFAULT
 from lightning_prune.data.windows import Windows, blocks, collate
+from lightning_prune.tokens import check_known, known_pad_token
 
 __all__ = ["JudgedText", "check_lengths", "judged_documents", "window_length"]
 
@@ -34,6 +37,7 @@ class JudgedText:
         length: tokens in a window; chats may be shorter.
         windows: the windows.
         pad: a token that stands where shorter windows are padded.
+        begin: what each window begins with, as the tokenizer writes it; empty: a token of the text.
     """
 
     source: str
@@ -41,6 +45,7 @@ class JudgedText:
     length: int
     windows: Windows
     pad: int
+    begin: str = ""
 
     @classmethod
     def cut(
@@ -51,6 +56,8 @@ class JudgedText:
         source: str,
         split: str,
         most: int | None = None,
+        rendering: Rendering | None = None,
+        vocabulary: int | None = None,
     ) -> JudgedText:
         """Cut documents into consecutive windows.
 
@@ -61,18 +68,22 @@ class JudgedText:
             source: where the documents come from.
             split: as which they were read.
             most: take no more than the first so many windows; None: all.
+            rendering: how they become tokens.
+            vocabulary: how many tokens the model has; None: that is not known.
 
         Raises:
-            ValueError: there is not one window.
+            ValueError: there is not one window, or one holds tokens that the model does not have.
         """
-        windows = blocks(documents, tokenizer, length, f"{split} text of {source!r}")
+        name = f"{split} text of {source!r}"
+        windows = blocks(documents, tokenizer, length, name, rendering)
         if most is not None:
             same = windows.labels is windows.windows
             labels = None if same else list(windows.labels[:most])
-            windows = Windows(windows.windows[:most], labels)
-        pad = tokenizer.pad_token_id
-        part = documents.part or split
-        return cls(source, part, length, windows, 0 if pad is None else pad)
+            windows = Windows(windows.windows[:most], labels, windows.begin)
+        if vocabulary is not None:
+            check_known(windows.highest, vocabulary, tokenizer, name)
+        part, pad = documents.part or split, known_pad_token(tokenizer, vocabulary)
+        return cls(source, part, length, windows, pad, windows.begun_with(tokenizer))
 
     @property
     def fingerprint(self) -> str:
@@ -90,7 +101,11 @@ class JudgedText:
 
 
 def judged_documents(
-    source: str, split: str, column: str = "text", apart: Collection[str] = ()
+    source: str,
+    split: str,
+    column: str = "text",
+    apart: Collection[str] = (),
+    bad_rows: BadRows = "refuse",
 ) -> Documents:
     """The text of a source to judge a model by.
 
@@ -102,13 +117,15 @@ def judged_documents(
         split: "test" or "validation".
         column: the column or key that holds the text.
         apart: the sources that the model is made with.
+        bad_rows: whether rows that hold neither a text nor a chat are an error or left out.
 
     Raises:
         FileNotFoundError: there is no such text.
         ValueError: it holds none, or cannot be understood.
     """
     theirs = {Path(name).expanduser().resolve() for name in apart}
-    return read(source, split, column, whole=Path(source).expanduser().resolve() not in theirs)
+    whole = Path(source).expanduser().resolve() not in theirs
+    return read(source, split, column, whole, bad_rows)
 
 
 def check_lengths(lengths: Any) -> None:

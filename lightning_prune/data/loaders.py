@@ -3,15 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, DistributedSampler
 
-from lightning_prune.data.windows import Windows
+from lightning_prune.data.windows import Windows, collate
 
-__all__ = ["ResumableLoader", "ShardSampler"]
+__all__ = ["ResumableLoader", "ShardSampler", "calibration_loader", "loader"]
+
+
+def calibration_loader(
+    windows: Windows, batch_size: int, pad: int, rank: int, world: int
+) -> DataLoader[Any]:
+    """One process's share of the calibration batches.
+
+    The batches are the same whatever the number of processes; each takes every n-th of them.
+
+    Raises:
+        ValueError: there are fewer batches than processes.
+    """
+    order = list(range(len(windows)))
+    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    if len(batches) < world:
+        raise ValueError(
+            f"{len(windows)} calibration windows in batches of {batch_size} are {len(batches)} "
+            f"batches, for {world} processes. Give each at least one: more nsamples, or a smaller "
+            "batch_size."
+        )
+    return DataLoader(
+        windows,
+        batch_sampler=batches[rank::world],
+        collate_fn=partial(collate, pad=pad),
+        generator=torch.Generator(),
+    )
+
+
+def loader(
+    windows: Windows, sampler: ShardSampler, batch_size: int, pad: int, num_workers: int = 0
+) -> DataLoader[Any]:
+    """Batches of one process's share of windows; one that is shuffled can be resumed."""
+    made = (ResumableLoader if sampler.shuffle else DataLoader)(
+        windows,
+        batch_size=batch_size,
+        sampler=sampler,
+        collate_fn=partial(collate, pad=pad),
+        num_workers=num_workers,
+        generator=torch.Generator(),  # one of its own: the global random state is left alone
+    )
+    if isinstance(made, ResumableLoader):
+        made.processes = sampler.num_replicas
+    return made
 
 
 class ShardSampler(DistributedSampler[Any]):

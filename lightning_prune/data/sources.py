@@ -15,8 +15,8 @@ import datasets
 import pyarrow
 from pyarrow import parquet
 
-from lightning_prune.data.chats import chat_of
 from lightning_prune.data.documents import Documents, share
+from lightning_prune.data.rows import BadRows, Rows
 
 __all__ = ["read"]
 
@@ -25,7 +25,13 @@ KINDS = ", ".join(SUFFIXES)
 STREAMED_DOCUMENTS = {"train": 20_000, "validation": 1100, "test": 1100}
 
 
-def read(source: str, split: str, column: str = "text", whole: bool = False) -> Documents:
+def read(
+    source: str,
+    split: str,
+    column: str = "text",
+    whole: bool = False,
+    bad_rows: BadRows = "refuse",
+) -> Documents:
     """The text of one split of a source.
 
     Args:
@@ -34,23 +40,24 @@ def read(source: str, split: str, column: str = "text", whole: bool = False) -> 
         split: "train", "validation" or "test".
         column: the column or key that holds the text.
         whole: a source without splits is not shared out: all of it is the split.
+        bad_rows: whether rows that hold neither a text nor a chat are an error or left out.
 
     Raises:
         FileNotFoundError: there is no such file, or the hub did not give the dataset.
         ValueError: the source has no such split or column, cannot be understood, or holds no text.
     """
-    path = Path(source).expanduser()
+    path, rows = Path(source).expanduser(), Rows(column, bad_rows)
     if source in _NAMED:
         documents = _NAMED[source](split)
     elif path.exists():
-        documents = _local(path, split, column, whole)
+        documents = _local(path, split, rows, whole)
     elif not _HUB_NAME.fullmatch(source) or source.endswith(SUFFIXES):
         raise FileNotFoundError(
             f"there is no text file or folder {source!r}; names that need no file: "
             f"{', '.join(_NAMED)}"
         )
     else:
-        documents = _dataset(_hub(source, split, source), split, column, source, whole)
+        documents = _dataset(_hub(source, split, source), split, rows, source, whole)
     if documents.empty:
         raise ValueError(f"{source!r} holds no text in its {split} split")
     return documents
@@ -134,12 +141,12 @@ _SPLIT_OF_WORD = {
 }
 
 
-def _local(path: Path, split: str, column: str, whole: bool) -> Documents:
+def _local(path: Path, split: str, rows: Rows, whole: bool) -> Documents:
     if path.is_file():
-        return _share(_file(path, column), split, path, whole)
+        return _share(_file(path, rows), split, path, whole)
     if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
-        return _dataset(datasets.load_from_disk(str(path)), split, column, str(path), whole)
-    return _folder(path, split, column, whole)
+        return _dataset(datasets.load_from_disk(str(path)), split, rows, str(path), whole)
+    return _folder(path, split, rows, whole)
 
 
 def _share(documents: Documents, split: str, source: Path | str, whole: bool) -> Documents:
@@ -147,22 +154,22 @@ def _share(documents: Documents, split: str, source: Path | str, whole: bool) ->
     return replace(documents, part="whole") if whole else share(documents, split, source)
 
 
-def _dataset(rows: Any, split: str, column: str, source: str, whole: bool) -> Documents:
+def _dataset(table: Any, split: str, rows: Rows, source: str, whole: bool) -> Documents:
     """A split of a dataset; one without splits is shared out."""
 
     def load(part: Any) -> Documents:
-        return Documents(_texts(part, column, source))
+        return Documents(rows.items(part, source))
 
-    if not isinstance(rows, datasets.DatasetDict):
-        return _share(load(rows), split, source, whole)
-    found = {_SPLIT_OF_WORD[name]: part for name, part in rows.items() if name in _SPLIT_OF_WORD}
+    if not isinstance(table, datasets.DatasetDict):
+        return _share(load(table), split, source, whole)
+    found = {_SPLIT_OF_WORD[name]: part for name, part in table.items() if name in _SPLIT_OF_WORD}
     documents = _split(found, load, split, source)
     if documents is None:
-        raise ValueError(f"{source} has the splits {', '.join(rows)}, and no {split!r}")
+        raise ValueError(f"{source} has the splits {', '.join(table)}, and no {split!r}")
     return documents
 
 
-def _folder(folder: Path, split: str, column: str, whole: bool) -> Documents:
+def _folder(folder: Path, split: str, rows: Rows, whole: bool) -> Documents:
     """All files whose name begins with the split's; where none begins with any, a share of all."""
     files = sorted(f for f in folder.iterdir() if f.name.lower().endswith(SUFFIXES))
     if not files:
@@ -172,8 +179,8 @@ def _folder(folder: Path, split: str, column: str, whole: bool) -> Documents:
         if name := _SPLIT_OF_WORD.get(re.split("[^a-z]", file.name.lower())[0]):
             found.setdefault(name, []).append(file)
     if not found:
-        return _share(_files(files, column), split, folder, whole)
-    documents = _split(found, lambda mine: _files(mine, column), split, folder)
+        return _share(_files(files, rows), split, folder, whole)
+    documents = _split(found, lambda mine: _files(mine, rows), split, folder)
     if documents is None:
         raise ValueError(
             f"{folder} has no {split} file; it has {', '.join(f.name for f in files)}. "
@@ -195,22 +202,22 @@ def _split(
     return load(found[split]) if split in found else None
 
 
-def _files(files: Iterable[Path], column: str) -> Documents:
-    return Documents([item for file in files for item in _file(file, column).items])
+def _files(files: Iterable[Path], rows: Rows) -> Documents:
+    return Documents([item for file in files for item in _file(file, rows).items])
 
 
-def _file(path: Path, column: str) -> Documents:
+def _file(path: Path, rows: Rows) -> Documents:
     name = path.name.lower()
     if not name.endswith(SUFFIXES):
         raise ValueError(f"{path} is of no known kind; known: {KINDS}")
     try:
         if name.endswith(".parquet"):
-            return Documents(_texts(parquet.read_table(path).to_pylist(), column, str(path)))
+            return Documents(rows.items(parquet.read_table(path).to_pylist(), str(path)))
         with _open(path) as file:
             if name.endswith((".txt", ".txt.gz")):
                 return Documents([file.read()])
-            rows = _json(file, path) if name.endswith(".json") else _json_lines(file, path)
-            return Documents(_texts(rows, column, str(path)))
+            values = _json(file, path) if name.endswith(".json") else _json_lines(file, path)
+            return Documents(rows.items(values, str(path)))
     except (OSError, EOFError, UnicodeDecodeError, pyarrow.ArrowException) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
 
@@ -237,31 +244,3 @@ def _json(file: IO[str], path: Path) -> list[Any]:
 def _open(path: Path) -> IO[str]:
     opener: Any = gzip.open if path.suffix.lower() == ".gz" else open
     return opener(path, "rt", encoding="utf-8-sig")
-
-
-def _texts(rows: Iterable[Any], column: str, source: str) -> list[Any]:
-    """The texts of some rows, or their chats.
-
-    A chat wins over a text in the column "text", which is then the same once more; another column
-    that is named wins over a chat.
-    """
-    items: list[Any] = []
-    for number, row in enumerate(rows, 1):
-        columns = list(row) if isinstance(row, dict) else []
-        try:
-            named = column in columns and column != "text"
-            chat = None if named or not columns else chat_of(row)
-            if chat is None and column not in columns:
-                raise ValueError(
-                    f"has columns {', '.join(columns) or 'of no name'}, and neither {column!r} "
-                    "nor a chat ('messages', or 'instruction' and 'output'). Name the one that "
-                    "holds the text: text_column=…"
-                )
-            if chat is None and not isinstance(row[column], str):
-                raise ValueError(
-                    f"holds a {type(row[column]).__name__} in {column!r}; it has to be a text"
-                )
-        except ValueError as error:
-            raise ValueError(f"row {number} of {source} {error}") from error
-        items.append(row[column] if chat is None else chat)
-    return items

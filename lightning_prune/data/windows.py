@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,7 +17,10 @@ from transformers import PreTrainedTokenizerBase
 from lightning_prune.data.cache import token_stream
 from lightning_prune.data.chats import encoded
 from lightning_prune.data.documents import Documents
-from lightning_prune.tokens import IGNORED
+from lightning_prune.data.rendering import Rendering
+from lightning_prune.data.rows import LeftOut
+from lightning_prune.data.templates import Unrenderable
+from lightning_prune.tokens import IGNORED, begin_tokens, begun
 
 __all__ = ["Item", "Windows", "blocks", "collate", "random_windows"]
 
@@ -35,15 +37,18 @@ class Windows(Dataset[Item]):
     Args:
         windows: the token ids.
         labels: what is asked of each window; None: all of it.
+        begin: the begin tokens in front of each window.
     """
 
     def __init__(
         self,
         windows: list[torch.Tensor] | torch.Tensor,
-        labels: list[torch.Tensor] | None = None,
+        labels: list[torch.Tensor] | torch.Tensor | None = None,
+        begin: tuple[int, ...] = (),
     ) -> None:
         self.windows = windows
         self.labels = windows if labels is None else labels
+        self.begin = begin
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -53,6 +58,25 @@ class Windows(Dataset[Item]):
             return self.windows[0], torch.full_like(self.windows[0], IGNORED)
         return self.windows[index], self.labels[index]
 
+    def described(self, length: int, tokenizer: Any) -> str:
+        """What they are, as "windows of 512 tokens, each begun with <bos>".
+
+        Args:
+            length: tokens in a window, or at most, of chats.
+            tokenizer: that made them.
+        """
+        at_most = "" if isinstance(self.windows, torch.Tensor) else " at most"
+        return f"windows of {length:,} tokens{at_most}{begun(self.begun_with(tokenizer))}"
+
+    def begun_with(self, tokenizer: Any) -> str:
+        """The begin tokens as the tokenizer writes them; empty if there are none."""
+        return "".join(tokenizer.convert_ids_to_tokens(list(self.begin)))
+
+    @property
+    def highest(self) -> torch.Tensor:
+        """The highest token id of all windows."""
+        return torch.stack([window_T.max() for window_T in self.windows]).max()
+
 
 def random_windows(
     documents: Documents,
@@ -61,46 +85,50 @@ def random_windows(
     length: int,
     seed: int,
     name: str = "calibration text",
-    train_on_prompt: bool = False,
+    rendering: Rendering | None = None,
 ) -> Windows:
     """Draw windows for calibration, as the codes of Wanda and SparseGPT do.
 
     Contiguous text is tokenised whole and cut at random places; windows may overlap. Of separate
     documents only those longer than a window are drawn from, one window each, and a document may
-    come twice. A chat is one window, from its start, and comes once.
+    come twice. Each window has its begin tokens in front, as `blocks` says. A chat is one window,
+    from its start, and comes once.
 
     Raises:
-        ValueError: the text, or every document, is too short, or there are too few chats.
+        ValueError: the text, or every document, is too short, or there are too few chats, or one
+            cannot be rendered.
     """
-    generator = random.Random(seed)
+    generator, rendering = random.Random(seed), rendering or Rendering()
     if documents.chats:
         shuffled = generator.sample(documents.items, len(documents.items))
-        chats = _chat_windows(shuffled, tokenizer, length, train_on_prompt)
-        found = list(islice(chats, count))
+        found, _ = _chat_windows(shuffled, tokenizer, length, name, rendering, count)
         if len(found) < count:
             raise ValueError(
                 f"the {name} has {len(found)} chats with an answer within {length} tokens; {count} "
                 "are asked for. Give more, or lower nsamples."
             )
-        return Windows(*map(list, zip(*found, strict=True)))
+        return Windows([ids_T for ids_T, _ in found], [labels_T for _, labels_T in found])
+    begin = _begin(tokenizer, length, rendering)
+    room = length - len(begin)
     if documents.separate:
-        return Windows(_from_documents(documents.items, tokenizer, count, length, generator))
-    stream_S = token_stream(documents.text(), tokenizer)
+        drawn = _from_documents(documents.items, tokenizer, count, room, generator, not begin)
+        return _begun(drawn, begin)
+    stream_S = token_stream(documents.text(), tokenizer, special=not begin)
     tokens = len(stream_S)
     # More windows than places to start from would be the same text again and again.
-    if tokens - length < count:
+    if tokens - room < count:
         raise ValueError(
-            f"the {name} has {tokens} tokens, room for {max(0, tokens - length)} different windows "
+            f"the {name} has {tokens} tokens, room for {max(0, tokens - room)} different windows "
             f"of {length}; {count} are asked for. Give more text, or lower seqlen or nsamples."
         )
-    if tokens < count * length:
+    if tokens < count * room:
         warnings.warn(
             f"the {name} has {tokens} tokens, fewer than {count} windows of {length} hold: "
             "windows will overlap. More text, or lower seqlen or nsamples, avoids it.",
             stacklevel=2,
         )
-    starts = [generator.randint(0, tokens - length - 1) for _ in range(count)]
-    return Windows(torch.stack([stream_S[start : start + length] for start in starts]))
+    starts = [generator.randint(0, tokens - room - 1) for _ in range(count)]
+    return _begun(torch.stack([stream_S[start : start + room] for start in starts]), begin)
 
 
 def blocks(
@@ -108,38 +136,46 @@ def blocks(
     tokenizer: PreTrainedTokenizerBase,
     length: int,
     name: str = "text",
-    train_on_prompt: bool = False,
+    rendering: Rendering | None = None,
 ) -> Windows:
     """Cut a whole text into consecutive windows; the last, partial one is dropped.
+
+    A tokenizer that puts a begin token in front of every text has it put in front of every window:
+    then n - 1 of its n tokens are of the text, and all of them are predicted. No token of the text
+    comes twice, and none is left out but those of the partial window. Without a begin token all n
+    are of the text, and the first is not predicted. Either way a window predicts n - 1 tokens.
 
     A chat is one window, from its start.
 
     Raises:
-        ValueError: the text is shorter than a window, or no chat has an answer in its window.
+        ValueError: the text is shorter than a window, or no chat has an answer in its window, or
+            one cannot be rendered.
     """
+    rendering = rendering or Rendering()
     if documents.chats:
-        found = list(_chat_windows(documents.items, tokenizer, length, train_on_prompt))
-        left_out = len(documents.items) - len(found)
+        found, unanswered = _chat_windows(documents.items, tokenizer, length, name, rendering)
         if not found:
             raise ValueError(
-                f"the {name} has {left_out} chats, and none has an answer within its first "
+                f"the {name} has {unanswered} chats, and none has an answer within its first "
                 f"{length} tokens. Give others, or a larger seqlen."
             )
-        if left_out:
+        if unanswered:
             warnings.warn(
-                f"{left_out} of {len(documents.items)} chats of the {name} have no answer within "
+                f"{unanswered} of {len(documents.items)} chats of the {name} have no answer within "
                 f"their first {length} tokens, and are left out",
                 stacklevel=2,
             )
-        return Windows(*map(list, zip(*found, strict=True)))
-    stream_S = token_stream(documents.text(), tokenizer)
-    if len(stream_S) < length:
+        return Windows([ids_T for ids_T, _ in found], [labels_T for _, labels_T in found])
+    begin = _begin(tokenizer, length, rendering)
+    room = length - len(begin)
+    stream_S = token_stream(documents.text(), tokenizer, special=not begin)
+    if len(stream_S) < room:
         raise ValueError(
             f"the {name} has {len(stream_S)} tokens, fewer than one window of {length}. Give more "
             "text, or a smaller seqlen."
         )
-    whole = len(stream_S) // length * length
-    return Windows(stream_S[:whole].view(-1, length))
+    whole = len(stream_S) // room * room
+    return _begun(stream_S[:whole].view(-1, room), begin)
 
 
 def collate(items: list[Item], pad: int) -> dict[str, torch.Tensor]:
@@ -166,6 +202,7 @@ def _from_documents(
     count: int,
     length: int,
     generator: random.Random,
+    special: bool,
 ) -> list[torch.Tensor]:
     windows: list[torch.Tensor] = []
     too_short: set[int] = set()
@@ -173,7 +210,7 @@ def _from_documents(
         index = generator.randint(0, len(texts) - 1)
         if index in too_short:
             continue
-        ids = tokenizer(texts[index], verbose=False)["input_ids"]
+        ids = tokenizer(texts[index], add_special_tokens=special, verbose=False)["input_ids"]
         if len(ids) > length:
             start = generator.randint(0, len(ids) - length - 1)
             windows.append(torch.tensor(ids[start : start + length]))
@@ -187,9 +224,54 @@ def _from_documents(
     return windows
 
 
+def _begin(
+    tokenizer: PreTrainedTokenizerBase, length: int, rendering: Rendering
+) -> tuple[int, ...]:
+    """What windows of text begin with."""
+    begin = begin_tokens(tokenizer, rendering.begin_token)
+    if len(begin) >= length:
+        raise ValueError(
+            f"a window of {length} tokens has no room for text behind {len(begin)} begin tokens; "
+            "ask for longer ones, or begin_token=False"
+        )
+    return begin
+
+
+def _begun(windows: list[torch.Tensor] | torch.Tensor, begin: tuple[int, ...]) -> Windows:
+    """Windows with begin tokens in front; none of these is predicted."""
+    if not begin:
+        return Windows(windows)
+    text_NT = torch.stack(list(windows))
+    windows_NT = torch.cat([torch.tensor(begin).expand(len(text_NT), -1), text_NT], dim=1)
+    if len(begin) == 1:  # nothing predicts the first token
+        return Windows(windows_NT, begin=begin)
+    labels_NT = windows_NT.clone()
+    labels_NT[:, 1 : len(begin)] = IGNORED
+    return Windows(windows_NT, labels_NT, begin)
+
+
 def _chat_windows(
-    chats: Iterable[Any], tokenizer: PreTrainedTokenizerBase, length: int, train_on_prompt: bool
-) -> Iterator[Item]:
-    """The first tokens of every chat; those that ask for no token are left out."""
-    found = (encoded(chat, tokenizer, length, train_on_prompt) for chat in chats)
-    return (item for item in found if item is not None)
+    chats: Sequence[Any],
+    tokenizer: PreTrainedTokenizerBase,
+    length: int,
+    name: str,
+    rendering: Rendering,
+    most: int | None = None,
+) -> tuple[list[Item], int]:
+    """The first tokens of so many chats, and how many on the way ask for no token."""
+    found: list[Item] = []
+    left_out, unanswered = LeftOut(rendering.bad_rows), 0
+    for number, chat in enumerate(chats, 1):
+        if len(found) == most:
+            break
+        try:
+            item = encoded(chat, tokenizer, length, rendering)
+        except Unrenderable as error:
+            left_out.note(f"{getattr(chat, 'row', '') or f'chat {number} of the {name}'} {error}")
+            continue
+        if item is None:
+            unanswered += 1
+        else:
+            found.append(item)
+    left_out.say(len(found) + unanswered + len(left_out.reasons), f"chats of the {name}")
+    return found, unanswered

@@ -14,6 +14,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from lightning_prune.evaluation.results import Answer
 from lightning_prune.sweep import evaluating, on_device
+from lightning_prune.tokens import check_known
 
 __all__ = ["check_prompt", "check_room", "continuation", "plain_settings", "unique_share"]
 
@@ -28,7 +29,11 @@ def unique_share(tokens_T: torch.Tensor) -> float:
 
 
 def check_prompt(
-    prompt: str, tokenizer: PreTrainedTokenizerBase, new_tokens: int, longest: int
+    prompt: str,
+    tokenizer: PreTrainedTokenizerBase,
+    new_tokens: int,
+    longest: int,
+    vocabulary: int | None = None,
 ) -> None:
     """Refuse a prompt that a model cannot go on from.
 
@@ -37,14 +42,18 @@ def check_prompt(
         tokenizer: the model's tokenizer.
         new_tokens: how many tokens are to be generated.
         longest: how many tokens the model can take.
+        vocabulary: how many different ones it has; None: that is not known.
 
     Raises:
-        ValueError: the prompt has no token, or there is no room for it and the new tokens.
+        ValueError: the prompt has no token, or one that the model does not have, or there is no
+            room for it and the new tokens.
     """
-    tokens = len(tokenizer(prompt, verbose=False).input_ids)
-    if not tokens:
+    ids = tokenizer(prompt, verbose=False).input_ids
+    if not ids:
         raise ValueError(f"the prompt {prompt!r} has no token; give some text")
-    check_room(tokens, new_tokens, longest, f"the prompt {prompt[:40]!r}")
+    if vocabulary is not None:
+        check_known(torch.tensor(ids), vocabulary, tokenizer, f"prompt {prompt[:40]!r}")
+    check_room(len(ids), new_tokens, longest, f"the prompt {prompt[:40]!r}")
 
 
 def check_room(tokens: int, new_tokens: int, longest: int, prompt: str = "the prompt") -> None:
@@ -87,13 +96,14 @@ def continuation(
         tokens: how many tokens to generate at most.
 
     Raises:
-        ValueError: the prompt has no token.
+        ValueError: the prompt has no token, or one that the model does not have.
     """
     ids_T = (
         tokenizer(prompt, return_tensors="pt").input_ids[0] if isinstance(prompt, str) else prompt
     )
     if not len(ids_T):
         raise ValueError(f"the prompt {prompt!r} has no token; give some text")
+    check_known(ids_T, model.get_input_embeddings().num_embeddings, tokenizer, "prompt")
     ids_BT = ids_T.long()[None].to(device)
     pad = tokenizer.pad_token_id
     try:

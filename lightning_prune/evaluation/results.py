@@ -25,6 +25,8 @@ class TextPerplexity:
     perplexity: float
     tokens: str = ""
     """A short hash of the windows' token ids; empty if it is not known."""
+    begin: str = ""
+    """What each window begins with, such as "<bos>"; empty: a token of the text."""
 
 
 @dataclass(frozen=True)

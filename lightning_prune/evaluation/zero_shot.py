@@ -7,6 +7,7 @@ changed. The seven tasks are those of Wanda, SparseGPT and LLM-Pruner; their tab
 
 from __future__ import annotations
 
+import copy
 import io
 import logging
 import sys
@@ -17,10 +18,12 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import HTTPError
+from tokenizers import processors
 from transformers import PreTrainedTokenizerBase
 
 from lightning_prune.evaluation.results import TaskScore
 from lightning_prune.sweep import evaluating, on_device
+from lightning_prune.tokens import begin_tokens, check_known, known_pad_token
 
 __all__ = ["SEVEN", "check_tasks", "zero_shot"]
 
@@ -49,6 +52,7 @@ def zero_shot(
     few_shot: int | None = 0,
     limit: int | None = None,
     task_folder: str | Path | None = None,
+    begin_token: bool | None = None,
 ) -> list[TaskScore]:
     """Score a model on tasks of lm-eval, every metric with its standard error.
 
@@ -64,11 +68,17 @@ def zero_shot(
         limit: at most so many questions of each task; the figure is a sample's then.
         task_folder: a folder with task files (YAML) of your own, as `lm-eval --include_path` takes
             it. Task files may name Python code beside them, which is run.
+        begin_token: what every question begins with: None: as the tokenizer begins a text; True:
+            its begin token, also if it puts none there; False: none.
 
     Raises:
         ValueError: lm-eval is not installed, a task is unknown, its data cannot be had, or it has
-            fewer solved examples than few_shot.
+            fewer solved examples than few_shot; or the tokenizer is another model's.
     """
+    rows = model.get_input_embeddings().num_embeddings
+    check_known(torch.tensor(tokenizer.vocab_size - 1), rows, tokenizer, "vocabulary")
+    begins = bool(begin_tokens(tokenizer, begin_token))
+    tokenizer = _for_tasks(tokenizer, begins, rows)
     manager = check_tasks(tasks, task_folder)
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
@@ -79,7 +89,12 @@ def zero_shot(
             tasks,
             few_shot,
             lambda: simple_evaluate(
-                HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size),
+                HFLM(
+                    pretrained=model,
+                    tokenizer=tokenizer,
+                    batch_size=batch_size,
+                    add_bos_token=begins,
+                ),
                 tasks=list(tasks),
                 num_fewshot=few_shot,
                 limit=limit,
@@ -89,6 +104,26 @@ def zero_shot(
             ),
         )
     return list(_scores(found))
+
+
+def _for_tasks(
+    tokenizer: PreTrainedTokenizerBase, begins: bool, rows: int
+) -> PreTrainedTokenizerBase:
+    """A tokenizer that begins a text if it is to, and pads with a token that the model has."""
+    pad = tokenizer.pad_token_id
+    lacks_begin = begins and not begin_tokens(tokenizer)
+    if not lacks_begin and (pad is None or pad < rows):
+        return tokenizer
+    tokenizer = copy.deepcopy(tokenizer)
+    if pad is not None and pad >= rows:
+        tokenizer.pad_token_id = known_pad_token(tokenizer, rows)
+    if lacks_begin:
+        name, token = str(tokenizer.bos_token), int(tokenizer.bos_token_id)
+        begin = processors.TemplateProcessing(f"{name} $A", f"{name} $A $B", [(name, token)])
+        backend: Any = tokenizer.backend_tokenizer
+        before = [] if backend.post_processor is None else [backend.post_processor]
+        backend.post_processor = processors.Sequence([*before, begin])
+    return tokenizer
 
 
 def check_tasks(tasks: Sequence[str], task_folder: str | Path | None = None) -> Any:

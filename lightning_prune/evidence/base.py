@@ -41,9 +41,12 @@ class Evidence(Configured, ABC):
             "influence": `BlockEvidence`, what a block changes in the hidden states, by "block";
             "removal": `Removal`, what the loss rises by without a block, by "block";
             "trial": `Trial`, what a block's output loses with one Linear changed, by Linear.
+        rows_per_feature: how many tokens for each input feature it takes to be relied on; 0: any
+            number.
     """
 
     sweep: ClassVar[Sweep]
+    rows_per_feature: ClassVar[int] = 0
 
     @property
     def component(self) -> str:

@@ -80,9 +80,9 @@ class CrossGram(Gram):
 
     def result(self) -> PairedGram:  # type: ignore[override]
         """The three mean products."""
-        error_DI = self._error_DI
+        error_DI = (self._error_DI / self._tokens * self.confidence).float()
         return PairedGram(
             super().result(),
-            (self._cross_II / self._tokens).float(),
-            (error_DI / self._tokens).float() if len(error_DI) else None,
+            self.believed((self._cross_II / self._tokens).float()),
+            error_DI if len(error_DI) else None,
         )

@@ -1,9 +1,22 @@
 """The Gram matrix of a site's input: all that a layer's squared error depends on.
 
+Few tokens tell how large each feature is long before they tell how features go together: a matrix
+of I features has I (I + 1) / 2 entries, and of fewer than I tokens it is singular. Whoever solves
+with it then learns these tokens by heart, and does worse than who looks at its diagonal alone. So
+below `rows_per_feature` tokens for each feature what stands beside the diagonal is scaled down, in
+proportion to the tokens that are lacking: with hardly any, a method is left with the diagonal, as
+Wanda is; with enough, the matrix is as it is.
+
+Source: shrinkage of a covariance towards its diagonal, Schäfer and Strimmer, "A Shrinkage Approach
+to Large-Scale Covariance Matrix Estimation and Implications for Functional Genomics" (2005), target
+D. How far to go is not estimated from the tokens as there, but a matter of their number.
+
 Axes: B sequences, T tokens, N tokens of a batch that count, F, I features.
 """
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 import torch
 
@@ -23,6 +36,8 @@ class Gram(InputEvidence):
     One batch is multiplied on the hardware's matrix units in the type of the activations, with
     fp32 accumulation; batches add up in fp64. Only the upper triangle is computed, in panels.
     """
+
+    rows_per_feature: ClassVar[int] = 4
 
     def start(self) -> None:
         """Products summed over no token."""
@@ -49,7 +64,19 @@ class Gram(InputEvidence):
     def result(self) -> torch.Tensor:
         """The matrix, shape (I, I), fp32."""
         mean_II = (self._sum_II / self._tokens).float()
-        return mean_II.triu() + mean_II.triu(1).mT
+        return self.believed(mean_II.triu() + mean_II.triu(1).mT)
+
+    @property
+    def confidence(self) -> float:
+        """How far products of two features are believed, in [0, 1]; 1 with enough tokens."""
+        enough = self.rows_per_feature * self.width
+        return min(1.0, float(self._tokens) / enough) if enough else 1.0
+
+    def believed(self, mean_II: torch.Tensor) -> torch.Tensor:
+        """Mean products of two features, as far as they are believed; the diagonal is wholly."""
+        if self.confidence == 1:
+            return mean_II
+        return (mean_II * self.confidence).diagonal_scatter(mean_II.diagonal())
 
 
 def kept_tokens(value_BTF: torch.Tensor, keep_BT: torch.Tensor | None) -> torch.Tensor:

@@ -25,6 +25,7 @@ from lightning_prune.plan import Plan
 from lightning_prune.report.evaluation import perplexity_table, task_table, zeros_note
 from lightning_prune.report.report import Report
 from lightning_prune.report.tables import as_markdown
+from lightning_prune.tokens import begun
 from lightning_prune.version import __version__
 
 __all__ = ["model_card"]
@@ -117,7 +118,9 @@ def _results(found: dict[str, Evaluation]) -> Iterator[EvalResult]:
                 dataset_name=one.text,
                 dataset_split=one.split,
                 metric_type="perplexity",
-                metric_name=f"perplexity ({one.windows} windows of {one.window} tokens)",
+                metric_name=(
+                    f"perplexity ({one.windows} windows of {one.window} tokens{begun(one.begin)})"
+                ),
                 metric_value=round(one.perplexity, 4),
             )
     for task in last.tasks:
@@ -166,7 +169,8 @@ def _measured(report: Report, dtype: torch.dtype) -> str:
     lines = [*rows, "", f"{gone:.1%} of the weights were removed or set to zero."]
     window, count = (report.settings.get(key) for key in ("window", "validation_windows"))
     if window:
-        lines.append(f"Perplexity is over {count} validation windows of {window} tokens.")
+        begin = begun(report.settings.get("begin"))
+        lines.append(f"Perplexity is over {count} validation windows of {window} tokens{begin}.")
     saved = str(dtype).removeprefix("torch.")
     if (measured := report.settings.get("dtype", saved)) != saved:
         lines.append(f"It was measured in {measured}, and these weights are {saved}.")

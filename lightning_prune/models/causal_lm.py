@@ -54,6 +54,11 @@ class CausalLM(PrunableModule):
         family_of(config.model_type)
         return config.max_position_embeddings
 
+    @cached_property
+    def vocabulary(self) -> int:
+        """How many tokens the model has embeddings for; known before the model is loaded."""
+        return self.origin.config().vocab_size
+
     def inputs(self, batch: Batch) -> dict[str, Any]:
         """Token ids and mask.
 

@@ -14,6 +14,7 @@ from lightning_prune.methods.base import Decision, Method, Scores, check_finite
 from lightning_prune.pipeline.collector import Collector
 from lightning_prune.pipeline.provenance import provenance
 from lightning_prune.pipeline.reuse import Reuse
+from lightning_prune.pipeline.rows import say_few_rows
 from lightning_prune.plan import Plan
 from lightning_prune.repair import Repair
 from lightning_prune.surgery.features import kept_features
@@ -197,11 +198,15 @@ class _Run:
 
     def _states(self, batches: Iterable[Batch]) -> HiddenStates:
         states = HiddenStates(self.anatomy, batches, self.placement, self.method.offload)
-        if int(distributed.sum_(torch.tensor(int(not states.is_empty)))) == 0:
+        rows = int(distributed.sum_(torch.tensor(states.rows)))
+        if rows == 0:
             raise ValueError(
                 "no calibration tokens: pass batches, dicts with input_ids (B, T), not all of them "
                 "padding. An iterator that was read before is empty: pass a list."
             )
+        repair = self.method.effective_repair
+        evidence = self.method.requests(self.blocks) + ((repair.evidence,) if repair else ())
+        say_few_rows([kind for kind in evidence if kind is not None], self.blocks, rows)
         return states
 
     def _shares(self, importance: list[float], budget: float) -> dict[str, float]:

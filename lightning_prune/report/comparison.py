@@ -14,6 +14,7 @@ from lightning_prune.report.names import model_name
 from lightning_prune.report.numbers import count_text, of_text, perplexity_text, size_text
 from lightning_prune.report.plots import Key, Plot, document
 from lightning_prune.report.tables import Figure, Row, Table
+from lightning_prune.tokens import begun
 
 Count = Callable[[int], str]
 
@@ -178,8 +179,8 @@ def _facts(comparison: Comparison) -> str:
         return ""
     get = comparison.settings.get
     words = (
-        f"perplexity on {get('windows')} windows of {get('window')} tokens, {get('split')} "
-        f"text of {get('text')!r}, on {get('device')}"
+        f"perplexity on {get('windows')} windows of {get('window')} tokens{begun(get('begin'))}, "
+        f"{get('split')} text of {get('text')!r}, on {get('device')}"
     )
     return f"{words}; {get('note')}" if get("note") else words
 

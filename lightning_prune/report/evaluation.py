@@ -18,6 +18,7 @@ from lightning_prune.report.numbers import (
     unique_text,
 )
 from lightning_prune.report.tables import Figure, Row, Table
+from lightning_prune.tokens import begun
 
 __all__ = [
     "ZEROS",
@@ -62,7 +63,7 @@ def perplexity_table(evaluations: Evaluations) -> Table | None:
         return None
     names = short_names(text for text, _, _ in keys)
     rows: list[Row] = []
-    note = "A window is so many tokens; lower is better."
+    note = f"A window is so many tokens{_begun(evaluations)}; lower is better."
     for text, split, window in keys:
         measured = [table.get((text, split, window)) for table in tables.values()]
         windows = " / ".join(dict.fromkeys(f"{p.windows:,}" for p in measured if p is not None))
@@ -70,10 +71,21 @@ def perplexity_table(evaluations: Evaluations) -> Table | None:
         same = [_same_tokens(p, measured[0]) for p in measured]
         figures = _compared(values, perplexity_text, same)
         rows.append((f"{names[text]} ({split})", Figure(window, f"{window:,}"), windows, *figures))
-        if not all(same):
-            note = f"A window is so many tokens; lower is better. {OTHER_TOKENS}"
+        if not all(same) and not note.endswith(OTHER_TOKENS):
+            note = f"{note} {OTHER_TOKENS}"
     header = ("text", "window", "windows", *evaluations)
     return Table("Perplexity", header, rows, note, compared=len(evaluations))
+
+
+def _begun(evaluations: Evaluations) -> str:
+    """What windows begin with, of all models or of those that differ."""
+    begins = {
+        name: "".join(dict.fromkeys(p.begin for p in e.perplexities))
+        for name, e in evaluations.items()
+    }
+    if len(set(begins.values())) == 1:
+        return begun(next(iter(begins.values())))
+    return "".join(f"{begun(begin)} ({name})" for name, begin in begins.items() if begin)
 
 
 def task_table(evaluations: Evaluations) -> Table | None:

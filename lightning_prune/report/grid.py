@@ -13,6 +13,7 @@ from lightning_prune.report.names import model_name
 from lightning_prune.report.numbers import perplexity_text
 from lightning_prune.report.tables import Cell as TableCell
 from lightning_prune.report.tables import Column, Figure, Row, Table
+from lightning_prune.tokens import begun
 
 __all__ = ["Cell", "Grid", "bench_words", "grid_document"]
 
@@ -109,7 +110,8 @@ def bench_words(settings: Mapping[str, Any]) -> str:
     """How results were measured, in one line."""
     named = ("windows", "window", "calibration", "device", "dtype")
     count, window, *rest = (settings.get(name) for name in named)
-    return ", ".join([f"{count} windows of {window} tokens", *(str(r) for r in rest if r)])
+    judged = f"{count} windows of {window} tokens{begun(settings.get('begin'))}"
+    return ", ".join([judged, *(str(r) for r in rest if r)])
 
 
 def _overview(grid: Grid, title: str) -> Table:

@@ -12,6 +12,7 @@ from lightning_prune.report.files import Document
 from lightning_prune.report.names import model_name
 from lightning_prune.report.plots import document
 from lightning_prune.report.tables import Column, Figure, Table
+from lightning_prune.tokens import begun
 
 __all__ = ["Importance", "importance_document"]
 
@@ -36,7 +37,7 @@ class Importance:
         measure: how; a key of `MEANING`.
         part: of what: "block", "attention" or "mlp".
         values: by block.
-        settings: windows, length, source of the calibration text, versions.
+        settings: windows, length, what they begin with, source of the calibration text, versions.
 
     Raises:
         ValueError: a number is not finite.
@@ -66,7 +67,8 @@ class Importance:
     def text(self) -> str:
         """What they were measured on."""
         windows, length = self.settings.get("windows"), self.settings.get("length")
-        return f"calibration text, {windows} windows of {length} tokens"
+        begin = begun(self.settings.get("begin"))
+        return f"calibration text, {windows} windows of {length} tokens{begin}"
 
 
 def importance_document(importance: Importance) -> Document:

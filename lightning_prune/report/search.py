@@ -14,6 +14,7 @@ from lightning_prune.report.names import model_name
 from lightning_prune.report.numbers import perplexity_text
 from lightning_prune.report.plots import Key, document
 from lightning_prune.report.tables import Column, Figure, Row, Table
+from lightning_prune.tokens import begun
 
 __all__ = ["Spread", "Trial", "spread_document"]
 
@@ -99,8 +100,8 @@ def _facts(spread: Spread) -> str:
     """How it was measured, in one line."""
     s = spread.settings
     return (
-        f"{s['held_out']} held-out and {s['windows']} evaluation windows of {s['window']} tokens, "
-        f"{s['calibration']}, {s['device']}, {s['dtype']}"
+        f"{s['held_out']} held-out and {s['windows']} evaluation windows of {s['window']} tokens"
+        f"{begun(s.get('begin'))}, {s['calibration']}, {s['device']}, {s['dtype']}"
     )
 
 

@@ -14,6 +14,7 @@ from lightning_prune.report.numbers import (
 )
 from lightning_prune.report.report import Report, StageMetrics
 from lightning_prune.report.tables import Cell, Column, Figure, Table
+from lightning_prune.tokens import begun
 
 __all__ = ["seconds_words", "stage_table", "windows_words"]
 
@@ -55,7 +56,8 @@ def seconds_words(report: Report) -> str:
 def windows_words(report: Report) -> str:
     """What perplexity is of; "" if it was not measured."""
     window, count = (report.settings.get(key) for key in ("window", "validation_windows"))
-    return f"{count or ''} windows of {window} tokens".strip() if window else ""
+    begin = begun(report.settings.get("begin"))
+    return f"{count or ''} windows of {window} tokens{begin}".strip() if window else ""
 
 
 def _title(report: Report) -> str:

@@ -27,7 +27,7 @@ from lightning_prune.report.grid import Cell
 from lightning_prune.report.numbers import perplexity_text
 from lightning_prune.version import __version__
 
-__all__ = ["Asked", "Batches", "Bench", "attach", "first_windows"]
+__all__ = ["Asked", "Batches", "Bench", "attach", "begun_with", "first_windows"]
 
 Batches = list[dict[str, torch.Tensor]]
 
@@ -70,11 +70,16 @@ class Bench:
     ) -> None:
         module.load()
         attach(data, module)
+        keeps = journal is not None and hasattr(data, "keep")
+        if keeps:  # the tokens of what was done before are ours
+            data.restore(journal)
         self.module, self.data = module, data
         parameter = next(module.base.parameters())
         self.device = parameter.device if device is None else torch.device(device)
         self.calibration: Batches = list(data.calibration_dataloader())
         self.validation: Batches = list(data.val_dataloader())
+        if keeps:
+            data.keep(journal)
         self._weights = sum(
             site.module.weight.numel()
             for block in Anatomy(module.base).blocks
@@ -134,6 +139,7 @@ class Bench:
         return {
             "window": self.validation[0]["input_ids"].shape[1],
             "windows": _windows(self.validation)[0],
+            "begin": begun_with(self.data, "validation"),
             "calibration": f"calibrated on {windows} x {length} tokens",
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
             "dtype": str(self.module.base.dtype).removeprefix("torch."),
@@ -199,7 +205,12 @@ def attach(data: Any, module: CausalLM) -> None:
         data.prepare_data()
         data.setup("fit")
     elif module.tokenizer is not None:
-        data.attach(module.tokenizer, module.max_position_embeddings)
+        data.attach(module.tokenizer, module.max_position_embeddings, module.vocabulary)
+
+
+def begun_with(data: Any, use: str) -> str:
+    """What windows of a use begin with, as a data module says it; "" where it does not."""
+    return str(data.begun_with(use)) if hasattr(data, "begun_with") else ""
 
 
 def first_windows(batches: Iterable[Mapping[str, torch.Tensor]], count: int) -> Batches:

@@ -40,7 +40,7 @@ class HiddenStates:
         offload: keep the hidden states on the CPU between blocks, not on the device.
 
     Raises:
-        ValueError: a batch is not of that form.
+        ValueError: a batch is not of that form, or holds tokens that the model does not have.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class HiddenStates:
         self.anatomy, self.placement, self.offload = anatomy, placement, offload
         self.device = placement.device
         self.store = torch.device("cpu") if offload else self.device
-        self.batches = [anatomy.task.checked(batch) for batch in batches]
+        self.batches = [anatomy.task.checked(batch, anatomy.model) for batch in batches]
         keeps = [anatomy.task.counts(batch) for batch in self.batches]
         self._keeps = [None if keep is None else keep.to(self.device) for keep in keeps]
         self._calls: list[list[BlockCall]] = []
@@ -111,9 +111,12 @@ class HiddenStates:
         return len(self.batches[index][self.anatomy.task.windows_of])
 
     @property
-    def is_empty(self) -> bool:
-        """Whether no row of this process's batches counts."""
-        return not any(keep is None or bool(keep.any()) for keep in self._keeps)
+    def rows(self) -> int:
+        """How many rows of this process's batches count."""
+        return sum(
+            int(keep.sum()) if keep is not None else hidden.shape[:2].numel()
+            for keep, hidden in zip(self._keeps, self._hidden, strict=True)
+        )
 
     # --- running ---
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from lightning_prune.anatomy import CausalTask, ImageTask, Task, tasks
 from tests.sweep.helpers import padded, shared_model, tokens_of
@@ -112,7 +113,7 @@ def test_what_is_no_batch_of_images_is_refused(batch: Any, got: str) -> None:
     """With the shape that is wanted."""
     message = rf"pixel_values of shape \(B, channels, height, width\).*{got}"
     with pytest.raises(ValueError, match=message):
-        ImageTask().checked(batch)
+        ImageTask().checked(batch, nn.Identity())
 
 
 def test_losses_of_images_need_labels() -> None:

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from lightning_prune import CausalLM, LoRA, TextData, Wanda
 from lightning_prune.commands.trainer import PruneTrainer
-from lightning_prune.data import text_data
+from lightning_prune.data import texts
 
 
 def test_prune_changes_nothing_of_the_trainer_and_reads_no_training_text(
@@ -20,11 +20,11 @@ def test_prune_changes_nothing_of_the_trainer_and_reads_no_training_text(
 ) -> None:
     """Neither limits, nor callbacks, nor the adapter; training afterwards is possible."""
     used: list[str] = []
-    read = text_data.read
+    read = texts.read
     monkeypatch.setattr(
-        text_data,
+        texts,
         "read",
-        lambda source, split, *a: (used.append(split), read(source, split, *a))[1],
+        lambda source, split, *a, **k: (used.append(split), read(source, split, *a, **k))[1],
     )
     adapter = LoRA(r=2)
     module = CausalLM(str(model_folder), adapter=adapter)

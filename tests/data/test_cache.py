@@ -24,9 +24,9 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     texts: list[str] = []
     tokenise: Any = room._tokenise
 
-    def counted(one: str, tokenizer: Tokenizer) -> torch.Tensor:
+    def counted(one: str, tokenizer: Tokenizer, special: bool) -> torch.Tensor:
         texts.append(one)
-        return tokenise(one, tokenizer)
+        return tokenise(one, tokenizer, special)
 
     monkeypatch.setattr(room, "_tokenise", counted)
     return texts

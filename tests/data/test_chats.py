@@ -8,8 +8,12 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from lightning_prune.data.chats import ALPACA, IGNORED, chat_of, encoded, prompt_of
+from lightning_prune.data.chats import encoded, prompt_of
 from lightning_prune.data.documents import Documents, share
+from lightning_prune.data.layouts import chat_of
+from lightning_prune.data.rendering import Rendering
+from lightning_prune.data.templates import ALPACA
+from lightning_prune.tokens import IGNORED
 from tests.data.words import chat
 
 Tokenizer = PreTrainedTokenizerFast
@@ -19,7 +23,7 @@ ROW = {"instruction": "count to two", "input": "from one", "output": "one two"}
 
 def learnt(row: dict[str, Any], tokenizer: Tokenizer, length: int = 999) -> str:
     """The text of the tokens that have labels."""
-    found = encoded(chat_of(row) or [], tokenizer, length, train_on_prompt=False)
+    found = encoded(chat_of(row) or [], tokenizer, length, Rendering())
     assert found is not None
     ids_T, labels_T = found
     assert all(label in (IGNORED, number) for number, label in zip(ids_T, labels_T, strict=True))
@@ -45,7 +49,7 @@ def test_without_a_chat_template_alpaca_s_is_taken(
     row: dict[str, str], prompt: str, tokenizer: Tokenizer
 ) -> None:
     """The answer and the end token behind it are learnt; the prompt is read alone."""
-    found = encoded(chat_of(row) or [], tokenizer, 999, train_on_prompt=False)
+    found = encoded(chat_of(row) or [], tokenizer, 999, Rendering())
     assert found is not None
     assert tokenizer.decode(found[0]) == f"{prompt}one two<|endoftext|>"
     assert learnt(row, tokenizer) == "one two<|endoftext|>"
@@ -53,7 +57,7 @@ def test_without_a_chat_template_alpaca_s_is_taken(
 
 def test_a_chat_template_is_taken_where_there_is_one(chat_tokenizer: Tokenizer) -> None:
     """The input of an instruction follows it in the message."""
-    found = encoded(chat_of(ROW) or [], chat_tokenizer, 999, train_on_prompt=False)
+    found = encoded(chat_of(ROW) or [], chat_tokenizer, 999, Rendering())
     assert found is not None
     assert chat_tokenizer.decode(found[0]) == (
         "<user>count to two\n\nfrom one<|endoftext|><assistant>one two<|endoftext|>"
@@ -82,13 +86,13 @@ def test_a_template_that_rewrites_what_was_said_is_refused(chat_tokenizer: Token
     strange.chat_template = "{{ messages | length }}{{ messages[0]['content'] }}"
     messages = chat(1)["messages"]
     with pytest.raises(ValueError, match="otherwise than the whole.*train_on_prompt: true"):
-        encoded(messages, strange, 99, train_on_prompt=False)
-    assert encoded(messages, strange, 99, train_on_prompt=True) is not None
+        encoded(messages, strange, 99, Rendering())
+    assert encoded(messages, strange, 99, Rendering(train_on_prompt=True)) is not None
 
 
 def test_prompts_are_learnt_if_asked_for(tokenizer: Tokenizer) -> None:
     """Then every token has a label."""
-    found = encoded(chat_of(ROW) or [], tokenizer, 999, train_on_prompt=True)
+    found = encoded(chat_of(ROW) or [], tokenizer, 999, Rendering(train_on_prompt=True))
     assert found is not None
     assert found[0].tolist() == found[1].tolist()
 
@@ -96,22 +100,22 @@ def test_prompts_are_learnt_if_asked_for(tokenizer: Tokenizer) -> None:
 def test_a_chat_is_cut_and_left_out_where_no_answer_remains(tokenizer: Tokenizer) -> None:
     """Also one whose answer is blank."""
     messages = chat_of(ROW) or []
-    whole = encoded(messages, tokenizer, 999, train_on_prompt=False)
+    whole = encoded(messages, tokenizer, 999, Rendering())
     assert whole is not None
     first = int((whole[1] != IGNORED).nonzero()[0])
-    cut = encoded(messages, tokenizer, first + 1, train_on_prompt=False)
+    cut = encoded(messages, tokenizer, first + 1, Rendering())
     assert cut is not None
     assert cut[1].tolist() == whole[1][: first + 1].tolist()
-    assert encoded(messages, tokenizer, first, train_on_prompt=False) is None
+    assert encoded(messages, tokenizer, first, Rendering()) is None
     blank = chat_of(ROW | {"output": " "}) or []
-    assert encoded(blank, tokenizer, 999, train_on_prompt=True) is None
+    assert encoded(blank, tokenizer, 999, Rendering(train_on_prompt=True)) is None
 
 
 def test_chats_of_several_turns_need_a_template(tokenizer: Tokenizer) -> None:
     """Alpaca's has one prompt and one answer."""
     messages = [*chat(1)["messages"], *chat(2)["messages"]]
     with pytest.raises(ValueError, match="no chat template.*instruction-tuned"):
-        encoded(messages, tokenizer, 99, train_on_prompt=False)
+        encoded(messages, tokenizer, 99, Rendering())
 
 
 # --- splits ---

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+from tokenizers import processors
 from transformers import PreTrainedTokenizerFast
 
 from lightning_prune.data.tokenizer import train_tokenizer
@@ -30,6 +31,18 @@ def tokenizer(chat: bool = False) -> PreTrainedTokenizerFast:
     """A byte-level tokenizer of 300 tokens."""
     trained = train_tokenizer([text(200)], 300)
     trained.chat_template = CHAT_TEMPLATE if chat else None
+    return trained
+
+
+def begin_tokenizer(tokens: tuple[str, ...] = ("<bos>",)) -> PreTrainedTokenizerFast:
+    """A tokenizer that puts begin tokens in front of every text, as that of Llama 3 does."""
+    trained = train_tokenizer([text(200)], 300)
+    trained.add_special_tokens({"bos_token": tokens[0], "additional_special_tokens": [*tokens[1:]]})
+    numbers = [(name, trained.convert_tokens_to_ids(name)) for name in tokens]
+    template = " ".join((*tokens, "$A"))
+    trained.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=template, pair=f"{template} $B", special_tokens=numbers
+    )
     return trained
 
 

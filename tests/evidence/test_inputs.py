@@ -113,7 +113,8 @@ def assert_same(kind: type[InputEvidence], found: torch.Tensor, expected: torch.
 @pytest.mark.parametrize("width", [1, 13, 130, 300])
 def test_the_gram_matrix_is_the_mean_of_outer_products(width: int) -> None:
     """Over the tokens that count, whole and symmetric, at widths of one panel and of several."""
-    input_BTI, keep_BT = inputs(width=width), some_padding()
+    tokens = width + 9  # more than four for each feature
+    input_BTI, keep_BT = inputs(tokens=tokens, width=width), some_padding(tokens=tokens)
     one = fed(Gram, [(input_BTI[:2], keep_BT[:2]), (input_BTI[2:], keep_BT[2:])])
     kept_NI = input_BTI[keep_BT].double()
     expected_II = sum(torch.outer(x_I, x_I) for x_I in kept_NI) / len(kept_NI)

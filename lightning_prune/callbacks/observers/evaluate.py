@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from inspect import signature
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any
 
-import torch
 from lightning.pytorch import LightningModule, Trainer
 from peft import PeftModel
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from lightning_prune import distributed
 from lightning_prune.callbacks.base import methods_of
 from lightning_prune.callbacks.observers.base import PruneObserver
-from lightning_prune.callbacks.observers.measuring import text_perplexity
-from lightning_prune.data.documents import Documents
-from lightning_prune.data.judged import JudgedText, check_lengths, judged_documents, window_length
+from lightning_prune.callbacks.observers.judge import Judge
+from lightning_prune.data.judged import JudgedText
+from lightning_prune.data.rendering import Rendering
 from lightning_prune.data.text_data import SEEN
-from lightning_prune.evaluation import (
-    Evaluation,
-    check_prompt,
-    check_tasks,
-    continuation,
-    zero_shot,
-)
+from lightning_prune.evaluation import Evaluation
 from lightning_prune.models import CausalLM, merged_model
 from lightning_prune.models.module import PrunableModule
 from lightning_prune.plan import Plan
@@ -35,7 +27,7 @@ from lightning_prune.report.names import model_name
 __all__ = ["Evaluate"]
 
 
-class Evaluate(PruneObserver):
+class Evaluate(Judge, PruneObserver):
     """Perplexity on several texts and window lengths, tasks of lm-eval, and sample generations.
 
     In `fit` the dense, the pruned and the recovered model are judged, and the run's report shows
@@ -46,162 +38,16 @@ class Evaluate(PruneObserver):
     evaluation = Evaluate(texts=["wikitext2"], lengths=[2048], tasks=["boolq"]).of(model, tokenizer)
     ```
 
-    Process 0 judges, while the others wait.
-
-    Attributes:
-        results: what was found, by stage: "dense", "pruned", "recovered", or "model".
-
-    Args:
-        texts: as `TextData` takes its source: "wikitext2", "wikitext103", "ptb", "c4", "builtin",
-            a file, a folder. A file, and whatever else has no splits, is read whole; but of the
-            text that a Trainer's `TextData` trains or calibrates with, the share for `split`.
-        lengths: tokens in a window; perplexity is measured for each. None: what the model can take,
-            2048 at most.
-        split: of the texts, "test" or "validation".
-        windows: at most so many windows of each text; None: all.
-        tasks: names of tasks of lm-eval; `lightning_prune.evaluation.SEVEN` are those of papers.
-        few_shot: solved examples in front of each question; None: as each task says.
-        limit: at most so many questions of each task.
-        task_folder: a folder with task files of your own; Python code that they name is run.
-        prompts: texts that the model goes on from, the likeliest token each time.
-        new_tokens: how many tokens it generates.
-        batch_size: windows, or questions, at once.
-        text_column: the column or key that holds the text.
-
-    Raises:
-        ValueError: nothing is asked for, or an argument is out of range.
+    Process 0 judges, while the others wait. The arguments are those of `Judge`. What text begins
+    with, and the date, are those of the Trainer's `TextData` where none are asked for.
     """
 
-    def __init__(
-        self,
-        texts: Sequence[str] = (),
-        lengths: Sequence[int] | None = None,
-        split: Literal["test", "validation"] = "test",
-        windows: int | None = None,
-        tasks: Sequence[str] = (),
-        few_shot: int | None = 0,
-        limit: int | None = None,
-        task_folder: str | None = None,
-        prompts: Sequence[str] = (),
-        new_tokens: int = 32,
-        batch_size: int = 8,
-        text_column: str = "text",
-    ) -> None:
-        self.texts, self.lengths, self.split, self.windows = texts, lengths, split, windows
-        self.tasks, self.few_shot, self.limit = tasks, few_shot, limit
-        self.task_folder = task_folder
-        self.prompts, self.new_tokens = prompts, new_tokens
-        self.batch_size, self.text_column = batch_size, text_column
-        self.results: dict[str, Evaluation] = {}
-        self._texts: list[JudgedText] | None = None
-        if not (texts or tasks or prompts):
-            raise ValueError("nothing to evaluate: give texts, tasks or prompts")
-        if isinstance(texts, str) or isinstance(tasks, str) or isinstance(prompts, str):
-            raise ValueError("texts, tasks and prompts are lists of names, not one name")
-        if split not in ("test", "validation"):
-            raise ValueError(f"split={split!r} is not allowed; allowed: 'test', 'validation'")
-        check_lengths(lengths)
-        for name in ("windows", "limit", "new_tokens", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name}={value}; 1 at least")
-        if few_shot is not None and few_shot < 0:
-            raise ValueError(f"few_shot={few_shot}; 0 at least, or None for what each task says")
+    _texts: list[JudgedText] | None = None
 
-    def check(self) -> None:
-        """Refuse unknown tasks before anything is measured.
-
-        Raises:
-            ValueError: a task is unknown, or lm-eval is not installed.
-        """
-        if self.tasks:
-            check_tasks(self.tasks, self.task_folder)
-
-    def read(self, apart: Collection[str] = ()) -> dict[str, Documents]:
-        """Read all texts.
-
-        Args:
-            apart: the sources that the model is made with.
-
-        Raises:
-            FileNotFoundError: there is no such text.
-            ValueError: a text is empty, or cannot be understood.
-        """
-        how = self.split, self.text_column, apart
-        return {text: judged_documents(text, *how) for text in self.texts}
-
-    def cut(
-        self,
-        tokenizer: PreTrainedTokenizerBase | None,
-        longest: int,
-        documents: Mapping[str, Documents],
-    ) -> list[JudgedText]:
-        """Tokenise each text for each length, and check the prompts, before a model is judged.
-
-        Args:
-            tokenizer: of the model that will be judged.
-            longest: how many tokens that model can take.
-            documents: of `read`.
-
-        Raises:
-            ValueError: there is no tokenizer, a text is too short, or a window or a prompt is
-                longer than the model can take.
-        """
-        if tokenizer is None:
-            raise ValueError(
-                "the model has no tokenizer, and texts, tasks and prompts need one; put its "
-                "tokenizer.json beside its weights"
-            )
-        lengths = [window_length(length, longest) for length in self.lengths or (None,)]
-        for prompt in self.prompts:
-            check_prompt(prompt, tokenizer, self.new_tokens, longest)
-        return [
-            JudgedText.cut(documents[text], tokenizer, length, text, self.split, self.windows)
-            for text in self.texts
-            for length in lengths
-        ]
-
-    def of(
-        self,
-        model: Any,
-        tokenizer: PreTrainedTokenizerBase | None,
-        device: torch.device | str | None = None,
-        texts: Sequence[JudgedText] | None = None,
-    ) -> Evaluation:
-        """Judge one model.
-
-        Args:
-            model: a Hugging Face causal LM.
-            tokenizer: its tokenizer.
-            device: where to run; default: where the model is.
-            texts: of `cut`, with this tokenizer; None: they are read now.
-
-        Raises:
-            FileNotFoundError: there is no such text.
-            ValueError: what `cut` refuses, or a task cannot be run.
-        """
-        if texts is None:
-            texts = self.cut(tokenizer, model.config.max_position_embeddings, self.read())
-        assert tokenizer is not None, "cut refuses that"
-        device = next(model.parameters()).device if device is None else torch.device(device)
-        evaluation = Evaluation([text_perplexity(model, t, self.batch_size, device) for t in texts])
-        for prompt in self.prompts:
-            said = continuation(model, tokenizer, prompt, device, self.new_tokens)
-            evaluation.answers += [said] if said is not None else []
-        if self.tasks:
-            evaluation.tasks = zero_shot(
-                model,
-                tokenizer,
-                self.tasks,
-                device=device,
-                batch_size=self.batch_size,
-                few_shot=self.few_shot,
-                limit=self.limit,
-                task_folder=self.task_folder,
-            )
-        return evaluation
-
-    # --- in a Trainer ---
+    @cached_property
+    def results(self) -> dict[str, Evaluation]:
+        """What was found, by stage: "dense", "pruned", "recovered", or "model"."""
+        return {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what cannot be evaluated before the model is tested."""
@@ -214,14 +60,25 @@ class Evaluate(PruneObserver):
         """Refuse what cannot be evaluated, and read the texts, in process 0."""
 
         def look() -> None:
-            if self._texts is None:
+            rendering = self._rendering_beside(getattr(trainer, "datamodule", None))
+            if self._texts is None or rendering != self.rendering:  # a run goes on with its date
                 assert isinstance(pl_module, CausalLM)
                 self.check()
-                longest = pl_module.max_position_embeddings
+                self.rendering = rendering
+                longest, vocabulary = pl_module.max_position_embeddings, pl_module.vocabulary
                 documents = self.read(_made_with(trainer))
-                self._texts = self.cut(pl_module.tokenizer, longest, documents)
+                self._texts = self.cut(pl_module.tokenizer, longest, documents, vocabulary)
 
         distributed.once(look)
+
+    def _rendering_beside(self, data: Any) -> Rendering:
+        """How the datamodule makes tokens, but for what was asked for here."""
+        theirs: Rendering | None = getattr(data, "rendering", None)
+        if theirs is None:
+            return self.rendering
+        begin = theirs.begin_token if self.begin_token is None else self.begin_token
+        day = theirs.day if self.date is None else self.rendering.day
+        return Rendering(begin, day=day, bad_rows=theirs.bad_rows)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Let the texts go: the next model may have another tokenizer."""
@@ -279,11 +136,6 @@ class Evaluate(PruneObserver):
             write(document, trainer.default_root_dir)
 
         distributed.once(say)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What was asked for, as JSON can say it."""
-        return {name: getattr(self, name) for name in signature(type(self)).parameters}
 
 
 def _made_with(trainer: Trainer) -> set[str]:

@@ -83,6 +83,7 @@ def text_perplexity(
         windows=len(text.windows),
         perplexity=perplexity(model, text.batches(batch_size), device),
         tokens=text.fingerprint,
+        begin=text.begin,
     )
 
 

@@ -222,10 +222,12 @@ class WriteReport(PruneObserver):
                 measured.answers = self._answers(pl_module, model, batches[0], device)
             gone = pl_module.plan.dropped if pl_module.plan is not None else set()
             judged = first_windows(batches, self.windows)
+            begun = getattr(getattr(trainer, "datamodule", None), "begun_with", None)
             report = self._reports[pl_module] = replace(
                 report,
                 settings={
                     "window": window,
+                    "begin": begun("validation") if begun and batches else "",
                     "validation_windows": sum(len(batch["input_ids"]) for batch in judged),
                     "device": device_name(device),
                     "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
