@@ -41,10 +41,10 @@ class Sensitivity(Allocation):
     """Every site its own share, by what a trial on the dense model costs its block.
 
     On a few calibration windows each site is masked alone, half of every row by |W|·||X||, and its
-    block is run. With e the squared relative change of the block's output and n the weights of the
-    site, its share is c - ln(e / n) / steepness, where c meets the budget. If the error of one
-    more weight grows exponentially with the share, that is the split at which the next weight
-    costs the same everywhere.
+    block is run. With e the squared relative change of a token's output, mean over the tokens, and
+    n the weights of the site, its share is c - ln(e / n) / steepness, where c meets the budget. If
+    the error of one more weight grows exponentially with the share, that is the split at which the
+    next weight costs the same everywhere.
 
     The trial looks at the block's output and not at the site's, because the two differ most where
     it matters: a key projection is small, and shared by a whole group of query heads. Costs, for

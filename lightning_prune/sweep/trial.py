@@ -52,13 +52,21 @@ def trial_sweep(
 
 
 def _change(states: HiddenStates, block: Block, dense: list[torch.Tensor]) -> float:
-    """||changed - dense||² / ||dense||² of a block's outputs, over the tokens that count."""
+    """||changed - dense||² / ||dense||² of a token's output, mean over the tokens that count.
+
+    Not the ratio of the sums: in a real model a few tokens, the first above all, have outputs so
+    large that the others would not show.
+    """
     sums = torch.zeros(2, dtype=torch.float64, device=states.device)
     for i, dense_BTD in zip(states.indices, dense, strict=True):
         keep_BT = states.keep(i)
         kept = slice(None) if keep_BT is None else keep_BT
         change_BTD = states.run(block, i, states.entering(i)) - dense_BTD
-        sums[0] += change_BTD[kept].double().square().sum()
-        sums[1] += dense_BTD[kept].double().square().sum()
+        square_N, dense_N = (
+            one_BTD[kept].flatten(0, -2).double().square().sum(dim=-1)
+            for one_BTD in (change_BTD, dense_BTD)
+        )
+        share_N = square_N / dense_N.clamp(min=torch.finfo(torch.float32).tiny)
+        sums += torch.stack([share_N.sum(), share_N.new_tensor(len(share_N))])
     distributed.sum_(sums)
     return float(sums[0] / sums[1])

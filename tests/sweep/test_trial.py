@@ -24,7 +24,7 @@ from tests.sweep.helpers import (
     traces,
 )
 from tests.sweep.test_forward import site_norms
-from tests.tiny import tiny_model
+from tests.tiny import tiny_batch, tiny_model
 
 
 class Louder(Trial):
@@ -44,14 +44,18 @@ def first(batch: dict[str, torch.Tensor], windows: int) -> dict[str, torch.Tenso
 
 @torch.no_grad()
 def change(model: nn.Module, batch: dict[str, torch.Tensor], block: int, site: int) -> float:
-    """||changed - dense||² / ||dense||² behind a block, by the whole model's own forward."""
+    """||changed - dense||² / ||dense||² behind a block, mean over tokens, by whole forwards."""
     other, kept = copy.deepcopy(model), tokens_of(batch)
     tried = Anatomy(other).blocks[block].sites[site]
     tried.module.weight.mul_(site_norms(model, batch)[tried.name])
     dense_ND, changed_ND = (
         block_inputs(one, batch)[block + 1][kept].double() for one in (model, other)
     )
-    return float((changed_ND - dense_ND).square().sum() / dense_ND.square().sum())
+    shares = [
+        float((changed_D - dense_D).square().sum() / dense_D.square().sum())
+        for changed_D, dense_D in zip(changed_ND, dense_ND, strict=True)
+    ]
+    return sum(shares) / len(shares)
 
 
 @pytest.mark.parametrize("size", [1, 3])
@@ -67,6 +71,23 @@ def test_changes_are_those_of_whole_forwards(model_type: str, side: str, size: i
         assert list(changes) == [site.name for site in block.sites]
         for i, value in enumerate(changes.values()):
             assert value == pytest.approx(change(model, batch, block.index, i), rel=1e-4)
+
+
+def test_one_loud_token_does_not_hide_the_others() -> None:
+    """As the first of a text in real models, whose output is larger by orders of magnitude."""
+    model = tiny_model("llama")
+    ids_BT = tiny_batch(2, 12)
+    with torch.no_grad():
+        model.model.embed_tokens.weight[63] *= 1e4
+    ids_BT[:, 0] = 63
+    states = states_of(model, [{"input_ids": ids_BT}])
+    ((_, loud),) = trial_sweep(states, Louder(), states.anatomy.blocks[:1])
+    labels_BT = ids_BT.clone()
+    labels_BT[:, 0] = -100  # does not count
+    states = states_of(model, [{"input_ids": ids_BT, "labels": labels_BT}])
+    ((_, others),) = trial_sweep(states, Louder(), states.anatomy.blocks[:1])
+    for name, value in others.items():
+        assert loud[name] == pytest.approx(value * 11 / 12, rel=0.1), name
 
 
 @pytest.mark.parametrize("windows", [1, 2])
