@@ -27,7 +27,7 @@ def search(
     method: str | dict[str, Any],
     vary: dict[str, list[Any]] | None = None,
     trials: int = 0,
-    held_out: int = 16,
+    held_out: int = 64,
     step: float = 0.3,
     seed: int = 0,
 ) -> None:

@@ -7,7 +7,7 @@ from lightning_prune.evaluation.generation import (
     plain_settings,
     unique_share,
 )
-from lightning_prune.evaluation.perplexity import perplexity
+from lightning_prune.evaluation.perplexity import perplexity, window_losses
 from lightning_prune.evaluation.results import (
     Answer,
     Evaluation,
@@ -34,6 +34,7 @@ __all__ = [
     "continuation",
     "generation_speed",
     "perplexity",
+    "window_losses",
     "plain_settings",
     "tokens_per_second",
     "unique_share",

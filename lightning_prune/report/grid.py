@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from lightning_prune.report.files import Document
@@ -29,6 +29,8 @@ class Cell:
         sparsity: fraction of the weights of the blocks' Linears that are zero or gone.
         seconds: that pruning took, calibration included.
         error: why there is no result; "" if there is one.
+        losses: the summed negative log likelihood of each window, to compare two cells by; empty
+            where one of them is not finite.
     """
 
     method: str
@@ -37,6 +39,7 @@ class Cell:
     sparsity: float | None = None
     seconds: float | None = None
     error: str = ""
+    losses: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -155,12 +158,12 @@ def _details(grid: Grid) -> Table:
 
 def _rows(grid: Grid) -> Table:
     """A row for each cell, the dense model first, with all that is known of it."""
-    first = Cell("dense", "", grid.dense, 0.0)
-    rows: list[Row] = [
-        tuple(v if isinstance(v, str) else Figure(v, str(v)) for v in asdict(cell).values())
-        for cell in (first, *grid.cells)
-    ]
-    return Table("", tuple(asdict(first)), rows)
+    columns = [one.name for one in fields(Cell) if one.name != "losses"]
+    rows: list[Row] = []
+    for cell in (Cell("dense", "", grid.dense, 0.0), *grid.cells):
+        values = [getattr(cell, name) for name in columns]
+        rows.append(tuple(v if isinstance(v, str) else Figure(v, str(v)) for v in values))
+    return Table("", tuple(columns), rows)
 
 
 def _drawn(cell: Cell | None) -> float | None:

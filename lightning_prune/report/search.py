@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import accumulate
+from statistics import fmean, stdev
 from typing import Any
 
 from lightning_prune.report.charts import ROOM_ALONE, Bars, Curve, block_bars, curves
@@ -31,18 +32,28 @@ class Trial:
         fractions: what is removed from each block that is pruned.
         perplexity: on held-out training text; None where it failed.
         error: why it failed; "" if it did not.
+        losses: the summed negative log likelihood of each held-out window.
     """
 
     name: str
     fractions: list[float]
     perplexity: float | None
     error: str = ""
+    losses: Sequence[float] = ()
 
     @property
     def value(self) -> float:
         """The perplexity; infinite where there is none."""
         number = self.perplexity
         return math.inf if number is None or math.isnan(number) else number
+
+    def beats(self, other: Trial) -> bool:
+        """Whether it is better by more than one standard error, window by window.
+
+        A smaller difference would not be there again on other windows.
+        """
+        gain, error = gain_of(self, other)
+        return gain > error
 
 
 @dataclass(frozen=True)
@@ -54,7 +65,7 @@ class Spread:
         method: the call of the method.
         dense: perplexity of the dense model on the evaluation text.
         trials: in their order; the first two are "uniform" and "as given".
-        best: the trial of lowest perplexity.
+        best: the trial that no later one beats; see `Trial.beats`.
         evaluation: perplexity on the evaluation text, by name of the distribution; it decided
             nothing.
         settings: how they were measured: held_out, windows, window, calibration, device, dtype.
@@ -67,6 +78,21 @@ class Spread:
     best: Trial
     evaluation: Mapping[str, float | None]
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def gain_of(one: Trial, other: Trial) -> tuple[float, float]:
+    """By how much the loss of a held-out window falls from another trial, and its standard error.
+
+    Returns:
+        Mean difference of the summed negative log likelihood of a window, and the standard error of
+        that mean; of trials without losses, infinite if one alone has a result, and zero.
+    """
+    if not one.losses or len(one.losses) != len(other.losses):
+        return (math.inf if one.value < other.value else 0.0), 0.0
+    gains = [theirs - own for own, theirs in zip(one.losses, other.losses, strict=True)]
+    mean = fmean(gains)
+    spread = stdev(gains) if len(gains) > 1 else abs(mean)
+    return mean, spread / math.sqrt(len(gains))
 
 
 def spread_document(spread: Spread) -> Document:
@@ -100,6 +126,7 @@ def _facts(spread: Spread) -> str:
     """How it was measured, in one line."""
     s = spread.settings
     return (
+        "a trial wins by more than a standard error, window by window; "
         f"{s['held_out']} held-out and {s['windows']} evaluation windows of {s['window']} tokens"
         f"{begun(s.get('begin'))}, {s['calibration']}, {s['device']}, {s['dtype']}"
     )

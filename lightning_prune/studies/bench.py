@@ -17,7 +17,7 @@ from torch import nn
 
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.checkpoints.journal import Journal
-from lightning_prune.evaluation import perplexity
+from lightning_prune.evaluation import perplexity, window_losses
 from lightning_prune.methods.base import Method
 from lightning_prune.models import CausalLM
 from lightning_prune.pipeline import prune
@@ -158,12 +158,15 @@ class Bench:
             start = time.perf_counter()
             prune(pruned, asked.method, calibration, self.device, reuse)
             seconds = time.perf_counter() - start
+            losses, tokens = window_losses(pruned, judge, self.device)
+            mean = torch.tensor(losses, dtype=torch.float64).sum() / tokens
             return Cell(
                 asked.label,
                 asked.target,
-                perplexity=perplexity(pruned, judge, self.device),
+                perplexity=float(mean.exp()),
                 sparsity=1 - _nonzero(pruned) / self._weights,
                 seconds=seconds,
+                losses=losses if bool(mean.isfinite()) else [],  # JSON has no inf
             )
         except Exception as error:  # a row of the table; the other cells go on
             reason = " ".join(str(error).split())

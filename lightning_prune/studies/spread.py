@@ -24,6 +24,7 @@ from lightning_prune.pipeline import prune
 from lightning_prune.pipeline.reuse import Reuse
 from lightning_prune.plan import Plan
 from lightning_prune.report.files import write
+from lightning_prune.report.grid import Cell
 from lightning_prune.report.search import Spread, Trial, spread_document
 from lightning_prune.studies.bench import Asked, Batches, Bench
 from lightning_prune.studies.distributions import (
@@ -71,7 +72,7 @@ def search_shares(
     method: Spec,
     trials: int,
     *,
-    held_out: int = 16,
+    held_out: int = 64,
     step: float = 0.3,
     seed: int = 0,
     device: torch.device | str | None = None,
@@ -85,7 +86,8 @@ def search_shares(
     ```
 
     It starts from the better of two distributions: the same share for all blocks, and the method's
-    own allocation. The model is scored once.
+    own allocation. The model is scored once. Trials are compared window by window: one wins by more
+    than the standard error of the difference, or not at all.
 
     Args:
         module: the model.
@@ -113,7 +115,7 @@ def search_shares(
     search = _Search(Bench(module, data, device, journal), cutting, held_out)
     best = search.run(trials, step, random.Random(seed))
     final = {
-        name: search.judged("evaluation", name, fractions, search.bench.validation)[0]
+        name: search.judged("evaluation", name, fractions, search.bench.validation).perplexity
         for name, fractions in (
             ("uniform", search.uniform),
             ("as given", search.given),
@@ -163,24 +165,22 @@ class _Search:
         """The best of the two distributions to begin with, and of so many that come of the best."""
         for name, fractions in (("uniform", self.uniform), ("as given", self.given)):
             self._try(name, fractions)
-        best = min(self.trials, key=lambda trial: trial.value)
+        uniform, given = self.trials
+        best = given if given.value < uniform.value else uniform
         for count in range(1, trials + 1):
             trial = self._try(
                 f"{count}", moved(best.fractions, self.sizes, step * self.budget, rng)
             )
-            best = min(best, trial, key=lambda trial: trial.value)
+            best = trial if trial.beats(best) else best
         if not math.isfinite(best.value):
             first = self.trials[0].error
             raise ValueError(f"search: no trial has a result; the first says: {first}")
         return best
 
-    def judged(
-        self, label: str, name: str, fractions: list[float], judge: Batches
-    ) -> tuple[float | None, str]:
-        """The perplexity with these shares, or None and why there is none."""
+    def judged(self, label: str, name: str, fractions: list[float], judge: Batches) -> Cell:
+        """What comes of these shares, or why nothing does."""
         scored = KnownScores.of(with_shares(self.method, fractions), self._scores)
-        cell = self.bench.cell(Asked(label, name, scored), self._reuse, judge=judge)
-        return cell.perplexity, cell.error
+        return self.bench.cell(Asked(label, name, scored), self._reuse, judge=judge)
 
     def applied(self, spread: Spread) -> BestShares:
         """The best shares, with a copy of the model that is pruned so."""
@@ -191,7 +191,8 @@ class _Search:
         return BestShares(spread, method, plan, model)
 
     def _try(self, name: str, fractions: list[float]) -> Trial:
-        trial = Trial(name, fractions, *self.judged("trial", name, fractions, self._judge))
+        cell = self.judged("trial", name, fractions, self._judge)
+        trial = Trial(name, fractions, cell.perplexity, cell.error, cell.losses)
         self.trials.append(trial)
         return trial
 
