@@ -18,8 +18,9 @@ from tests.contract.cases import (
     state,
 )
 from tests.contract.marks import (
-    calibrated,
+    CALIBRATED,
     every_case,
+    in_turn,
 )
 from tests.sweep.helpers import padded, split
 
@@ -37,8 +38,11 @@ def test_the_same_again_gives_the_same_again(case: Case) -> None:
     assert_same_state(second, state(first))
 
 
-@calibrated
-@pytest.mark.parametrize("model_type", ["llama", "gemma3_text", "phi3", "opt"])
+@pytest.mark.parametrize(
+    ("case", "model_type"),
+    list(in_turn(CALIBRATED, ["llama", "gemma3_text", "phi3", "opt"], 2)),
+    ids=str,
+)
 def test_batch_size_and_padding_side_do_not_show(case: Case, model_type: str) -> None:
     """The same sequences in one batch or one by one, padded left, right or not: equal scores."""
     lengths = tokens_alone(padded("left"))

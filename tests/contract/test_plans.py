@@ -24,9 +24,9 @@ from tests.contract.cases import (
 from tests.contract.marks import (
     every_case,
     every_method,
+    in_turn,
     unit_cases,
     unit_methods,
-    weight_methods,
 )
 from tests.sweep.helpers import counting_blocks
 from tests.tiny import MODEL_TYPES, tiny_batch
@@ -81,9 +81,16 @@ def test_a_plan_that_is_not_there_is_an_error(cls: type[PruningCallback], tmp_pa
         prune(even_model("llama"), cls(plan=tmp_path / "nowhere"), batches())
 
 
-@weight_methods
 @pytest.mark.parametrize(
-    "first", [c for c in METHODS if issubclass(c, UnitPruning)], ids=lambda cls: cls.__name__
+    ("cls", "first"),
+    list(
+        in_turn(
+            [c for c in METHODS if issubclass(c, WeightPruning)],
+            [c for c in METHODS if issubclass(c, UnitPruning)],
+            4,
+        )
+    ),
+    ids=lambda cls: cls.__name__,
 )
 @pytest.mark.parametrize("settings", [{}, {"layer_start": 1}], ids=["even", "uneven"])
 def test_a_cut_model_can_be_masked(

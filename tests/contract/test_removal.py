@@ -17,14 +17,17 @@ from lightning_prune.plan import Plan
 from lightning_prune.repair import Repair
 from lightning_prune.selection import removed_count
 from tests.contract.cases import (
+    CASES,
     Case,
     batches,
     even_model,
     state,
 )
 from tests.contract.marks import (
+    CUTS,
     calibrated,
     every_case,
+    in_turn,
     unit_cases,
 )
 from tests.contract.masked import masked
@@ -32,8 +35,7 @@ from tests.sweep.helpers import counting_blocks
 from tests.tiny import MODEL_TYPES, tiny_batch
 
 
-@every_case
-@pytest.mark.parametrize("model_type", MODEL_TYPES)
+@pytest.mark.parametrize(("case", "model_type"), list(in_turn(CASES, MODEL_TYPES, 3)), ids=str)
 def test_it_removes_exactly_what_was_asked(case: Case, model_type: str) -> None:
     """Of every weight or unit in every block, and nothing outside the blocks."""
     model = even_model(model_type)
@@ -106,8 +108,7 @@ def masked_copy(model_type: str, pruned: nn.Module, plan: Plan, **overrides: Any
 REPAIRS = (None, Bias(), LeastSquares(), LeastSquares(trust=0))
 
 
-@unit_cases
-@pytest.mark.parametrize("model_type", MODEL_TYPES)
+@pytest.mark.parametrize(("case", "model_type"), list(in_turn(CUTS, MODEL_TYPES, 4)), ids=str)
 def test_the_shrunken_model_computes_what_the_masked_one_computes(
     case: Case, model_type: str
 ) -> None:
