@@ -15,9 +15,15 @@ from lightning_prune.sweep.losses import Loss, Roots
 
 __all__ = ["fits_whole"]
 
+SMALL = 2**29
+"""Bytes that may be taken of the CPU's memory, which other programs want too, to save time."""
+
 
 def fits_whole(loss: Loss, evidence: WeightEvidence, blocks: Sequence[Block]) -> bool:
-    """Whether a gradient sweep over the whole model takes at most half of the free memory."""
+    """Whether a gradient sweep over the whole model takes little enough memory.
+
+    At most half of what is free on a GPU; on the CPU no more than `SMALL`.
+    """
     states = loss.states
     if states.offload or not states.indices:
         return False
@@ -27,7 +33,8 @@ def fits_whole(loss: Loss, evidence: WeightEvidence, blocks: Sequence[Block]) ->
     needed = 8 * sums * evidence.floats + states.placement.bytes_missing()
     if behind:
         needed += len(behind) * _held(loss, behind[0])
-    return 2 * needed <= _free(states.device)
+    allowed = _free(states.device) // 2
+    return needed <= (allowed if states.device.type == "cuda" else min(allowed, SMALL))
 
 
 def _held(loss: Loss, block: Block) -> int:
