@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lightning_prune.anatomy import check_unquantised
 from lightning_prune.checkpoints.checksums import check_checksums
 from lightning_prune.checkpoints.config import raw_config, read_config, reason_of
 from lightning_prune.checkpoints.names import ADAPTER, CONFIG
@@ -42,7 +43,8 @@ def load(
     Raises:
         FileNotFoundError: no such folder, or a file is missing in it.
         ValueError: pickled weights only, a file that is damaged or not as it was saved, an adapter
-            beside the model, or tensors that do not fit the config, are missing, or are left over.
+            beside the model, weights that are quantised, or tensors that do not fit the config,
+            are missing, or are left over.
     """
     folder = Path(folder)
     parse_dtype(dtype)
@@ -61,7 +63,7 @@ def load(
             f"the weights in {folder} lack {_some(keys['missing_keys'])}, which {CONFIG} asks "
             "for. The folder is incomplete; save or download it again."
         )
-    if keys["unexpected_keys"] and not getattr(model.config, "quantization_config", None):
+    if keys["unexpected_keys"]:
         raise ValueError(
             f"the weights in {folder} have {_some(keys['unexpected_keys'])}, which no module of "
             f"{type(model).__name__} takes: without them it would compute something else. Load it "
@@ -86,9 +88,10 @@ def check_stored(
     Raises:
         FileNotFoundError: no such folder, or a file is missing in it.
         ValueError: pickled weights only, a file that is damaged or not as it was saved, an adapter
-            beside the model, or a tensor of another shape or kind than the config asks for.
+            beside the model, weights that are quantised, or a tensor of another shape or kind than
+            the config asks for.
     """
-    raw_config(folder)
+    check_unquantised(f"the model in {folder}", raw_config(folder))
     reader = TensorReader(folder)
     if verify:
         check_checksums(folder, weights=False)
@@ -98,8 +101,7 @@ def check_stored(
             "to it. Merge it into the model, or move its files to another folder."
         )
     config = deepcopy(config) or read_config(folder, trust_remote_code=trust_remote_code)
-    if not getattr(config, "quantization_config", None):  # packed weights have shapes of their own
-        _check_fit(reader, config, folder, trust_remote_code, auto)
+    _check_fit(reader, config, folder, trust_remote_code, auto)
     if verify:
         check_checksums(folder)
     return reader

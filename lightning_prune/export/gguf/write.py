@@ -99,10 +99,6 @@ def to_gguf(
         raise ValueError(f"{path} is not the name of a GGUF file: give one that ends in .gguf")
     reader = check_stored(folder, verify)
     config = read_config(folder)
-    if getattr(config, "quantization_config", None):
-        raise ValueError(
-            f"the weights in {folder} are packed by a quantisation; export the model from before"
-        )
     found = read_model(reader, config, str(folder))
     model = _without_idle_blocks(_padded(found, pad))
     table = choose(model, str(folder))
