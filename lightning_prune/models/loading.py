@@ -21,6 +21,7 @@ from transformers import (
 from lightning_prune.anatomy import check_unquantised, family_of
 from lightning_prune.checkpoints.checksums import check_checksums
 from lightning_prune.checkpoints.config import raw_config, read_config, read_tokenizer
+from lightning_prune.checkpoints.head import config_follows, warn_of_own_head
 from lightning_prune.checkpoints.load import load
 from lightning_prune.models.recovery.zeros import check_zeros
 from lightning_prune.plan import Plan
@@ -108,6 +109,8 @@ class Source:
                     f"the model {self.path!r} cannot be loaded: {_first_line(error)} Weights are "
                     "read from safetensors only."
                 ) from error
+            if config_follows(model):
+                warn_of_own_head(self.path)
         assert isinstance(model, PreTrainedModel)
         model.config._name_or_path = self.name  # not where the package is installed
         return model
