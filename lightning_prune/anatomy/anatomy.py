@@ -203,8 +203,8 @@ class Anatomy:
         if linear is None:
             raise ValueError(
                 f"{type(self.model).__name__} has no head of {self.task.auto_class}, and a loss "
-                "or the head's own weights are asked for. Take a method that reads activations "
-                "alone, or a model with that head."
+                f"or the head's own weights are asked for: pass what {self.task.auto_class}."
+                "from_pretrained gives, or take a method that reads weights or activations alone."
             )
         name = next(name for name, module in self.model.named_modules() if module is linear)
         site = Site(name, SiteTable("", reads="head_input"), linear)
