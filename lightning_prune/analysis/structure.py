@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_prune.analysis.zeros import sparsity
-from lightning_prune.anatomy import PRUNED_PREFIX, Family, family_of
+from lightning_prune.anatomy import PRUNED_PREFIX, Family, family_of, quantisation
 from lightning_prune.checkpoints.config import raw_config
 from lightning_prune.checkpoints.names import CONFIG
 from lightning_prune.checkpoints.reader import TensorInfo, TensorReader
@@ -88,9 +88,9 @@ def structure(folder: str | Path) -> Structure:
     family = family_of(config["model_type"])
     if missing := [k for k in ("hidden_size", "vocab_size", family.heads_key) if k not in config]:
         raise ValueError(f"{folder / CONFIG} lacks {', '.join(missing)}; save the model again")
-    if "quantization_config" in config:
+    if packing := quantisation(config):
         raise ValueError(
-            f"the weights in {folder} are packed ({config['quantization_config']}), and their "
+            f"the weights in {folder} are quantised ({packing}), and their packed "
             "shapes do not tell heads and neurons. Give the folder from before quantisation."
         )
     stored = TensorReader(folder).info

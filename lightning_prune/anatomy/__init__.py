@@ -10,6 +10,7 @@ from lightning_prune.anatomy.families import (
     family_of,
 )
 from lightning_prune.anatomy.tasks import CausalTask, ImageTask, Labels, Task
+from lightning_prune.anatomy.weights import check_numbers, check_unquantised, quantisation
 
 __all__ = [
     "FAMILIES",
@@ -26,5 +27,8 @@ __all__ = [
     "SiteTable",
     "Task",
     "add_family",
+    "check_numbers",
+    "check_unquantised",
     "family_of",
+    "quantisation",
 ]

@@ -18,6 +18,7 @@ from torch import nn
 
 from lightning_prune.anatomy.families import Family, SiteTable, family_of
 from lightning_prune.anatomy.tasks import Task
+from lightning_prune.anatomy.weights import check_in_memory, check_numbers, check_unquantised
 
 __all__ = ["UNIT_ROLES", "Anatomy", "Block", "Member", "Site"]
 
@@ -159,7 +160,8 @@ class Anatomy:
         model: a Hugging Face model of a known family, with the head that its family is about.
 
     Raises:
-        ValueError: the model is none of a known family, or not as its family's table says.
+        ValueError: the model is none of a known family, not as its family's table says, or
+            quantised.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -167,6 +169,7 @@ class Anatomy:
         model_type = getattr(getattr(model, "config", None), "model_type", None)
         if not isinstance(model_type, str):
             raise ValueError(_no_model(model))
+        check_unquantised(type(model).__name__, model.config)
         self.family = family_of(model_type)
         parent, _, name = self.family.blocks.rpartition(".")
         try:
@@ -200,8 +203,8 @@ class Anatomy:
         if linear is None:
             raise ValueError(
                 f"{type(self.model).__name__} has no head of {self.task.auto_class}, and a loss "
-                "or the head's own weights are asked for. Take a method that reads activations "
-                "alone, or a model with that head."
+                f"or the head's own weights are asked for: pass what {self.task.auto_class}."
+                "from_pretrained gives, or take a method that reads weights or activations alone."
             )
         name = next(name for name, module in self.model.named_modules() if module is linear)
         site = Site(name, SiteTable("", reads="head_input"), linear)
@@ -225,6 +228,17 @@ class Anatomy:
             modules += [child for key, child in parent.named_children() if key != name]
             parent = parent.get_submodule(name)
         return modules
+
+    def check_weights(self) -> None:
+        """Refuse weights that are no numbers in memory: pruning could not read them.
+
+        Raises:
+            ValueError: some are on the meta device, or Linears of the blocks are quantised.
+        """
+        check_in_memory(self.model)
+        for block in self.blocks:
+            for site in block.sites:
+                check_numbers(site.name, site.module)
 
     def _bind(self, index: int, module: nn.Module) -> Block:
         name = f"{self.family.blocks}.{index}"

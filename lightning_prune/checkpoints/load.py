@@ -4,20 +4,36 @@ from __future__ import annotations
 
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
+from lightning_prune.anatomy import check_unquantised
 from lightning_prune.checkpoints.checksums import check_checksums
 from lightning_prune.checkpoints.config import raw_config, read_config, reason_of
+from lightning_prune.checkpoints.head import is_stored_apart, warn_of_own_head
 from lightning_prune.checkpoints.names import ADAPTER, CONFIG
 from lightning_prune.checkpoints.reader import DTYPES, TensorReader
 from lightning_prune.modeling.registry import auto_class
 
-__all__ = ["check_stored", "load", "parse_dtype"]
+__all__ = ["Stored", "check_stored", "load", "parse_dtype"]
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+
+class Stored(NamedTuple):
+    """What lies in a model folder.
+
+    Attributes:
+        reader: its tensors.
+        config: its config, with `tie_word_embeddings` as the tensors have it.
+        own_head: whether that differs from config.json, as another head is stored.
+    """
+
+    reader: TensorReader
+    config: Any
+    own_head: bool
 
 
 def load(
@@ -29,6 +45,9 @@ def load(
     **kwargs: Any,
 ) -> nn.Module:
     """Read a model from a Hugging Face folder with safetensors, in eval mode.
+
+    A head that is stored beside other embeddings is kept, with a warning where the config says that
+    the two are tied.
 
     Args:
         folder: a folder on this machine, as `save` writes it, or any stock one.
@@ -42,13 +61,18 @@ def load(
     Raises:
         FileNotFoundError: no such folder, or a file is missing in it.
         ValueError: pickled weights only, a file that is damaged or not as it was saved, an adapter
-            beside the model, or tensors that do not fit the config, are missing, or are left over.
+            beside the model, weights that are quantised, or tensors that do not fit the config,
+            are missing, or are left over.
     """
     folder = Path(folder)
     parse_dtype(dtype)
     kwargs = {"trust_remote_code": False, **kwargs}
     auto = auto or auto_class(str(raw_config(folder).get("model_type")))
-    check_stored(folder, verify, kwargs.get("config"), kwargs["trust_remote_code"], auto)
+    given = kwargs.get("config")
+    stored = check_stored(folder, verify, given, kwargs["trust_remote_code"], auto)
+    if stored.own_head:
+        warn_of_own_head(folder)
+        kwargs |= {"tie_word_embeddings": False} if given is None else {"config": stored.config}
     try:
         model, keys = auto.from_pretrained(folder, dtype=dtype, output_loading_info=True, **kwargs)
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # as of generation_config
@@ -61,7 +85,7 @@ def load(
             f"the weights in {folder} lack {_some(keys['missing_keys'])}, which {CONFIG} asks "
             "for. The folder is incomplete; save or download it again."
         )
-    if keys["unexpected_keys"] and not getattr(model.config, "quantization_config", None):
+    if keys["unexpected_keys"]:
         raise ValueError(
             f"the weights in {folder} have {_some(keys['unexpected_keys'])}, which no module of "
             f"{type(model).__name__} takes: without them it would compute something else. Load it "
@@ -77,8 +101,8 @@ def check_stored(
     config: Any = None,
     trust_remote_code: bool = False,
     auto: Any = None,
-) -> TensorReader:
-    """A folder's tensors, if they fit its config; no weight is read but for the checksums.
+) -> Stored:
+    """A folder's tensors and config, if they fit; weights are read for the checksums, and a head.
 
     Neither the config nor any code of a folder that was changed is used; weights, which take
     longest, are compared with their checksums when the rest is right.
@@ -86,9 +110,10 @@ def check_stored(
     Raises:
         FileNotFoundError: no such folder, or a file is missing in it.
         ValueError: pickled weights only, a file that is damaged or not as it was saved, an adapter
-            beside the model, or a tensor of another shape or kind than the config asks for.
+            beside the model, weights that are quantised, or a tensor of another shape or kind than
+            the config asks for.
     """
-    raw_config(folder)
+    check_unquantised(f"the model in {folder}", raw_config(folder))
     reader = TensorReader(folder)
     if verify:
         check_checksums(folder, weights=False)
@@ -98,11 +123,13 @@ def check_stored(
             "to it. Merge it into the model, or move its files to another folder."
         )
     config = deepcopy(config) or read_config(folder, trust_remote_code=trust_remote_code)
-    if not getattr(config, "quantization_config", None):  # packed weights have shapes of their own
-        _check_fit(reader, config, folder, trust_remote_code, auto)
+    model = _checked_fit(reader, config, folder, trust_remote_code, auto)
     if verify:
         check_checksums(folder)
-    return reader
+    own_head = getattr(config, "tie_word_embeddings", False) and is_stored_apart(reader, model)
+    if own_head:
+        config.tie_word_embeddings = False
+    return Stored(reader, config, own_head)
 
 
 def parse_dtype(dtype: str | torch.dtype) -> torch.dtype | None:
@@ -120,13 +147,14 @@ def parse_dtype(dtype: str | torch.dtype) -> torch.dtype | None:
     return parsed
 
 
-def _check_fit(
+def _checked_fit(
     reader: TensorReader, config: Any, folder: Path, trust_remote_code: bool, auto: Any
-) -> None:
+) -> nn.Module:
+    """The model of a config, without its weights, if those that are stored fit it."""
     try:
         with torch.device("meta"):
             kind = auto or auto_class(config.model_type)
-            model = kind.from_config(config, trust_remote_code=trust_remote_code)
+            model: nn.Module = kind.from_config(config, trust_remote_code=trust_remote_code)
     except Exception as error:  # what transformers raises depends on the key
         raise ValueError(
             f"no model can be made from {folder / CONFIG} ({reason_of(error)}). Correct it, or "
@@ -147,6 +175,7 @@ def _check_fit(
                 f"{name} in {stored.path} is stored as {stored_as[stored.dtype]}, and the model "
                 f"computes with {', '.join(map(stored_as.__getitem__, FLOATS))}. Save it again."
             )
+    return model
 
 
 def _some(names: Any) -> str:

@@ -19,6 +19,7 @@ from lightning_prune.anatomy import PRUNED_PREFIX
 from lightning_prune.checkpoints.checksums import write_checksums
 from lightning_prune.checkpoints.config import raw_config
 from lightning_prune.checkpoints.folder import replaced_folder
+from lightning_prune.checkpoints.head import config_follows
 from lightning_prune.checkpoints.names import CODE, CONFIG
 from lightning_prune.checkpoints.writer import ShardWriter, parse_size
 from lightning_prune.modeling import modeling_pruned
@@ -117,6 +118,7 @@ def _state(model: Any) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 
 def _add_config(model: Any, folder: Path, dtype: torch.dtype | None) -> None:
     """Write config and generation config, and the code of a class that came with the model."""
+    config_follows(model)
     config = model.config
     config.dtype = str(dtype or model.dtype).removeprefix("torch.")
     config.architectures = [type(model).__name__]

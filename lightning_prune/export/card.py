@@ -18,6 +18,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from torch import nn
 
 from lightning_prune.anatomy import Anatomy
+from lightning_prune.checkpoints.head import has_own_head
 from lightning_prune.checkpoints.save import is_uneven
 from lightning_prune.evaluation import Evaluation
 from lightning_prune.modeling.registry import auto_class
@@ -67,6 +68,11 @@ def model_card(
         f"# {pruned} model",
         f"A {pruned.lower()} version of `{base}`." if base else f"A {pruned.lower()} {kind}.",
     ]
+    if has_own_head(model):
+        parts.append(
+            "Its output layer has weights of its own, which are not those of the embeddings "
+            "(`tie_word_embeddings` is false)."
+        )
     if plan is not None:
         parts += ["## What was pruned", _decisions(plan)]
     if report is not None and report.stages:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lightning_prune.checkpoints.config import raw_config, read_tokenizer, reason_of
+from lightning_prune.checkpoints.config import read_tokenizer, reason_of
 from lightning_prune.checkpoints.folder import check_replaceable
 from lightning_prune.checkpoints.load import check_stored, load, parse_dtype
 from lightning_prune.checkpoints.names import CARD, REPORT
@@ -77,7 +77,7 @@ def to_hf(
 
     Raises:
         FileNotFoundError: no such folder.
-        ValueError: as of `load` and `save`, or packed weights.
+        ValueError: as of `load` and `save`.
         OSError: too little room on the disk.
     """
     folder = Path(folder)
@@ -85,10 +85,6 @@ def to_hf(
     cast = parse_dtype(dtype)
     parse_size(shard_size)
     check_stored(folder, verify)
-    if raw_config(folder).get("quantization_config"):
-        raise ValueError(
-            f"the weights in {folder} are packed by a quantisation; export the model from before"
-        )
     plan = Plan.load(folder) if (folder / "plan.json").is_file() else None
     tokenizer, report = read_tokenizer(folder), _read_report(folder / REPORT)
     model = load(folder, verify=False)

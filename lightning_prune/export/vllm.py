@@ -18,7 +18,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from lightning_prune.anatomy import PRUNED_PREFIX, Anatomy, Block
-from lightning_prune.checkpoints.config import raw_config, read_config, read_tokenizer
+from lightning_prune.checkpoints.config import raw_config, read_tokenizer
 from lightning_prune.checkpoints.load import check_stored
 from lightning_prune.checkpoints.names import CONFIG
 from lightning_prune.checkpoints.reader import TensorReader
@@ -64,14 +64,18 @@ def check_vllm(folder: str | Path, tp: int = 1, verify: bool = True) -> VLLMChec
     if tp < 1:
         raise ValueError(f"tp={tp} is not allowed: give a number of GPUs, 1 or more")
     folder = Path(folder)
-    reader = check_stored(folder, verify)
-    config: Any = read_config(folder)
+    reader, config, own_head = check_stored(folder, verify)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     blocks = Anatomy(model).blocks
     remote = config.model_type.startswith(PRUNED_PREFIX)
     native = not remote and not _has_another_head_size(config, blocks)
     always = [*_empty(blocks), *_other_names(model, reader), *(_code(folder) if remote else ())]
+    if own_head:
+        always.append(
+            f"{CONFIG} says that the head is tied to the embeddings, and another is stored, which "
+            "vLLM would leave out; write a folder that says so (--to hf)"
+        )
     problems = [*always, *_with_tp(config, blocks, tp, native)]
     sizes = range(1, LARGEST_TP + 1)
     fits = [n for n in sizes if not (always or [*_with_tp(config, blocks, n, native)])]

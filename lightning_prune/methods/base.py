@@ -114,6 +114,12 @@ class Method(Configured, ABC):
         asked = (*self.requests(), self.effective_allocation.evidence, repair and repair.evidence)
         return self.plan is None and any(evidence is not None for evidence in asked)
 
+    @property
+    def needs_loss(self) -> bool:
+        """Whether its evidence, or its allocation's, is made of a loss, which takes a head."""
+        asked = (*self.requests(), self.effective_allocation.evidence)
+        return any(one is not None and one.sweep in ("backward", "removal") for one in asked)
+
     # --- what it is about ---
 
     @abstractmethod
@@ -151,8 +157,11 @@ class Method(Configured, ABC):
         """Refuse what cannot be done with this model, before anything expensive.
 
         Raises:
-            ValueError: says what was asked, what the model has, and what to do.
+            ValueError: says what was asked, what the model has, and what to do; or a loss is
+                needed, and the model has no head that says what its family's models say.
         """
+        if self.needs_loss:
+            _ = anatomy.head
 
     # --- what it does ---
 

@@ -152,6 +152,7 @@ class UnitPruning(Method):
 
     def check(self, anatomy: Anatomy) -> None:
         """Refuse a budget that no number of whole units makes up."""
+        super().check(anatomy)
         pools = self.pools(self.blocks(anatomy))
         if not most(pools):
             switches = [s for s, on in (("attention", self.attention), ("mlp", self.mlp)) if on]

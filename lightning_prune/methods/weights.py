@@ -216,11 +216,8 @@ class WeightPruning(Method):
     # --- what is refused ---
 
     def check(self, anatomy: Anatomy) -> None:
-        """Refuse a pattern that does not divide some width, and a sparsity that removes nothing.
-
-        Raises:
-            ValueError: names the Linear, or the sparsity that would remove something.
-        """
+        """Refuse a pattern that does not divide some width, and a sparsity that removes nothing."""
+        super().check(anatomy)
         sites = [site for block in self.blocks(anatomy) for site in block.sites]
         self._check_outside(anatomy)
         if self.n_of_m is not None:

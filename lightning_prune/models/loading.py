@@ -18,9 +18,10 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from lightning_prune.anatomy import family_of
+from lightning_prune.anatomy import check_unquantised, family_of
 from lightning_prune.checkpoints.checksums import check_checksums
 from lightning_prune.checkpoints.config import raw_config, read_config, read_tokenizer
+from lightning_prune.checkpoints.head import config_follows, warn_of_own_head
 from lightning_prune.checkpoints.load import load
 from lightning_prune.models.recovery.zeros import check_zeros
 from lightning_prune.plan import Plan
@@ -73,23 +74,23 @@ class Source:
         """The model's configuration.
 
         Raises:
-            ValueError: the model type is unknown, or the file is damaged.
+            ValueError: the model type is unknown, the model is quantised, or the file is damaged.
         """
         if self.is_folder:
             folder = Path(self.location)
             if self._arguments["trust_remote_code"]:  # nothing is run that was not saved there
                 check_checksums(folder, weights=False)
-            family_of(str(raw_config(folder).get("model_type")))
+            self._check(raw_config(folder))
             return read_config(folder, **self._arguments)
         raw, _ = PreTrainedConfig.get_config_dict(self.location, **self._arguments)
-        family_of(str(raw.get("model_type")))
+        self._check(raw)
         return AutoConfig.from_pretrained(self.location, **self._arguments)
 
     def model(self, dtype: DType, attn_implementation: str | None) -> PreTrainedModel:
         """The model with its weights, on the CPU, in evaluation mode.
 
         Raises:
-            ValueError: the model type is unknown, there are no safetensors, or weights are missing.
+            ValueError: as of `config`, there are no safetensors, or weights are missing.
         """
         arguments = self._arguments | {
             "config": self.config(),
@@ -108,6 +109,8 @@ class Source:
                     f"the model {self.path!r} cannot be loaded: {_first_line(error)} Weights are "
                     "read from safetensors only."
                 ) from error
+            if config_follows(model):
+                warn_of_own_head(self.path)
         assert isinstance(model, PreTrainedModel)
         model.config._name_or_path = self.name  # not where the package is installed
         return model
@@ -137,6 +140,10 @@ class Source:
         if self.is_folder:
             return read_tokenizer(Path(self.location), **self._arguments)
         return AutoTokenizer.from_pretrained(self.location, **self._arguments)
+
+    def _check(self, raw: dict[str, Any]) -> None:
+        family_of(str(raw.get("model_type")))
+        check_unquantised(f"the model {self.path!r}", raw)
 
 
 class RandomWeights:

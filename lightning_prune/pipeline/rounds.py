@@ -159,6 +159,7 @@ def prune_in_rounds(
             validation text; or the first round is taken back, so that nothing was removed.
     """
     anatomy = Anatomy(model)
+    anatomy.check_weights()
     check_rounds(anatomy, method, rounds)
     gate = gate or Gate()
     if gate.asked and validation is None:

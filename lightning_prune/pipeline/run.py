@@ -52,10 +52,10 @@ def prune(
 
     Raises:
         TypeError: the model is no module, or the method no method.
-        ValueError: the method does not fit the model, weights or scores are not finite, there is
-            no calibration data or no such device, or nothing would be removed. The model is then
-            unchanged, unless the error came from a block in the middle of the sweep, or of the
-            repair.
+        ValueError: the model is quantised or not in memory, the method does not fit it, weights or
+            scores are not finite, there is no calibration data or no such device, or nothing would
+            be removed. The model is then unchanged, unless the error came from a block in the
+            middle of the sweep, or of the repair.
     """
     if not isinstance(model, nn.Module) or not isinstance(method, Method):
         raise TypeError(
@@ -63,6 +63,7 @@ def prune(
             f"got {model if isinstance(model, str) else type(model).__name__!r} and {method!r}"
         )
     anatomy = Anatomy(model)
+    anatomy.check_weights()
     if method.plan is not None:
         plan = method.plan if isinstance(method.plan, Plan) else Plan.load(method.plan)
         made_by = plan.provenance.get("method", type(method).__name__)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import torch
 
-from lightning_prune.anatomy import UNIT_ROLES, Anatomy, Block, Site
+from lightning_prune.anatomy import UNIT_ROLES, Anatomy, Block, Site, check_numbers
 from lightning_prune.plan import Kept, Plan
 
 __all__ = ["check_units", "kept_features"]
@@ -78,10 +78,4 @@ def _check_kept(block: Block, kind: str, kept: Kept) -> None:
             f"between 0 and {total - 1}; got {index_U.tolist()}"
         )
     for site in block.sites:
-        linear = site.module
-        plain = linear.weight.shape == (linear.out_features, linear.in_features)
-        if not plain or not linear.weight.is_floating_point():
-            raise ValueError(
-                f"{site.name} holds packed or quantised weights ({tuple(linear.weight.shape)}, "
-                f"{linear.weight.dtype}). Prune the model in 16 or 32 bits, then quantise it."
-            )
+        check_numbers(site.name, site.module)

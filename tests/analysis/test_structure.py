@@ -115,7 +115,7 @@ def test_what_is_no_model_is_refused_with_the_reason(tmp_path: Path) -> None:
             structure(folder)
     folder = save(tiny_model("llama"), tmp_path / "model")
     change_config(folder, quantization_config={"bits": 4})
-    with pytest.raises(ValueError, match="are packed .* before quantisation"):
+    with pytest.raises(ValueError, match="are quantised .* before quantisation"):
         structure(folder)
     change_config(folder, model_type="bert")
     with pytest.raises(ValueError, match="unknown model type 'bert'"):

@@ -161,5 +161,5 @@ def test_packed_weights_are_saved_as_transformers_saves_them(tmp_path: Path) -> 
     model.save_pretrained(tmp_path / "theirs")
     assert_same_folder(tmp_path / "ours", tmp_path / "theirs")
     assert sum("quant_state" in name for name in TensorReader(tmp_path / "ours").info) == 21
-    with pytest.raises(ValueError, match="packed by a quantisation; export the model from before"):
+    with pytest.raises(ValueError, match=r"quantised already \(bitsandbytes, 4 bits\): prune"):
         to_hf(tmp_path / "ours", tmp_path / "again")

@@ -240,7 +240,7 @@ def test_packed_weights_are_refused(tmp_path: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match="are packed by a quantisation"):
+    with pytest.raises(ValueError, match=r"quantised already \(bitsandbytes, 4 bits\): prune"):
         to_gguf(folder, tmp_path / "model.gguf", verify=False)
 
 

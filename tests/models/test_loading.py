@@ -8,7 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from lightning_prune.checkpoints.load import load
 from lightning_prune.models import CausalLM
+from lightning_prune.models.loading import Source
 from tests.tiny import tiny_batch, tiny_model
 
 
@@ -93,3 +95,37 @@ def test_what_the_data_asks_is_known_before_the_model_is_loaded(folder):
     assert module.max_position_embeddings == 64
     assert module.tokenizer is None
     assert module.model is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"quant_method": "gptq", "bits": 4, "group_size": 128}, r"gptq, 4 bits"),
+        ({"quant_method": "awq", "bits": 4}, r"awq, 4 bits"),
+        ({"quant_method": "fp8"}, "fp8"),
+        ({"quant_method": "compressed-tensors"}, "compressed-tensors"),
+        ({"quant_method": "bitsandbytes", "load_in_8bit": True}, r"bitsandbytes, 8 bits"),
+    ],
+)
+def test_a_quantised_model_is_refused_before_its_weights_are_read(folder, settings, name):
+    """Whether or not the packages that could unpack them are there."""
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"quantization_config": settings}))
+    (folder / "model.safetensors").write_bytes(b"")
+    said = rf"is quantised already \({name}\): prune the model from before, .* then quantise"
+    for refused in (lambda: loaded(path=str(folder)), lambda: load(folder)):
+        with pytest.raises(ValueError, match=said) as caught:
+            refused()
+        assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_quantised_model_of_the_hub_is_refused_by_its_config(folder, monkeypatch):
+    """No weight is downloaded for it."""
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "gptq", "bits": 4}
+    (folder / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr("lightning_prune.models.loading._locate", lambda *_: str(folder))
+    source = Source("somebody/quantised")
+    source.is_folder = False
+    with pytest.raises(ValueError, match=r"the model 'somebody/quantised' is quantised .*gptq"):
+        source.model("auto", None)

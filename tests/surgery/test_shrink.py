@@ -232,7 +232,7 @@ def test_quantised_weights_are_refused() -> None:
     model = tiny_model("llama")
     packed = nn.Parameter(torch.zeros(22, 32, dtype=torch.uint8), requires_grad=False)
     model.model.layers[0].mlp.up_proj.weight = packed
-    with pytest.raises(ValueError, match="packed or quantised weights"):
+    with pytest.raises(ValueError, match=r"up_proj is quantised already, .* torch.uint8: prune"):
         shrink(Anatomy(model), uneven_plan(model))
 
 

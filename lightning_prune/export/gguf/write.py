@@ -15,7 +15,7 @@ import gguf
 import numpy as np
 import torch
 
-from lightning_prune.checkpoints.config import read_config, read_tokenizer
+from lightning_prune.checkpoints.config import read_tokenizer
 from lightning_prune.checkpoints.folder import check_room
 from lightning_prune.checkpoints.load import check_stored
 from lightning_prune.export.gguf.architectures import Architecture, choose
@@ -97,12 +97,7 @@ def to_gguf(
         raise ValueError(f"dtype={dtype!r} is not allowed: give {', '.join(_TYPES)} or None")
     if path.suffix != ".gguf" or path.is_dir():
         raise ValueError(f"{path} is not the name of a GGUF file: give one that ends in .gguf")
-    reader = check_stored(folder, verify)
-    config = read_config(folder)
-    if getattr(config, "quantization_config", None):
-        raise ValueError(
-            f"the weights in {folder} are packed by a quantisation; export the model from before"
-        )
+    reader, config, own_head = check_stored(folder, verify)
     found = read_model(reader, config, str(folder))
     model = _without_idle_blocks(_padded(found, pad))
     table = choose(model, str(folder))
@@ -123,6 +118,8 @@ def to_gguf(
         zeros = _write(writer, path, tensors, types)
     parameters = sum(prod(tensor.shape) for tensor in tensors.values())
     notes = [*_notes(found, model, table, types, dtype, parameters), *notes]
+    if own_head:
+        notes.append("the head is the stored one, though config.json says that it is tied")
     if zeros > 0.05 * parameters:
         notes.append(
             f"{zeros / parameters:.0%} of the numbers in the file are zero, which makes it neither "
