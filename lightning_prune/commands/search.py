@@ -30,6 +30,7 @@ def search(
     held_out: int = 64,
     step: float = 0.3,
     seed: int = 0,
+    windows: int | None = None,
 ) -> None:
     """Try one method's arguments, or search how its budget is best spread over blocks.
 
@@ -50,13 +51,15 @@ def search(
             the calibration and validation windows.
         step: how much is moved at most, in parts of the budget of a block.
         seed: of the trials.
+        windows: perplexity is of so many validation windows at most; None: of all of them.
 
     Raises:
         ValueError: neither or both of vary and trials are given, what they ask for cannot be done,
             or the trainer has methods or processes.
     """
     folder = study_folder(trainer, "search", "method")
-    where: dict[str, Any] = {"device": trainer.strategy.root_device, "journal": folder / "cells"}
+    where: dict[str, Any] = {"device": trainer.strategy.root_device, "windows": windows}
+    where["journal"] = folder / "cells"
     if bool(vary) == bool(trials):
         raise ValueError(
             "search takes vary, such as {ratio: [0.2, 0.3], nsamples: [32, 128]}, or trials, such "

@@ -21,6 +21,7 @@ def sweep(
     datamodule: LightningDataModule,
     methods: list[str | dict[str, Any]],
     sparsities: list[float | str],
+    windows: int | None = None,
 ) -> None:
     """Prune one model by several methods and sparsities, and compare them in one table.
 
@@ -34,6 +35,7 @@ def sweep(
         methods: names of methods that set weights to zero, or their class_path and init_args
             (without sparsity and pattern), with a `name` for the table if wanted.
         sparsities: fractions of zeros, such as 0.5, and patterns N:M, such as "2:4" (N kept).
+        windows: perplexity is of so many validation windows at most; None: of all of them.
 
     Raises:
         ValueError: a method or a sparsity is none, or the trainer has methods or processes.
@@ -41,5 +43,6 @@ def sweep(
     folder = study_folder(trainer, "sweep", "methods")
     device = trainer.strategy.root_device
     journal = folder / "cells"
-    grid = sweep_methods(model, datamodule, methods, sparsities, device=device, journal=journal)
+    where: dict[str, Any] = {"device": device, "journal": journal, "windows": windows}
+    grid = sweep_methods(model, datamodule, methods, sparsities, **where)
     show(grid_document(grid), folder)

@@ -55,6 +55,7 @@ class Bench:
         data: calibration and validation batches.
         device: where blocks run; None: where the model is.
         journal: a folder in which results are kept and found again; None: they are not kept.
+        windows: validation windows at most; None: all.
 
     Attributes:
         calibration: the calibration batches.
@@ -67,7 +68,10 @@ class Bench:
         data: Any,
         device: torch.device | str | None = None,
         journal: str | Path | None = None,
+        windows: int | None = None,
     ) -> None:
+        if windows is not None and windows < 1:
+            raise ValueError(f"windows={windows}; give 1 or more, or nothing for all of them")
         module.load()
         attach(data, module)
         keeps = journal is not None and hasattr(data, "keep")
@@ -77,7 +81,7 @@ class Bench:
         parameter = next(module.base.parameters())
         self.device = parameter.device if device is None else torch.device(device)
         self.calibration: Batches = list(data.calibration_dataloader())
-        self.validation: Batches = list(data.val_dataloader())
+        self.validation = first_windows(data.val_dataloader(), windows or 0)
         if keeps:
             data.keep(journal)
         self._weights = sum(

@@ -30,6 +30,7 @@ def sweep_methods(
     *,
     device: torch.device | str | None = None,
     journal: str | Path | None = None,
+    windows: int | None = None,
 ) -> Grid:
     """Prune one model by several methods and sparsities, and measure the perplexity of each.
 
@@ -49,13 +50,14 @@ def sweep_methods(
         sparsities: fractions of zeros, such as 0.5, and patterns N:M, such as "2:4" (N kept).
         device: where blocks run; None: where the model is.
         journal: a folder in which the results are kept: what is there is not computed again.
+        windows: perplexity is of so many validation windows at most; None: of all of them.
 
     Raises:
         ValueError: a method or a sparsity is none, or the model has no tokenizer; before anything
             is pruned.
     """
     wanted = _asked(methods, sparsities)
-    bench = Bench(module, data, device, journal)
+    bench = Bench(module, data, device, journal, windows)
     dense, reuse = bench.dense(), Reuse()
     cells = [bench.cell(asked, reuse) for asked in wanted]
     return Grid(bench.name, dense, cells, bench.settings())

@@ -31,6 +31,7 @@ def vary_arguments(
     *,
     device: torch.device | str | None = None,
     journal: str | Path | None = None,
+    windows: int | None = None,
 ) -> Grid:
     """Prune one model by one method with every combination of some arguments.
 
@@ -50,6 +51,7 @@ def vary_arguments(
             of the table.
         device: where blocks run; None: where the model is.
         journal: a folder in which the results are kept: what is there is not computed again.
+        windows: perplexity is of so many validation windows at most; None: of all of them.
 
     Raises:
         ValueError: an argument has no values, or a method cannot be made; before anything is
@@ -60,7 +62,7 @@ def vary_arguments(
     if SAMPLES in vary:
         data = _with_samples(data, vary[SAMPLES])
     wanted = _asked(method, vary)
-    bench = Bench(module, data, device, journal)
+    bench = Bench(module, data, device, journal, windows)
     dense, cells = bench.dense(), []
     reuses: dict[int, Reuse] = {}
     for asked, samples in wanted:

@@ -77,6 +77,7 @@ def search_shares(
     seed: int = 0,
     device: torch.device | str | None = None,
     journal: str | Path | None = None,
+    windows: int | None = None,
 ) -> BestShares:
     """Move budget between blocks, and keep what lowers the perplexity on held-out training text.
 
@@ -101,6 +102,7 @@ def search_shares(
         seed: of the trials.
         device: where blocks run; None: where the model is.
         journal: a folder in which the results are kept: what is there is not computed again.
+        windows: perplexity is of so many validation windows at most; None: of all of them.
 
     Raises:
         ValueError: an argument is out of range, the method cuts no units, the model has but one
@@ -112,7 +114,7 @@ def search_shares(
     if not 0 < step <= 1:
         raise ValueError(f"search: step={step} is not in (0, 1]")
     cutting = _made(method)
-    search = _Search(Bench(module, data, device, journal), cutting, held_out)
+    search = _Search(Bench(module, data, device, journal, windows), cutting, held_out)
     best = search.run(trials, step, random.Random(seed))
     final = {
         name: search.judged("evaluation", name, fractions, search.bench.validation).perplexity

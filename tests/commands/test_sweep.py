@@ -101,6 +101,15 @@ def test_what_is_done_is_not_done_again(sweep: Any, monkeypatch: pytest.MonkeyPa
     assert len(done) == 5
 
 
+def test_so_many_validation_windows_judge(sweep: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where the last batch has more; none is refused."""
+    root = sweep('["Magnitude"]', "[0.5]", "--windows=3", "--data.batch_size=2")
+    assert json.loads((root / "sweep.json").read_text())["settings"]["windows"] == 3
+    with pytest.raises(SystemExit):
+        sweep('["Magnitude"]', "[0.5]", "--windows=0")
+    assert "windows=0; give 1 or more" in capsys.readouterr().err
+
+
 def test_a_cell_that_fails_is_a_row(sweep: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """The others are there, and it is tried again the next time."""
     found = rows(sweep('["Magnitude"]', '["2:5", 0.5]'))

@@ -1,0 +1,146 @@
+"""How much memory a method takes on the CPU, in units of the model, and how long.
+
+    python benchmarks/memory.py --model FOLDER --text TEXT     # 16 x 512 tokens, fp32
+    python benchmarks/memory.py --only Taylor AFR              # methods whose line has one of these
+    python benchmarks/memory.py --windows 2 --length 32        # seconds, to see that it runs
+
+Every method runs in a process of its own. What counts is what the process holds at its peak, less
+what it held when all was imported and nothing loaded: 1.0 is the model alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import psutil
+import torch
+from rich.console import Console
+from rich.table import Table
+
+import lightning_prune
+from lightning_prune import (
+    AFR,
+    CFSP,
+    FLAP,
+    SNIP,
+    CausalLM,
+    DropBlocks,
+    GQATaylor,
+    Magnitude,
+    ReFer,
+    ResidualFit,
+    Sensitivity,
+    SparseGPT,
+    StructuredOBS,
+    Taylor,
+    TextData,
+    Wanda,
+    WandaSP,
+    prune,
+    prune_in_rounds,
+)
+from lightning_prune.methods.base import Method
+
+METHODS: dict[str, Callable[[], Method]] = {
+    "Magnitude 50%": lambda: Magnitude(sparsity=0.5),
+    "Wanda 50%": lambda: Wanda(sparsity=0.5),
+    "Wanda 50%, layer": lambda: Wanda(sparsity=0.5, propagate="layer"),
+    "SparseGPT 50%": lambda: SparseGPT(sparsity=0.5),
+    "ResidualFit 50%": lambda: ResidualFit(sparsity=0.5),
+    "ResidualFit 50%, Sensitivity": lambda: ResidualFit(sparsity=0.5, allocation=Sensitivity()),
+    "WandaSP 25%": lambda: WandaSP(ratio=0.25),
+    "FLAP 25%": lambda: FLAP(ratio=0.25),
+    "CFSP 25%": lambda: CFSP(ratio=0.25),
+    "StructuredOBS 25%": lambda: StructuredOBS(ratio=0.25),
+    "Taylor 25%": lambda: Taylor(ratio=0.25),
+    "GQATaylor 25%": lambda: GQATaylor(ratio=0.25),
+    "SNIP 25%": lambda: SNIP(ratio=0.25),
+    "ReFer 25%": lambda: ReFer(ratio=0.25),
+    "AFR 25%": lambda: AFR(ratio=0.25),
+    "DropBlocks, 4": lambda: DropBlocks(count=4),
+    "FLAP 25%, in 2 rounds": lambda: FLAP(ratio=0.25),
+}
+
+
+class Peak:
+    """The most that this process holds, looked at every five milliseconds."""
+
+    def __init__(self) -> None:
+        self._process = psutil.Process()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self.bytes = 0
+
+    def __enter__(self) -> Peak:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stopped.is_set():
+            self.bytes = max(self.bytes, self._process.memory_info().rss)
+            time.sleep(0.005)
+
+
+def measure(name: str, args: argparse.Namespace) -> dict[str, float]:
+    """Peak over the model's size, the model's GiB, and seconds."""
+    for public in lightning_prune.__all__:
+        getattr(lightning_prune, public)
+    before = psutil.Process().memory_info().rss
+    module = CausalLM(args.model, dtype=args.dtype)
+    module.load()
+    model = module.base
+    data = TextData(args.text, nsamples=args.windows, seqlen=args.length, batch_size=args.batch)
+    data.attach(module.tokenizer, module.max_position_embeddings, module.vocabulary)
+    batches = list(data.calibration_dataloader())
+    size = sum(p.numel() * p.element_size() for p in model.parameters())
+    start = time.perf_counter()
+    with Peak() as peak:
+        if "rounds" in name:
+            prune_in_rounds(model, METHODS[name](), batches, 2, validation=batches[:1])
+        else:
+            prune(model, METHODS[name](), batches)
+    seconds = time.perf_counter() - start
+    return {"times": (peak.bytes - before) / size, "model": size / 2**30, "seconds": seconds}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--model", default="quickstart")
+    parser.add_argument("--text", default="builtin")
+    parser.add_argument("--windows", type=int, default=16)
+    parser.add_argument("--length", type=int, default=512)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--only", nargs="*", default=[""])
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    if args.one:
+        print(json.dumps(measure(args.one, args)))
+        return
+    table = Table("method", "peak, in models", "seconds")
+    for name in METHODS:
+        if not any(part in name for part in args.only):
+            continue
+        done = subprocess.run(
+            [sys.executable, *sys.argv, "--one", name], stdout=subprocess.PIPE, text=True
+        )
+        result = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
+        row = (f"{result['times']:.1f}", f"{result['seconds']:.0f}") if result else ("failed", "")
+        print(f"| {name} | {row[0]} | {row[1]} |", file=sys.stderr, flush=True)
+        table.add_row(name, *row)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
