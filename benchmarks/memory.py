@@ -23,7 +23,6 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-import lightning_prune
 from lightning_prune import (
     AFR,
     CFSP,
@@ -46,6 +45,8 @@ from lightning_prune import (
     prune_in_rounds,
 )
 from lightning_prune.methods.base import Method
+from lightning_prune.methods.units import UnitPruning
+from lightning_prune.parsing import import_public_names
 
 METHODS: dict[str, Callable[[], Method]] = {
     "Magnitude 50%": lambda: Magnitude(sparsity=0.5),
@@ -93,22 +94,24 @@ class Peak:
 
 def measure(name: str, args: argparse.Namespace) -> dict[str, float]:
     """Peak over the model's size, the model's GiB, and seconds."""
-    for public in lightning_prune.__all__:
-        getattr(lightning_prune, public)
+    import_public_names()
     before = psutil.Process().memory_info().rss
     module = CausalLM(args.model, dtype=args.dtype)
     module.load()
     model = module.base
     data = TextData(args.text, nsamples=args.windows, seqlen=args.length, batch_size=args.batch)
+    assert module.tokenizer is not None
     data.attach(module.tokenizer, module.max_position_embeddings, module.vocabulary)
     batches = list(data.calibration_dataloader())
     size = sum(p.numel() * p.element_size() for p in model.parameters())
     start = time.perf_counter()
     with Peak() as peak:
+        method = METHODS[name]()
         if "rounds" in name:
-            prune_in_rounds(model, METHODS[name](), batches, 2, validation=batches[:1])
+            assert isinstance(method, UnitPruning)
+            prune_in_rounds(model, method, batches, 2, validation=batches[:1])
         else:
-            prune(model, METHODS[name](), batches)
+            prune(model, method, batches)
     seconds = time.perf_counter() - start
     return {"times": (peak.bytes - before) / size, "model": size / 2**30, "seconds": seconds}
 
