@@ -125,7 +125,7 @@ def conversation(turns: Any, name: str) -> Chat:
         if all("role" in message for message in messages):
             return Chat(_message(message, i) for i, message in enumerate(messages, 1))
     raise ValueError(
-        f"holds a {type(turns).__name__} in {name!r} that is no list of messages with 'role' and "
+        f"holds {type(turns).__name__} in {name!r} that is no list of messages with 'role' and "
         "'content', or 'from' and 'value', or of texts in turn"
     )
 
@@ -133,7 +133,7 @@ def conversation(turns: Any, name: str) -> Chat:
 def _pair(row: Mapping[str, Any], prompt: str, answer: str) -> Chat:
     for name in (prompt, answer):
         if not isinstance(row[name], str):
-            raise ValueError(f"holds a {type(row[name]).__name__} in {name!r}; it has to be a text")
+            raise ValueError(f"holds {type(row[name]).__name__} in {name!r}; it has to be a text")
     _refuse_tools(row)
     asked = {"role": "user", "content": row[prompt]}
     about = [_text(row, name) for name in CONTEXTS if name not in (prompt, answer)]
@@ -167,11 +167,11 @@ def _message(message: Mapping[str, Any], number: int) -> dict[str, Any]:
         content = "".join(_part(part, number) for part in content)
     if not isinstance(content, str):
         raise ValueError(
-            f"holds a {type(content).__name__} as the content of message {number}; it has to be a "
+            f"holds {type(content).__name__} as the content of message {number}; it has to be a "
             "text, or parts of text"
         )
     if not isinstance(role, str):
-        raise ValueError(f"holds a {type(role).__name__} as the role of message {number}")
+        raise ValueError(f"holds {type(role).__name__} as the role of message {number}")
     others = {name: value for name, value in message.items() if value is not None}
     return others | {"role": ROLES.get(role.lower(), role), "content": content}
 
@@ -205,7 +205,7 @@ def _text(row: Mapping[str, Any], name: str) -> str:
     """A text that may be missing, null or blank: empty then."""
     value = row.get(name)
     if value is not None and not isinstance(value, str):
-        raise ValueError(f"holds a {type(value).__name__} in {name!r}; it has to be a text")
+        raise ValueError(f"holds {type(value).__name__} in {name!r}; it has to be a text")
     return value if value is not None and value.strip() else ""
 
 

@@ -114,7 +114,5 @@ class Rows:
             )
         text = row[self.column]
         if not isinstance(text, str):
-            raise ValueError(
-                f"holds a {type(text).__name__} in {self.column!r}; it has to be a text"
-            )
+            raise ValueError(f"holds {type(text).__name__} in {self.column!r}; it has to be a text")
         return text

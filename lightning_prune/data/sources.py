@@ -237,7 +237,7 @@ def _json(file: IO[str], path: Path) -> list[Any]:
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(rows, list):
-        raise ValueError(f"{path} holds a {type(rows).__name__}; it has to be a list of rows")
+        raise ValueError(f"{path} holds {type(rows).__name__}; it has to be a list of rows")
     return rows
 
 

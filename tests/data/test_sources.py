@@ -203,10 +203,19 @@ def test_another_column_can_be_named(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ('{"text": "a"}\n{"text": \n', "line 2, is not JSON"),
-        ('{"instruction": "a", "output": 1}\n', r"row 1 of .*rows.jsonl holds a int in 'output'"),
-        ('{"messages": ["a"]}\n', "holds a list in 'messages' that is no list of messages"),
+        (
+            '{"instruction": "a", "output": 1}\n',
+            r"row 1 of .*rows.jsonl holds int in 'output'",
+        ),
+        (
+            '{"messages": ["a"]}\n',
+            "holds list in 'messages' that is no list of messages",
+        ),
         ('["a"]\n', r"row 1 of .*rows.jsonl has columns of no name"),
-        ('{"text": "a"}\n{"text": null}\n', r"row 2 of .*rows.jsonl holds a NoneType in 'text'"),
+        (
+            '{"text": "a"}\n{"text": null}\n',
+            r"row 2 of .*rows.jsonl holds NoneType in 'text'",
+        ),
         ('{"text": "a"}\n{"messages": []}\n', "texts and chats are mixed"),
         (
             '{"messages": [{"role": "user", "content": "a"}]}\n',

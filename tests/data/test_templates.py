@@ -84,11 +84,11 @@ def test_parts_of_text_are_one_text(tmp_path: Path, template: str, content: Any)
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"content": 42}, "holds a int as the content of message 2"),
-        ({"content": None}, "holds a NoneType as the content of message 2"),
-        ({"content": {"text": "a"}}, "holds a dict as the content of message 2"),
+        ({"content": 42}, "holds int as the content of message 2"),
+        ({"content": None}, "holds NoneType as the content of message 2"),
+        ({"content": {"text": "a"}}, "holds dict as the content of message 2"),
         ({"content": [{"type": "image", "image": "a.png"}]}, "holds a part of type 'image' in mes"),
-        ({"role": 3}, "holds a int as the role of message 2"),
+        ({"role": 3}, "holds int as the role of message 2"),
     ],
 )
 def test_content_that_is_no_text_is_refused_with_file_and_row(
