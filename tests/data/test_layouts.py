@@ -115,9 +115,9 @@ def test_every_column_of_turns_is_read(column: str) -> None:
             "one message of a tree .*path from a root into one row, as 'messages'",
         ),
         ({"messages": TURNS, "tools": [{"name": "search"}]}, "holds 'tools'"),
-        ({"instruction": "a", "output": "b", "context": {"x": 1}}, "a dict in 'context'"),
-        ({"question": "a", "answer": {"text": "b"}}, "a dict in 'answer'"),
-        ({"conversations": "a\nb"}, "a str in 'conversations' that is no list of messages"),
+        ({"instruction": "a", "output": "b", "context": {"x": 1}}, "dict in 'context'"),
+        ({"question": "a", "answer": {"text": "b"}}, "dict in 'answer'"),
+        ({"conversations": "a\nb"}, "str in 'conversations' that is no list of messages"),
         ({"instruction": "a", "output": "b", "history": ["c"]}, "pairs of texts in 'history'"),
     ],
 )

@@ -86,7 +86,7 @@ def test_perplexity_is_that_of_the_cpu() -> None:
 
 @pytest.mark.skipif(DEVICE.type != "cuda", reason="counts the memory of a CUDA device")
 def test_one_block_at_a_time_is_on_the_device() -> None:
-    """With its scores and what sorting them takes: less than half of twelve blocks of equal size."""
+    """With its scores, and what sorting takes: less than half of twelve blocks of equal size."""
     model = even_model("llama", num_hidden_layers=12, hidden_size=512, intermediate_size=2048)
     block = sum(p.numel() * p.element_size() for p in model.model.layers[0].parameters())
     prune(
