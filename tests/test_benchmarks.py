@@ -1,0 +1,39 @@
+"""Programs that measure run where there is nothing to measure on."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_program_for_a_gpu_runs_on_the_cpu(tmp_path: Path) -> None:
+    """With tiny shapes: every method has a row of figures."""
+    out = tmp_path / "gpu.json"
+    done = subprocess.run(
+        [sys.executable, "benchmarks/gpu.py", "--cpu", "--no_tests", f"--out={out}"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = json.loads(out.read_text())
+    assert results["card"] == "cpu"
+    rows = results["SmolLM2-135M"]
+    assert set(rows) == {
+        "Wanda 50%",
+        "SparseGPT 50%",
+        "GQATaylor 25%, no repair",
+        "FLAP 25% + LeastSquares",
+        "ResidualFit 50%",
+    }
+    for row in rows.values():
+        assert row["seconds"] > 0
+        assert row["passes"] > 0
+        assert row["limit"] > 0
