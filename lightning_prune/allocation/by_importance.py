@@ -65,7 +65,7 @@ class ByImportance(Allocation):
         measures = get_args(Measure)
         self.require(
             "importance",
-            self.importance in measures or self.importance.endswith(".json"),
+            self.importance in measures or str(self.importance).endswith(".json"),
             f"it is one of {', '.join(map(repr, measures))}, or the path of an importance.json",
         )
         self.require("windows", self.windows >= 0, "it is 1 or more calibration windows, or 0: all")
@@ -78,7 +78,7 @@ class ByImportance(Allocation):
         return measure(self.importance, windows=self.windows)  # type: ignore[arg-type]
 
     def measured(self, block: Block, evidence: Mapping[str, Any]) -> list[float]:
-        """The measure itself."""
+        """The importance of a block, as the sweep has measured it; one number."""
         return [evidence["block"]]
 
     def known_importance(self, blocks: Sequence[int], total: int) -> list[float]:
@@ -204,7 +204,7 @@ class Proportional(_Unbalanced):
     """
 
     def wish(self, scaled: float) -> float:
-        """The importance."""
+        """The share to remove, before the budget is met: the more, the larger the value."""
         return scaled
 
 

@@ -68,7 +68,7 @@ class FromFile(Allocation):
     def shares(
         self, budget: float, sizes: Sequence[int], importance: Sequence[float]
     ) -> list[float]:
-        """Those of the file."""
+        """The shares that the file gives to the blocks, if they meet the budget."""
         mean = sum(s * n for s, n in zip(importance, sizes, strict=True)) / sum(sizes)
         if abs(mean - budget) > 5e-4:
             raise ValueError(

@@ -106,11 +106,11 @@ class Progressive(PruningCallback):
         )
 
     def score(self, block: Block, evidence: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-        """As the method does."""
+        """The scores of the method that is run in rounds."""
         return self.method.score(block, evidence)
 
     def select(self, block: Block, scores: Mapping[str, torch.Tensor], share: float) -> Decision:
-        """As the method does."""
+        """The selection of the method that is run in rounds."""
         return self.method.select(block, scores, share)
 
     def _identity(self, trainer: Trainer, pl_module: PrunableModule) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class WeightEvidence(Evidence):
 
     @property
     def component(self) -> str:
-        """That of its objective."""
+        """The name of its objective, by which kept scores of several are told apart."""
         return type(self.objective).__name__
 
     def rules(self, model: nn.Module) -> AbstractContextManager[Any]:
@@ -123,7 +123,7 @@ class Gradients(WeightEvidence):
 
     @property
     def by_sequence(self) -> bool:
-        """For the squares."""
+        """Whether sums are taken of each sequence alone, as squared gradients need it."""
         return self.squares
 
     @property

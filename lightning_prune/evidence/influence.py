@@ -83,7 +83,7 @@ class BlockEvidence(Evidence):
         return [self._sum, self._tokens]
 
     def result(self) -> float:
-        """The mean."""
+        """The mean over all tokens that count."""
         return float(self._sum.cpu() / self._tokens)
 
 

@@ -69,7 +69,7 @@ class BlockPruning(Method):
     # --- what is dropped ---
 
     def size(self, block: Block) -> int:
-        """A block is a block."""
+        """What a block counts in the budget: one, however large it is."""
         return 1
 
     def budget(self, anatomy: Anatomy) -> float:

@@ -33,12 +33,12 @@ class KnownScores(UnitPruning):
         return cls(**shared, method=method, scores=scores)
 
     def score(self, block: Block, evidence: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-        """Those that are known."""
+        """The scores of a block that were given; nothing is computed."""
         return dict(self.scores[block.index])
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Those of the method."""
+        """The arguments of the method that made the scores."""
         return self.method.arguments
 
     def __repr__(self) -> str:

@@ -47,7 +47,7 @@ def check_trained(module: LightningModule) -> None:
 
 
 def _advice(module: LightningModule) -> str:
-    """What to change."""
+    """What to change in the next try, in a sentence."""
     rate = getattr(module, "learning_rate", None)
     words = "Lower the learning rate." if rate is None else f"Lower learning_rate={rate:g}."
     if any(p.dtype == torch.float16 for p in module.parameters()):

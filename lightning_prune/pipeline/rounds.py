@@ -89,7 +89,7 @@ class Round:
     kept: bool = True
 
     def __str__(self) -> str:
-        """One line."""
+        """The round in one line: what is gone, what is left, and the perplexity."""
         said = f"round {self.number}: {self.ratio:.1%} gone, {self.parameters:,} parameters"
         if self.perplexity is not None:
             said += f", perplexity {self.perplexity:.2f}"

@@ -67,7 +67,7 @@ def greedy_removal(
 def _costs(
     weight_OI: torch.Tensor, inverse_II: torch.Tensor, feature_US: torch.Tensor
 ) -> torch.Tensor:
-    """Of each unit alone."""
+    """What removing each unit alone costs, (U,): tr(W_S ((H⁻¹)_SS)⁻¹ W_Sᵀ)."""
     if feature_US.shape[1] == 1:
         index_U = feature_US[:, 0]
         squares_U = weight_OI[:, index_U].square().sum(dim=0)

@@ -76,7 +76,7 @@ class Column:
     words: bool = False
 
     def __str__(self) -> str:
-        """Its name."""
+        """The column's name, as the head of the table has it."""
         return self.name
 
 

@@ -94,7 +94,7 @@ class Bench:
 
     @property
     def name(self) -> str:
-        """Of the model."""
+        """What the model is called: its path, or its name on the hub."""
         return str(self.module.path)
 
     def dense(self) -> float:

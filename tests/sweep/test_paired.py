@@ -33,6 +33,12 @@ def sweep_and_cut(
     return found
 
 
+@pytest.fixture(autouse=True)
+def few_tokens_are_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is summed up is looked at, and not what is made of few tokens."""
+    monkeypatch.setattr(CrossGram, "rows_per_feature", 0)
+
+
 @torch.no_grad()
 def seen(model: nn.Module, batches: Batches, site: Site) -> tuple[torch.Tensor, torch.Tensor]:
     """What a site reads, and the residual stream it adds to, at all tokens that count (N, F)."""

@@ -38,6 +38,17 @@ class Louder(Trial):
         return site.module.weight * evidence
 
 
+class Halved(Trial):
+    """Half of every weight: a change that depends on nothing."""
+
+    @property
+    def inputs(self) -> InputNorm:
+        return InputNorm()
+
+    def changed(self, site: Site, evidence: torch.Tensor) -> torch.Tensor:
+        return site.module.weight / 2
+
+
 def first(batch: dict[str, torch.Tensor], windows: int) -> dict[str, torch.Tensor]:
     return {name: tensor[:windows] for name, tensor in batch.items()}
 
@@ -81,11 +92,11 @@ def test_one_loud_token_does_not_hide_the_others() -> None:
         model.model.embed_tokens.weight[63] *= 1e4
     ids_BT[:, 0] = 63
     states = states_of(model, [{"input_ids": ids_BT}])
-    ((_, loud),) = trial_sweep(states, Louder(), states.anatomy.blocks[:1])
+    ((_, loud),) = trial_sweep(states, Halved(), states.anatomy.blocks[:1])
     labels_BT = ids_BT.clone()
     labels_BT[:, 0] = -100  # does not count
     states = states_of(model, [{"input_ids": ids_BT, "labels": labels_BT}])
-    ((_, others),) = trial_sweep(states, Louder(), states.anatomy.blocks[:1])
+    ((_, others),) = trial_sweep(states, Halved(), states.anatomy.blocks[:1])
     for name, value in others.items():
         assert loud[name] == pytest.approx(value * 11 / 12, rel=0.1), name
 
