@@ -91,9 +91,9 @@ def check_plan(
     expected = recorded[index] if index < len(recorded) else None
     if own is not None and own.fingerprint() == expected:
         return
-    if own is None and (saved is None or saved.fingerprint() != expected):
-        return  # it may be the same when it is made
     changed = "" if saved is None or own is not None else _changed(saved, identity)
+    if own is None and (saved is None or saved.fingerprint() != expected or not changed):
+        return  # it may be the same when it is made
     there = "no plan" if expected is None else f"the pruning plan {expected[:8]}"
     here = f"this run has {own.fingerprint()[:8]}" if own is not None else f"now {changed}"
     raise ValueError(

@@ -67,6 +67,19 @@ def test_a_refused_resume_changes_nothing(
     assert contents(tmp_path) == before
 
 
+def test_a_resume_that_keeps_scores_decides_the_same_again(
+    tmp_path: Path, model_folder: Path, text_file: Path
+) -> None:
+    """The saved plan has none, so that it is made again; nothing that was asked for has changed."""
+    run(tmp_path, model_folder, text_file, GQATaylor(ratio=0.25))
+    last, method = (
+        str(tmp_path / "checkpoints" / "last.ckpt"),
+        GQATaylor(ratio=0.25, keep_scores=True),
+    )
+    run(tmp_path, model_folder, text_file, method, ckpt_path=last, steps=4)
+    assert Plan.load(tmp_path / "plan").has_scores
+
+
 def test_another_adapter_changes_nothing(
     tmp_path: Path, model_folder: Path, text_file: Path
 ) -> None:
