@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from functools import cache, wraps
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from inspect import signature
+from typing import Any, Literal, ParamSpec, Union, get_args, get_origin, get_type_hints
 
 from typing_extensions import dataclass_transform
 
-__all__ = ["Configured", "argument_defaults", "meant", "nearest"]
+__all__ = ["Configured", "argument_defaults", "known_arguments", "meant", "nearest"]
+
+P = ParamSpec("P")
 
 
 @dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(field,))
@@ -50,6 +53,10 @@ class Configured:
                     "None" if one is type(None) else f"an object of the class {one.__name__}"
                     for one in classes
                 )
+                if isinstance(value, type):
+                    wanted += f": write {value.__name__}()"
+                if isinstance(value, str) and (guess := meant(value, _names_below(classes))):
+                    wanted += f".{guess}"
                 raise ValueError(self._says(name, f"it is {wanted}"))
 
     def require(self, name: str, holds: bool, allowed: str) -> None:
@@ -105,6 +112,28 @@ def meant(word: str, allowed: Sequence[str]) -> str:
     return f" Did you mean {near}?" if near else ""
 
 
+def known_arguments(init: Callable[P, None]) -> Callable[P, None]:
+    """A constructor that names its class, and the nearest argument, when one is unknown.
+
+    For classes that are no `Configured`, and so write their constructor themselves.
+    """
+    names = list(signature(init).parameters)[1:]
+
+    @wraps(init)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> None:
+        for name in kwargs:
+            _refuse_unknown(type(args[0]), name, names)
+        init(*args, **kwargs)
+
+    return checked
+
+
+def _refuse_unknown(cls: type, name: str, names: Sequence[str]) -> None:
+    if name not in names:
+        allowed = f"Allowed: {', '.join(names)}." if names else "It takes none."
+        raise TypeError(f"{cls.__name__} has no argument {name!r}.{meant(name, names)} {allowed}")
+
+
 def _naming_typos(init: Any) -> Any:
     """A constructor that names the class, and the nearest argument, when one is unknown."""
 
@@ -112,11 +141,7 @@ def _naming_typos(init: Any) -> Any:
     def checked(self: Any, *args: Any, **kwargs: Any) -> None:
         names = _own_first(type(self))
         for name in kwargs:
-            if name not in names:
-                raise TypeError(
-                    f"{type(self).__name__} has no argument {name!r}.{meant(name, names)} "
-                    f"Allowed: {', '.join(names)}."
-                )
+            _refuse_unknown(type(self), name, names)
         if args:
             hints = _argument_types(type(self))
             fitting = [name for name in names if type(args[0]) in _members(hints.get(name))]
@@ -135,6 +160,14 @@ def _own_first(cls: type) -> list[str]:
     known = argument_defaults(cls)
     names = (name for one in cls.__mro__ for name in vars(one).get("__annotations__", {}))
     return list(dict.fromkeys(name for name in names if name in known))
+
+
+def _names_below(classes: Sequence[type]) -> list[str]:
+    """The names of classes and of all that are made from them."""
+    names: list[str] = []
+    for cls in classes:
+        names += [cls.__name__, *_names_below(type.__subclasses__(cls))]
+    return names
 
 
 def _members(hint: Any) -> tuple[Any, ...]:

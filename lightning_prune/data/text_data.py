@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from lightning_prune import distributed
+from lightning_prune.checks import known_arguments
 from lightning_prune.data.loaders import ResumableLoader, ShardSampler, calibration_loader, loader
 from lightning_prune.data.rendering import day_of
 from lightning_prune.data.rows import BadRows
@@ -68,6 +69,7 @@ class TextData(Texts, LightningDataModule):
             such rows, with a line that counts them.
     """
 
+    @known_arguments
     def __init__(
         self,
         source: str = "builtin",

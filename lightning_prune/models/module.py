@@ -10,6 +10,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from peft import PeftModel
 from transformers import PreTrainedModel
 
+from lightning_prune.checks import known_arguments
 from lightning_prune.models import lightning_checkpoint as checkpoints
 from lightning_prune.models.averages import copy_again, refuse_averages
 from lightning_prune.models.loading import DType, RandomWeights, Source, checkpoint_activations
@@ -72,6 +73,7 @@ class PrunableModule(TaskModule):
             a number is negative.
     """
 
+    @known_arguments
     def __init__(
         self,
         path: str | None = None,

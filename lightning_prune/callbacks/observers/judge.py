@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from lightning_prune.callbacks.observers.measuring import text_perplexity
+from lightning_prune.checks import known_arguments
 from lightning_prune.data.documents import Documents
 from lightning_prune.data.judged import JudgedText, check_lengths, judged_documents, window_length
 from lightning_prune.data.rendering import Rendering, day_of
@@ -54,6 +55,7 @@ class Judge:
         ValueError: nothing is asked for, or an argument is out of range.
     """
 
+    @known_arguments
     def __init__(
         self,
         texts: Sequence[str] = (),

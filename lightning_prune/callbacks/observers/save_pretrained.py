@@ -14,6 +14,7 @@ from lightning_prune.callbacks.base import methods_of
 from lightning_prune.callbacks.early import checkpoint_of
 from lightning_prune.callbacks.observers.base import PruneObserver, report_of
 from lightning_prune.checkpoints.folder import check_replaceable
+from lightning_prune.checks import known_arguments
 from lightning_prune.export.hf import save
 from lightning_prune.models.module import PrunableModule
 from lightning_prune.plan import Plan
@@ -41,6 +42,7 @@ class SavePretrained(PruneObserver):
 
     saves = True
 
+    @known_arguments
     def __init__(self, folder: str | None = None, pruned: bool = True) -> None:
         self.folder = folder
         self.pruned = pruned

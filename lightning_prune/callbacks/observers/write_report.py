@@ -35,6 +35,7 @@ from lightning_prune.callbacks.observers.run_facts import (
     provenance,
     with_judgements,
 )
+from lightning_prune.checks import known_arguments
 from lightning_prune.evaluation import Answer, Evaluation, continuation
 from lightning_prune.models.module import PrunableModule
 from lightning_prune.models.recovery.zeros import check_zeros
@@ -71,6 +72,7 @@ class WriteReport(PruneObserver):
 
     reports: ClassVar[bool] = True
 
+    @known_arguments
     def __init__(self, speed: bool = True, prompt: int = 24, windows: int | None = None) -> None:
         if prompt < 0 or (windows is not None and windows < 0):
             raise ValueError(f"prompt={prompt}, windows={windows}: neither may be below 0")

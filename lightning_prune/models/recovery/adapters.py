@@ -12,6 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from lightning_prune.anatomy import Anatomy
+from lightning_prune.checks import known_arguments
 from lightning_prune.models.recovery.nf4 import NF4Linear
 from lightning_prune.models.recovery.ranks import ranks_of_blocks
 from lightning_prune.models.recovery.sparse_lora import lora_layer
@@ -86,6 +87,7 @@ class LoRA(Adapter):
             recovery; its coarse importance is the measure "angular".)
     """
 
+    @known_arguments
     def __init__(
         self,
         r: int = 8,

@@ -16,6 +16,7 @@ from typing import ClassVar
 import torch
 from transformers import PreTrainedModel
 
+from lightning_prune.checks import known_arguments
 from lightning_prune.models.loading import DType, Source
 from lightning_prune.models.recovery.distiller import Distiller
 from lightning_prune.models.recovery.student import Student
@@ -59,6 +60,7 @@ class Distillation:
 
     logged: ClassVar[tuple[str, ...]] = ("train_cross_entropy", "train_kl", "train_hidden")
 
+    @known_arguments
     def __init__(
         self,
         teacher: str | None = None,
