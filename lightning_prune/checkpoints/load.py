@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn
+from transformers import GenerationConfig
 
 from lightning_prune.anatomy import check_unquantised
 from lightning_prune.checkpoints.checksums import check_checksums
 from lightning_prune.checkpoints.config import raw_config, read_config, reason_of
 from lightning_prune.checkpoints.head import is_stored_apart, warn_of_own_head
+from lightning_prune.checkpoints.mapped import map_weights
 from lightning_prune.checkpoints.names import ADAPTER, CONFIG
 from lightning_prune.checkpoints.reader import DTYPES, TensorReader
 from lightning_prune.modeling.registry import auto_class
 
-__all__ = ["Stored", "check_stored", "load", "parse_dtype"]
+__all__ = ["PlacementName", "Stored", "check_stored", "load", "parse_dtype"]
 
+PlacementName = Literal["memory", "checkpoint"]
+"""Where a model's weights are: read into memory, or mapped from their files."""
+
+GENERATION = "generation_config.json"
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
@@ -42,6 +49,8 @@ def load(
     device: str | torch.device | None = None,
     verify: bool = True,
     auto: Any = None,
+    placement: PlacementName = "memory",
+    changes: str | Path | None = None,
     **kwargs: Any,
 ) -> nn.Module:
     """Read a model from a Hugging Face folder with safetensors, in eval mode.
@@ -56,13 +65,18 @@ def load(
         verify: compare the files with the checksums that `save` left in the folder.
         auto: transformers' class for the kind of model to make of the weights; None: that of the
             model's family.
+        placement: "memory": weights are read; "checkpoint": they stay in their files, which are
+            mapped into memory, and what pruning changes is written to files too, block by block.
+        changes: with placement="checkpoint", the folder for these files: made, emptied before, and
+            taken away with the model; None: one in the system's folder for temporary files.
         kwargs: handed on to its `from_pretrained`.
 
     Raises:
         FileNotFoundError: no such folder, or a file is missing in it.
         ValueError: pickled weights only, a file that is damaged or not as it was saved, an adapter
             beside the model, weights that are quantised, or tensors that do not fit the config,
-            are missing, or are left over.
+            are missing, or are left over; or, with placement="checkpoint", are to be of another
+            type than they are stored in.
     """
     folder = Path(folder)
     parse_dtype(dtype)
@@ -73,26 +87,75 @@ def load(
     if stored.own_head:
         warn_of_own_head(folder)
         kwargs |= {"tie_word_embeddings": False} if given is None else {"config": stored.config}
+    if placement == "checkpoint":
+        model = _mapped(folder, stored, auto, dtype, changes, **kwargs)
+    else:
+        model = _read(folder, auto, dtype, **kwargs)
+    placed: nn.Module = model if device is None else model.to(device)
+    return placed.eval()
+
+
+def _read(folder: Path, auto: Any, dtype: str | torch.dtype, **kwargs: Any) -> nn.Module:
+    """The model of a folder, all of it in memory."""
     try:
         model, keys = auto.from_pretrained(folder, dtype=dtype, output_loading_info=True, **kwargs)
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # as of generation_config
+        raise _unloadable(folder, error) from error
+    _check_keys(folder, type(model).__name__, keys["missing_keys"], keys["unexpected_keys"])
+    whole: nn.Module = model
+    return whole
+
+
+def _mapped(
+    folder: Path,
+    stored: Stored,
+    auto: Any,
+    dtype: str | torch.dtype,
+    changes: str | Path | None,
+    **kwargs: Any,
+) -> nn.Module:
+    """The model of a folder, its weights mapped from their files."""
+    config, reader = kwargs.pop("config", None) or stored.config, stored.reader
+    kwargs.pop("revision", None)
+    config.tie_word_embeddings = kwargs.pop("tie_word_embeddings", config.tie_word_embeddings)
+    asked = parse_dtype(dtype) or config.dtype
+    floats = (info.dtype for info in reader.info.values() if info.dtype.is_floating_point)
+    try:
+        with torch.device("meta"):
+            model = auto.from_config(config, dtype=asked or next(floats), **kwargs)
+        if (folder / GENERATION).is_file():
+            model.generation_config = GenerationConfig.from_pretrained(folder)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _unloadable(folder, error) from error
+    ignored = model._keys_to_ignore_on_load_unexpected or ()
+    unexpected = reader.info.keys() - model.state_dict().keys()
+    unexpected = {key for key in unexpected if not any(re.search(i, key) for i in ignored)}
+    _check_keys(folder, type(model).__name__, (), unexpected)
+    map_weights(model, reader, None if changes is None else Path(changes))
+    whole: nn.Module = model
+    return whole
+
+
+def _unloadable(folder: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"the model in {folder} cannot be loaded ({reason_of(error)}). Correct its files, or save "
+        "or download it again."
+    )
+
+
+def _check_keys(folder: Path, kind: str, missing: Any, unexpected: Any) -> None:
+    """Refuse weights that are not those of the model."""
+    if missing:
         raise ValueError(
-            f"the model in {folder} cannot be loaded ({reason_of(error)}). Correct its files, or "
-            "save or download it again."
-        ) from error
-    if keys["missing_keys"]:
-        raise ValueError(
-            f"the weights in {folder} lack {_some(keys['missing_keys'])}, which {CONFIG} asks "
-            "for. The folder is incomplete; save or download it again."
+            f"the weights in {folder} lack {_some(missing)}, which {CONFIG} asks for. The folder "
+            "is incomplete; save or download it again."
         )
-    if keys["unexpected_keys"]:
+    if unexpected:
         raise ValueError(
-            f"the weights in {folder} have {_some(keys['unexpected_keys'])}, which no module of "
-            f"{type(model).__name__} takes: without them it would compute something else. Load it "
-            "with the code that wrote it, or correct its config.json."
+            f"the weights in {folder} have {_some(unexpected)}, which no module of {kind} takes: "
+            "without them it would compute something else. Load it with the code that wrote it, or "
+            "correct its config.json."
         )
-    placed: nn.Module = model if device is None else model.to(device)
-    return placed.eval()
 
 
 def check_stored(

@@ -11,7 +11,7 @@ import torch
 
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.evidence import TaskLoss
-from lightning_prune.sweep import HiddenStates, InMemory, evaluating, home_device
+from lightning_prune.sweep import HiddenStates, evaluating, home_device, placement_of
 from lightning_prune.tokens import IGNORED
 
 __all__ = ["perplexity", "window_losses"]
@@ -69,7 +69,7 @@ def _by_batch(
     device = home_device(model) if device is None else torch.device(device)
     anatomy = Anatomy(model)
     with evaluating(model):
-        states = HiddenStates(anatomy, batches, InMemory(anatomy, device))
+        states = HiddenStates(anatomy, batches, placement_of(anatomy, device))
         if states.predicted() == 0:
             raise ValueError("no token to predict: the windows are empty, or all padding")
         with states.from_start():

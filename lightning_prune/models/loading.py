@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from huggingface_hub import model_info, try_to_load_from_cache
+from huggingface_hub import model_info, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError, HTTPError
 from transformers import (
     AutoConfig,
@@ -22,7 +22,7 @@ from lightning_prune.anatomy import check_unquantised, family_of
 from lightning_prune.checkpoints.checksums import check_checksums
 from lightning_prune.checkpoints.config import raw_config, read_config, read_tokenizer
 from lightning_prune.checkpoints.head import config_follows, warn_of_own_head
-from lightning_prune.checkpoints.load import load
+from lightning_prune.checkpoints.load import PlacementName, load
 from lightning_prune.models.recovery.zeros import check_zeros
 from lightning_prune.plan import Plan
 from lightning_prune.surgery import check_masks
@@ -31,6 +31,9 @@ __all__ = ["QUICKSTART", "DType", "RandomWeights", "Source", "checkpoint_activat
 
 QUICKSTART = "quickstart"
 """The name of the small model that is shipped with the package."""
+
+FILES = ("*.json", "*.safetensors", "*.py")
+"""Of a model on the hub, what loading it takes."""
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -86,8 +89,20 @@ class Source:
         self._check(raw)
         return AutoConfig.from_pretrained(self.location, **self._arguments)
 
-    def model(self, dtype: DType, attn_implementation: str | None) -> PreTrainedModel:
+    def model(
+        self,
+        dtype: DType,
+        attn_implementation: str | None,
+        placement: PlacementName = "memory",
+        changes: Path | None = None,
+    ) -> PreTrainedModel:
         """The model with its weights, on the CPU, in evaluation mode.
+
+        Args:
+            dtype: "auto" is the type that the weights are saved in.
+            attn_implementation: as in transformers; None lets it choose.
+            placement: as of `lightning_prune.load`.
+            changes: as of `lightning_prune.load`.
 
         Raises:
             ValueError: as of `config`, there are no safetensors, or weights are missing.
@@ -97,8 +112,9 @@ class Source:
             "dtype": dtype,
             "attn_implementation": attn_implementation,
         }
-        if self.is_folder:
-            model: Any = load(self.location, auto=self.auto_class, **arguments)
+        if self.is_folder or placement == "checkpoint":
+            arguments |= {"placement": placement, "changes": changes}
+            model: Any = load(self._folder(), auto=self.auto_class, **arguments)
         else:
             try:
                 model = self.auto_class.from_pretrained(
@@ -141,6 +157,13 @@ class Source:
             return read_tokenizer(Path(self.location), **self._arguments)
         return AutoTokenizer.from_pretrained(self.location, **self._arguments)
 
+    def _folder(self) -> Path:
+        """Where the model's files are; those on the hub are fetched."""
+        if self.is_folder:
+            return Path(self.location)
+        revision = self._arguments["revision"]
+        return Path(snapshot_download(self.location, revision=revision, allow_patterns=FILES))
+
     def _check(self, raw: dict[str, Any]) -> None:
         family_of(str(raw.get("model_type")))
         check_unquantised(f"the model {self.path!r}", raw)
@@ -166,13 +189,29 @@ class RandomWeights:
         """The model's configuration."""
         return AutoConfig.for_model(**self._keys)
 
-    def model(self, dtype: DType, attn_implementation: str | None) -> PreTrainedModel:
+    def model(
+        self,
+        dtype: DType,
+        attn_implementation: str | None,
+        placement: PlacementName = "memory",
+        changes: Path | None = None,
+    ) -> PreTrainedModel:
         """The model, on the CPU.
 
         Args:
             dtype: "auto" is the configuration's own dtype, or float32.
             attn_implementation: as in transformers; None lets it choose.
+            placement: "memory"; there is no checkpoint.
+            changes: of no use here.
+
+        Raises:
+            ValueError: another placement.
         """
+        if placement != "memory":
+            raise ValueError(
+                f"placement={placement!r} maps the weights of a saved model, and random ones are "
+                "in no file: leave it out, or give path"
+            )
         config = self.config()
         if dtype != "auto":
             config.dtype = getattr(torch, dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from peft import PeftModel
 from transformers import PreTrainedModel
 
+from lightning_prune.checkpoints.load import PlacementName
 from lightning_prune.checks import known_arguments
 from lightning_prune.models import lightning_checkpoint as checkpoints
 from lightning_prune.models.averages import copy_again, refuse_averages
@@ -58,6 +60,9 @@ class PrunableModule(TaskModule):
         dtype: type of the weights; "auto" is the type that they are saved in.
         attn_implementation: "eager", "sdpa", "flash_attention_2", ...; null lets transformers
             choose.
+        placement: "memory": the weights are read into memory; "checkpoint": they stay in their
+            files, and so do the blocks that pruning changes, so that a model may be larger than
+            memory.
         distillation: a teacher to learn from; None: from the labels alone.
         learning_rate: the highest learning rate of AdamW.
         weight_decay: AdamW's weight decay; norms and biases are not decayed.
@@ -81,6 +86,7 @@ class PrunableModule(TaskModule):
         adapter: Adapter | AdapterName | None = None,
         dtype: DType = "auto",
         attn_implementation: str | None = None,
+        placement: PlacementName = "memory",
         distillation: Distillation | None = None,
         learning_rate: float = 1e-4,
         weight_decay: float = 0.0,
@@ -102,6 +108,7 @@ class PrunableModule(TaskModule):
         self.adapter = named_adapter(adapter) if isinstance(adapter, str) else adapter
         self.dtype_name = dtype
         self.attn_implementation = attn_implementation
+        self.placement = placement
         self.distillation = distillation
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
@@ -147,7 +154,7 @@ class PrunableModule(TaskModule):
             check_monitors(self.trainer, self.logged, Distillation.logged)
         if self.device_mesh is not None:
             data_mesh(self.device_mesh)
-        self.model = self.origin.model(self.dtype_name, self.attn_implementation)
+        self.model = self._load()
         plan = self.origin.plan(self.model)
         if plan is not None:
             self.plans.append(plan)
@@ -155,6 +162,13 @@ class PrunableModule(TaskModule):
             self.distillation.check(self)
         if self.adapter is not None:
             self.adapter.check(self.model, self.plan, sharded=self.device_mesh is not None)
+
+    def _load(self) -> PreTrainedModel:
+        changes = None
+        if self._trainer is not None:
+            changes = Path(self.trainer.default_root_dir) / "weights"
+        arguments = self.dtype_name, self.attn_implementation, self.placement, changes
+        return self.origin.model(*arguments)
 
     @property
     def base(self) -> PreTrainedModel:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import nn
@@ -18,7 +18,7 @@ from lightning_prune.pipeline.rows import say_few_rows
 from lightning_prune.plan import Plan
 from lightning_prune.repair import Repair
 from lightning_prune.surgery.features import kept_features
-from lightning_prune.sweep import HiddenStates, InMemory, evaluating, home_device
+from lightning_prune.sweep import HiddenStates, Placement, evaluating, home_device, placement_of
 
 __all__ = ["prune"]
 
@@ -75,10 +75,11 @@ def prune(
         surgery.apply(anatomy, plan)
         return plan
     method.check(anatomy)
-    _check_weights(anatomy)
+    placement = placement_of(anatomy, _device(model, device))
+    _check_weights(placement)
     if method.calibrates and batches is None:
         raise ValueError(f"{method!r} needs calibration batches: dicts with input_ids (B, T)")
-    run = _Run(anatomy, method, _device(model, device), reuse)
+    run = _Run(placement, method, reuse)
     run.plan.provenance = provenance(model, method)  # of the model as it is before
     with evaluating(model), torch.no_grad():
         run.decide(() if batches is None else batches)
@@ -90,12 +91,10 @@ def prune(
 class _Run:
     """One method at work on one model."""
 
-    def __init__(
-        self, anatomy: Anatomy, method: Method, device: torch.device, reuse: Reuse | None
-    ) -> None:
-        self.anatomy, self.method, self.reuse = anatomy, method, reuse
-        self.placement = InMemory(anatomy, device)
-        self.blocks = method.blocks(anatomy)
+    def __init__(self, placement: Placement, method: Method, reuse: Reuse | None) -> None:
+        self.placement, self.method, self.reuse = placement, method, reuse
+        self.anatomy = placement.anatomy
+        self.blocks = method.blocks(self.anatomy)
         self.plan = Plan()
 
     def decide(self, batches: Iterable[Batch]) -> None:
@@ -124,7 +123,7 @@ class _Run:
                     decision, scores = method.prune_block(part, results, share)
                     self._note(part, decision, scores)
                     surgery.mask_block(part, decision.masks, decision.kept, decision.weights)
-        surgery.shrink(self.anatomy, self.plan)
+        surgery.shrink(self.anatomy, self.plan, self.placement.edited)
 
     def _survey(
         self, collector: Collector, scores: Scores, shares: Mapping[str, float], budget: float
@@ -136,8 +135,11 @@ class _Run:
             self._note(block, decisions[block.index], scores[block.index])
         if self.method.effective_repair is not None:
             self._repair(collector, self.method.effective_repair)
-        surgery.apply_masks(self.anatomy, self.plan)
-        surgery.shrink(self.anatomy, self.plan)
+        for block in self.blocks:
+            if masks := decisions[block.index].masks:
+                with self.placement.edited(block):
+                    surgery.mask_block(block, masks, {})
+        surgery.shrink(self.anatomy, self.plan, self.placement.edited)
 
     def _scores(self, collector: Collector) -> Scores:
         """Of all blocks on the dense model, once for each kind of evidence."""
@@ -189,7 +191,8 @@ class _Run:
             self.plan.set_mask(name, distributed.broadcast_(keep))
             before[name] = weights[name].clone()
             self.reuse = None  # what runs now is not the dense model
-        surgery.apply_masks(self.anatomy, self.plan)
+        with self.placement.edited(self.anatomy.head) if before else nullcontext():
+            surgery.apply_masks(self.anatomy, self.plan)
         try:
             yield
         except BaseException:
@@ -290,11 +293,12 @@ def _device(model: nn.Module, asked: torch.device | str | None) -> torch.device:
     return device
 
 
-def _check_weights(anatomy: Anatomy) -> None:
-    for block in anatomy.blocks:
-        for site in block.sites:
-            if not torch.isfinite(site.module.weight).all():
-                raise ValueError(
-                    f"{site.weight_name} holds NaN or infinite values; the checkpoint is damaged "
-                    "or was saved from a diverged run. Nothing was pruned."
-                )
+def _check_weights(placement: Placement) -> None:
+    for block in placement.anatomy.blocks:
+        with placement.block(block):
+            for site in block.sites:
+                if not torch.isfinite(site.module.weight).all():
+                    raise ValueError(
+                        f"{site.weight_name} holds NaN or infinite values; the checkpoint is "
+                        "damaged or was saved from a diverged run. Nothing was pruned."
+                    )

@@ -13,7 +13,7 @@ from lightning_prune.models import CausalLM
 from lightning_prune.progress import BlockProgress
 from lightning_prune.report.importance import Importance
 from lightning_prune.studies.bench import attach, begun_with, first_windows
-from lightning_prune.sweep import HiddenStates, InMemory, collect, evaluating
+from lightning_prune.sweep import HiddenStates, collect, evaluating, placement_of
 from lightning_prune.version import __version__
 
 __all__ = ["measure_importance"]
@@ -59,7 +59,7 @@ def measure_importance(
         device = next(module.base.parameters()).device
     batches = first_windows(data.calibration_dataloader(), windows)
     anatomy, values = Anatomy(module.base), {}
-    placement = InMemory(anatomy, torch.device(device))
+    placement = placement_of(anatomy, torch.device(device))
     with (
         evaluating(module.base),
         BlockProgress(len(anatomy.blocks), f"importance by {measure}") as progress,

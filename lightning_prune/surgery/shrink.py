@@ -5,6 +5,8 @@ Axes: F features on one axis of one Linear.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -22,8 +24,10 @@ from lightning_prune.surgery.features import check_units, kept_features
 
 __all__ = ["check_cuts", "shrink"]
 
+Edited = Callable[[Block], AbstractContextManager[Any]]
 
-def shrink(anatomy: Anatomy, plan: Plan) -> None:
+
+def shrink(anatomy: Anatomy, plan: Plan, edited: Edited = nullcontext) -> None:
     """Cut off the units, and take out the blocks, that the plan removes, in place.
 
     A block may lose its whole attention or its whole MLP.
@@ -34,14 +38,21 @@ def shrink(anatomy: Anatomy, plan: Plan) -> None:
     config become the pruned classes of their type, with `config.per_layer_config`, and the global
     config values stay as they were.
 
+    Args:
+        anatomy: of the model.
+        plan: which units and blocks stay.
+        edited: context in which a block is cut.
+
     Raises:
         ValueError: the plan does not fit the model, would leave no block, or would need a pruned
             class for a model of a class of its own; nothing was changed then.
     """
     check_cuts(anatomy, plan)
     for block in anatomy.blocks:
-        for site, axis, keep_F in list(kept_features(block, plan)):
-            _cut(site.module, axis, keep_F)
+        if features := list(kept_features(block, plan)):
+            with edited(block):
+                for site, axis, keep_F in features:
+                    _cut(site.module, axis, keep_F)
     drop_blocks(anatomy, plan)
     if _cuts(plan):
         _bring_in_step(anatomy)

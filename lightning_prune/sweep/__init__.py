@@ -1,17 +1,27 @@
 """Running a model block by block. The only room that registers hooks."""
 
 from lightning_prune.sweep.collect import Collected, collect, visit
-from lightning_prune.sweep.placement import InMemory, Placement, evaluating, home_device, on_device
+from lightning_prune.sweep.placement import (
+    InMemory,
+    Mapped,
+    Placement,
+    evaluating,
+    home_device,
+    on_device,
+    placement_of,
+)
 from lightning_prune.sweep.states import HiddenStates
 
 __all__ = [
     "Collected",
     "HiddenStates",
     "InMemory",
+    "Mapped",
     "Placement",
     "collect",
     "evaluating",
     "home_device",
     "on_device",
+    "placement_of",
     "visit",
 ]

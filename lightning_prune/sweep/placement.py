@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from lightning_prune.anatomy import Anatomy, Block
+from lightning_prune.checkpoints.mapped import WeightFiles, files_of
 
 __all__ = [
     "InMemory",
+    "Mapped",
     "Placement",
     "evaluating",
     "home_device",
     "move",
     "on_device",
+    "placement_of",
     "replaced_forward",
 ]
 
@@ -46,6 +49,10 @@ class Placement(ABC):
     @abstractmethod
     def outside(self) -> AbstractContextManager[None]:
         """Context in which embeddings, final norm and head are on the device."""
+
+    @abstractmethod
+    def edited(self, block: Block) -> AbstractContextManager[None]:
+        """Context in which a block's weights are changed, or cut, where they lie."""
 
     @abstractmethod
     def bytes_missing(self) -> int:
@@ -77,6 +84,10 @@ class InMemory(Placement):
         with on_device(self.anatomy.outside, self.device):
             yield
 
+    def edited(self, block: Block) -> AbstractContextManager[None]:
+        """They are in memory already."""
+        return nullcontext()
+
     def bytes_missing(self) -> int:
         """Those of blocks that are elsewhere."""
         return sum(
@@ -87,19 +98,104 @@ class InMemory(Placement):
         )
 
 
+class Mapped(InMemory):
+    """The weights are files that are mapped into memory; a block that was changed becomes one.
+
+    Of all blocks that have been visited, none stays in memory.
+
+    Args:
+        anatomy: of the model.
+        device: where blocks run.
+        files: of the model's weights.
+    """
+
+    def __init__(self, anatomy: Anatomy, device: torch.device, files: WeightFiles) -> None:
+        super().__init__(anatomy, device)
+        self.files = files
+
+    @contextmanager
+    def blocks(self, blocks: Sequence[Block]) -> Iterator[None]:
+        """Move them, and settle what was changed when they are back."""
+        with self._settled(blocks), super().blocks(blocks):
+            yield
+
+    @contextmanager
+    def edited(self, block: Block) -> Iterator[None]:
+        """Settle what was changed."""
+        with self._settled([block]):
+            yield
+
+    @contextmanager
+    def _settled(self, blocks: Sequence[Block]) -> Iterator[None]:
+        before = [self.files.versions(self._parameters(block)) for block in blocks]
+        yield
+        for block, versions in zip(blocks, before, strict=True):
+            self.files.settle(block.name, self._parameters(block), versions)
+
+    def _parameters(self, block: Block) -> dict[str, torch.Tensor]:
+        """By their names, of a block; what is no block goes with the head."""
+        if block.index < len(self.anatomy.blocks):
+            return {f"{block.name}.{n}": p for n, p in block.module.named_parameters()}
+        inside = tuple(f"{block.name}." for block in self.anatomy.blocks)
+        named = self.anatomy.model.named_parameters()
+        return {name: p for name, p in named if not name.startswith(inside)}
+
+
+def placement_of(anatomy: Anatomy, device: torch.device) -> Placement:
+    """Where a model's weights are, as it was loaded.
+
+    Args:
+        anatomy: of the model.
+        device: where blocks are to run.
+    """
+    files = files_of(anatomy.model)
+    return InMemory(anatomy, device) if files is None else Mapped(anatomy, device, files)
+
+
+class _Lent(NamedTuple):
+    """A parameter, or buffer, that is on a device for a while.
+
+    Attributes:
+        tensor: it.
+        home: its numbers where they were.
+        version: counts the changes to it.
+    """
+
+    tensor: torch.Tensor
+    home: torch.Tensor
+    version: int
+
+
 @contextmanager
 def on_device(modules: Iterable[nn.Module], device: torch.device) -> Iterator[None]:
-    """Context in which whole modules are on a device; each is taken back to where it was."""
+    """Context in which whole modules are on a device; each is taken back to where it was.
+
+    Only what was changed there is copied back: weights that were not are again those they were,
+    also where these are a file that is mapped into memory.
+    """
     homes = [(module, home_device(module)) for module in modules]
+    homes = [(module, home) for module, home in homes if home != device]
+    lent: dict[int, _Lent] = {}
     try:
-        for module, home in homes:
-            if home != device:
-                module.to(device)
+        for module, _ in homes:
+            for tensor in _tensors(module):
+                if id(tensor) not in lent:  # tied weights are there twice
+                    lent[id(tensor)] = _Lent(tensor, tensor.data, tensor._version)
+                    tensor.data = tensor.data.to(device, non_blocking=True)
         yield
     finally:
         for module, home in homes:
-            if home != device:
-                module.to(home)
+            for tensor in _tensors(module):
+                before = lent.get(id(tensor))
+                if before is not None and before.version == tensor._version:
+                    tensor.data = before.home
+                elif tensor.device != home:
+                    tensor.data = tensor.data.to(home)
+
+
+def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
+    yield from module.parameters()
+    yield from module.buffers()
 
 
 def home_device(module: nn.Module) -> torch.device:

@@ -12,52 +12,88 @@ from torch import nn
 from lightning_prune.sweep import evaluating, home_device, on_device
 from lightning_prune.sweep.placement import move, replaced_forward
 
-
-class Traveller(nn.Linear):
-    """Notes where it is sent."""
-
-    def __init__(self) -> None:
-        super().__init__(2, 2)
-        self.sent: list[str] = []
-
-    def to(self, device: Any) -> Traveller:  # type: ignore[override]
-        self.sent.append(str(device))
-        return self
+ELSEWHERE = torch.device("cpu", 0)
+"""Compares unlike the CPU, so that modules are moved; and is the same."""
 
 
-def test_modules_go_and_come_back() -> None:
-    """Out when the block is entered, home when it is left."""
-    module = Traveller()
-    with on_device([module], torch.device("cpu", 0)):
-        assert module.sent == ["cpu:0"]
-    assert module.sent == ["cpu:0", "cpu"]
+@pytest.fixture
+def copied(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
+    """Make what goes elsewhere a copy, as on another device; gives what was sent."""
+    sent: list[torch.Tensor] = []
+    plain = torch.Tensor.to
+
+    def to(self: torch.Tensor, device: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if device != ELSEWHERE:
+            return plain(self, device, *args, **kwargs)
+        sent.append(self)
+        return self.clone()
+
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    return sent
 
 
-def test_modules_that_are_there_are_not_moved() -> None:
+def test_modules_go_and_come_back(copied: list[torch.Tensor]) -> None:
+    """Out when the block is entered, home when it is left: the very numbers that were there."""
+    module = nn.BatchNorm1d(2)
+    before = {name: tensor.data_ptr() for name, tensor in module.state_dict().items()}
+    with on_device([module], ELSEWHERE):
+        away = {name: tensor.data_ptr() for name, tensor in module.state_dict().items()}
+        assert not set(away.values()) & set(before.values())
+    assert {name: tensor.data_ptr() for name, tensor in module.state_dict().items()} == before
+    assert len(copied) == len(before)
+
+
+@torch.no_grad()
+def test_what_was_changed_there_comes_back_changed(copied: list[torch.Tensor]) -> None:
+    """In place, or by a parameter of another shape; the others are not copied back."""
+    module = nn.Linear(2, 3)
+    assert module.bias is not None
+    bias = module.bias.data_ptr()
+    with on_device([module], ELSEWHERE):
+        module.weight.fill_(7)
+    assert (module.weight == 7).all()
+    assert module.bias.data_ptr() == bias
+    with on_device([module], ELSEWHERE):
+        module.weight = nn.Parameter(module.weight[:, :1].clone())
+    assert module.weight.tolist() == [[7], [7], [7]]
+
+
+def test_tied_weights_are_moved_once(copied: list[torch.Tensor]) -> None:
+    """And stay tied."""
+    first, second = nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False)
+    second.weight = first.weight
+    with on_device([first, second], ELSEWHERE), torch.no_grad():
+        assert len(copied) == 1
+        second.weight.fill_(3)
+    assert (first.weight == 3).all()
+    assert first.weight is second.weight
+
+
+def test_modules_that_are_there_are_not_moved(copied: list[torch.Tensor]) -> None:
     """No copy where none is needed."""
-    module = Traveller()
-    with on_device([module], torch.device("cpu")):
-        pass
-    assert module.sent == []
+    with on_device([nn.Linear(2, 2)], torch.device("cpu")):
+        assert copied == []
 
 
-def test_modules_come_back_after_an_error() -> None:
+def test_modules_come_back_after_an_error(
+    copied: list[torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also when the second of them could not be moved."""
+    first, second = nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False)
+    before, copying = (first.weight.data_ptr(), second.weight.data_ptr()), torch.Tensor.to
 
-    class Stuck(Traveller):
-        def to(self, device: Any) -> Traveller:  # type: ignore[override]
-            super().to(device)
-            if str(device) != "cpu":
-                raise RuntimeError("out of memory")
-            return self
+    def full(self: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if copied:
+            raise RuntimeError("out of memory")
+        return copying(self, *args, **kwargs)
 
-    first, second = Traveller(), Stuck()
+    monkeypatch.setattr(torch.Tensor, "to", full)
     with (
         pytest.raises(RuntimeError, match="out of memory"),
-        on_device([first, second], torch.device("cpu", 0)),
+        on_device([first, second], ELSEWHERE),
     ):
         pass
-    assert first.sent[-1] == second.sent[-1] == "cpu"
+    assert (first.weight.data_ptr(), second.weight.data_ptr()) == before
 
 
 def test_home_is_where_the_first_tensor_lies() -> None:

@@ -1,0 +1,181 @@
+"""A model whose weights are files, mapped into memory, and whose changed weights become files too.
+
+What is read of a mapped tensor is the file's pages, which the system takes back when it needs the
+room; processes on one machine share them. A change makes a page the process's own. So memory holds
+what is being worked on: when that is done, `WeightFiles.settle` writes what was changed to a file of
+its own, and maps all of it anew.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from lightning_prune import distributed
+from lightning_prune.checkpoints.reader import TensorReader
+from lightning_prune.files import save_tensors
+
+__all__ = ["WeightFiles", "files_of", "map_weights"]
+
+
+class _Place(NamedTuple):
+    """Where a parameter's numbers are.
+
+    Attributes:
+        reader: of the files that hold it.
+        name: of the tensor there.
+        changes: the file of changes that it is in; None: it is as it was loaded.
+    """
+
+    reader: TensorReader
+    name: str
+    changes: Path | None
+
+
+class WeightFiles:
+    """The files that hold the weights of one mapped model.
+
+    Args:
+        changes: folder for the weights that are changed; made, emptied before, and taken away with
+            the model. None: one in the system's folder for temporary files.
+    """
+
+    def __init__(self, changes: Path | None = None) -> None:
+        self._temporary = changes is None
+        self.changes = Path(tempfile.mkdtemp(prefix="weights-")) if changes is None else changes
+        self._places: Any = WeakTensorKeyDictionary()
+        self._count = 0
+
+    def map(self, parameter: torch.Tensor, reader: TensorReader, name: str) -> None:
+        """Note where a parameter's numbers are, and map them."""
+        self._put(parameter, _Place(reader, name, None))
+
+    def versions(self, tensors: Mapping[str, torch.Tensor]) -> dict[int, int]:
+        """What `settle` compares with, before something may be changed."""
+        return {id(tensor): tensor._version for tensor in tensors.values()}
+
+    def settle(
+        self, label: str, tensors: Mapping[str, torch.Tensor], before: Mapping[int, int]
+    ) -> None:
+        """Write what has been changed in a part of the model, and give its memory back.
+
+        Every process calls it, with the same changes; process 0 writes.
+
+        Args:
+            label: of the part, for the name of its file.
+            tensors: the part's parameters, by their names in the model.
+            before: `versions` before they may have been changed.
+
+        Raises:
+            OSError: the disk is full; the weights stay in memory, as they have become.
+        """
+        known = {name: self._places.get(tensor) for name, tensor in tensors.items()}
+        changed = {
+            name
+            for name, tensor in tensors.items()
+            if known[name] is None or before.get(id(tensor)) != tensor._version
+        }
+        if changed:
+            older = {
+                name: place.changes for name, place in known.items() if place and place.changes
+            }
+            written = {name: tensors[name].detach() for name in sorted(changed | older.keys())}
+            self._count += 1
+            path = self.changes / f"{label}.{self._count}.safetensors"
+            distributed.once(lambda: _save(path, written))
+            reader = TensorReader(path)
+            known |= {name: _Place(reader, name, path) for name in written}
+            del written
+        for name, tensor in tensors.items():
+            self._put(tensor, known[name])
+        if changed:
+            distributed.once(lambda: [file.unlink(missing_ok=True) for file in set(older.values())])
+
+    def _put(self, parameter: torch.Tensor, place: _Place) -> None:
+        self._places[parameter] = place
+        parameter.data = place.reader.tensor(place.name)
+
+    def begin(self) -> None:
+        """Make the folder for changes, or empty it."""
+        if not self._temporary:
+            shutil.rmtree(self.changes, ignore_errors=True)
+        self.changes.mkdir(parents=True, exist_ok=True)
+
+
+_FILES: weakref.WeakKeyDictionary[nn.Module, WeightFiles] = weakref.WeakKeyDictionary()
+"""By model, where its weights are; a copy of a model is in memory, and not here."""
+
+
+def _save(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    save_tensors(path, {name: tensor.cpu().contiguous() for name, tensor in tensors.items()})
+
+
+def files_of(model: nn.Module) -> WeightFiles | None:
+    """The files that a model's weights are; None: they are in memory."""
+    return _FILES.get(model)
+
+
+def map_weights(model: Any, reader: TensorReader, changes: Path | None = None) -> None:
+    """Give a model on the meta device its weights, mapped from their files.
+
+    Args:
+        model: a Hugging Face model without weights.
+        reader: of its folder.
+        changes: as of `WeightFiles`.
+
+    Raises:
+        ValueError: the stored names, or types, are not those of the model.
+    """
+    files = WeightFiles(changes)
+    _check(model, reader)
+    state = {name: reader.tensor(name) for name in model.state_dict() if name in reader.info}
+    model.load_state_dict(state, strict=False, assign=True)
+    model.tie_weights()
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if name in reader.info:
+            files.map(tensor, reader, name)
+            tensor._is_hf_initialized = True
+    _make_buffers(model)
+    distributed.once(files.begin)
+    _FILES[model] = files
+    weakref.finalize(model, shutil.rmtree, files.changes, ignore_errors=True)
+
+
+def _check(model: Any, reader: TensorReader) -> None:
+    tied = set(getattr(model, "all_tied_weights_keys", ()))
+    for name, tensor in model.state_dict().items():
+        if name not in reader.info:
+            if name in tied:
+                continue
+            raise ValueError(
+                f"{name} is not stored under this name, and placement='checkpoint' maps what is "
+                "stored, as it is. Load the model with placement='memory' and save it once; or "
+                "prune it so, if it fits."
+            )
+        if reader.info[name].dtype != tensor.dtype:
+            raise ValueError(
+                f"{name} is stored as {reader.info[name].dtype}, and {tensor.dtype} is asked for; "
+                "placement='checkpoint' maps what is stored, as it is. Leave dtype out, or convert "
+                "the folder first: lightning-prune export --dtype ..."
+            )
+
+
+def _make_buffers(model: Any) -> None:
+    """Make what is computed, such as rotary tables, and not stored."""
+    for module in model.modules():
+        unstored = module._non_persistent_buffers_set
+        if not unstored:
+            continue
+        for name in unstored:
+            buffer = getattr(module, name)
+            if buffer is not None:
+                setattr(module, name, torch.empty_like(buffer, device="cpu"))
+        model._init_weights(module)  # as from_pretrained does
