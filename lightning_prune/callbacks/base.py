@@ -24,6 +24,7 @@ from lightning_prune.callbacks.observers.base import observers_of
 from lightning_prune.methods.base import Method
 from lightning_prune.models.module import PrunableModule
 from lightning_prune.pipeline.provenance import fingerprint
+from lightning_prune.pipeline.unfinished import Unfinished
 from lightning_prune.plan import Plan
 
 __all__ = ["PruningCallback", "methods_of"]
@@ -35,7 +36,8 @@ class PruningCallback(Method, Callback):
     The plan is saved in the run's folder (`trainer.default_root_dir`), with the calibration tokens
     of a `TextData` beside it. When a run is started again there, with the same model, method and
     calibration data, the saved plan is applied and nothing is calibrated: that is how an
-    interrupted `fit` resumes, with the shapes and masks that its checkpoint was made with.
+    interrupted `fit` resumes, with the shapes and masks that its checkpoint was made with. Pruning
+    that was interrupted itself goes on behind the last block that it had finished.
     """
 
     _made: list[Plan] = field(init=False, repr=False, default_factory=list)
@@ -127,7 +129,8 @@ class PruningCallback(Method, Callback):
             return same
         data: Any = getattr(trainer, "datamodule", None)
         batches = data.calibration_dataloader() if self.calibrates else None
-        plan = self._prune(trainer, model, batches)
+        unfinished = Unfinished(folder.with_name(f"{folder.name}-unfinished"), identity)
+        plan = self._prune(trainer, model, batches, unfinished)
         if self.plan is None:  # a plan that was given keeps saying where it comes from
             plan.provenance["identity"] = identity
         if self.calibrates:
@@ -142,11 +145,15 @@ class PruningCallback(Method, Callback):
             plan.save(folder, model)
 
         distributed.once(write)
+        unfinished.clear()
         return plan
 
-    def _prune(self, trainer: Trainer, model: PreTrainedModel, batches: Any) -> Plan:
+    def _prune(
+        self, trainer: Trainer, model: PreTrainedModel, batches: Any, unfinished: Unfinished
+    ) -> Plan:
         """Prune with this process's calibration batches; None: nothing is calibrated."""
-        return pipeline.prune(model, self, batches, trainer.strategy.root_device)
+        device = trainer.strategy.root_device
+        return pipeline.prune(model, self, batches, device, resume=unfinished)
 
     def _saved_plan(self, folder: Path) -> Plan | None:
         """The plan of an earlier run in this folder, if there is one that can be read."""

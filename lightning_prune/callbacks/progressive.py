@@ -21,6 +21,7 @@ from lightning_prune.models.module import PrunableModule
 from lightning_prune.pipeline.provenance import provenance
 from lightning_prune.pipeline.recovery import Recovery
 from lightning_prune.pipeline.rounds import Gate, Round, check_rounds, prune_in_rounds
+from lightning_prune.pipeline.unfinished import Unfinished
 from lightning_prune.plan import Plan
 
 __all__ = ["Progressive"]
@@ -38,6 +39,8 @@ class Progressive(PruningCallback):
     With `recover_steps`, all weights are trained on the training text after every round, in float32
     and with AdamW's two moments, so with four times the model's memory; they become part of
     the saved plan, so that the run can be started again.
+
+    A run that is stopped before the last round begins again with the first.
 
     Cost: the method's, once a round, and one pass over the validation text.
 
@@ -128,6 +131,7 @@ class Progressive(PruningCallback):
         trainer: Trainer,
         model: PreTrainedModel,
         batches: Iterable[Mapping[str, torch.Tensor]] | None,
+        unfinished: Unfinished,
     ) -> Plan:
         device = trainer.strategy.root_device
         if self.plan is not None:

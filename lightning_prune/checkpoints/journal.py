@@ -8,13 +8,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning_prune.files import write_json
+import torch
+
+from lightning_prune.checkpoints.reader import TensorReader
+from lightning_prune.files import save_tensors, write_json
 
 __all__ = ["Journal"]
 
 
 class Journal:
-    """Finished steps in a folder: a JSON file each, written whole or not at all.
+    """Finished steps in a folder: a JSON file each, perhaps with tensors, whole or not at all.
 
     A record is found again by all that it depends on: its step, and what all steps of the work
     have in common. Records of other work in the same folder are left alone.
@@ -44,8 +47,18 @@ class Journal:
         record: dict[str, Any] = entry["record"]
         return record
 
-    def put(self, step: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
+    def put(
+        self,
+        step: Mapping[str, Any],
+        record: Mapping[str, Any],
+        tensors: Mapping[str, torch.Tensor] | None = None,
+    ) -> dict[str, Any]:
         """Keep the record of a finished step, in JSON's types, and return it as it will be read.
+
+        Args:
+            step: which.
+            record: what it has come to.
+            tensors: what JSON cannot say; in a file beside the record, written before it.
 
         Raises:
             TypeError: JSON cannot say it.
@@ -53,8 +66,21 @@ class Journal:
         """
         step, path = self._place(step)
         plain = _plain(dict(record))
+        if tensors is not None:
+            here = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+            save_tensors(path.with_suffix(".safetensors"), here)
         write_json(path, {"work": self.work, "step": step, "record": plain})
         return plain
+
+    def tensors(self, step: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+        """The tensors beside the record of a finished step.
+
+        Raises:
+            ValueError: their file is damaged.
+        """
+        _, path = self._place(step)
+        reader = TensorReader(path.with_suffix(".safetensors"))
+        return {name: reader.tensor(name) for name in reader.info}
 
     def check(self) -> None:
         """Refuse to go on in a folder with records of other work.
@@ -68,7 +94,7 @@ class Journal:
                 raise ValueError(
                     f"{self.folder} has steps of other work ({path.name}), which differs in "
                     f"{', '.join(_differences(entry['work'], self.work))}. Go on with what it was "
-                    "begun with, or give another folder."
+                    "begun with, give another folder, or delete this one."
                 )
 
     def _place(self, step: Mapping[str, Any]) -> tuple[dict[str, Any], Path]:

@@ -2,8 +2,8 @@
 
 What is read of a mapped tensor is the file's pages, which the system takes back when it needs the
 room; processes on one machine share them. A change makes a page the process's own. So memory holds
-what is being worked on: when that is done, `WeightFiles.settle` writes what was changed to a file of
-its own, and maps all of it anew.
+what is being worked on: when that is done, `WeightFiles.settle` writes what was changed to a file
+of its own, and maps all of it anew.
 """
 
 from __future__ import annotations

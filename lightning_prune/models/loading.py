@@ -162,7 +162,7 @@ class Source:
         if self.is_folder:
             return Path(self.location)
         revision = self._arguments["revision"]
-        return Path(snapshot_download(self.location, revision=revision, allow_patterns=FILES))
+        return Path(snapshot_download(self.location, revision=revision, allow_patterns=[*FILES]))
 
     def _check(self, raw: dict[str, Any]) -> None:
         family_of(str(raw.get("model_type")))

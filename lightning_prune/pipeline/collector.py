@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -67,6 +67,7 @@ class Collector:
         blocks: Sequence[Block],
         propagate: Propagate,
         label: str = "",
+        known: Collection[int] = (),
     ) -> Iterator[Collected]:
         """Context with an iterator over blocks, each with its evidence; shows how far it is.
 
@@ -77,23 +78,28 @@ class Collector:
             blocks: which, with the sites that matter.
             propagate: which changes, made between two steps, the evidence sees.
             label: what to call it; the method's name if nothing is said.
+            known: indices of blocks to pass by with nothing collected, as of `collect`.
         """
         name = label or type(self.method).__name__
         with (
             BlockProgress(len(blocks), name, enabled=distributed.rank() == 0) as progress,
-            closing(self._steps(evidence, blocks, propagate)) as steps,
+            closing(self._steps(evidence, blocks, propagate, known)) as steps,
             closing(_shown(steps, blocks, progress)) as shown,
         ):
             yield shown
 
     def _steps(
-        self, evidence: Evidence | None, blocks: Sequence[Block], propagate: Propagate
+        self,
+        evidence: Evidence | None,
+        blocks: Sequence[Block],
+        propagate: Propagate,
+        known: Collection[int],
     ) -> Collected:
         if evidence is None:
             return visit(self.placement, blocks)
         assert self.states is not None, "asked for calibration by a method that has none"
         if self.reuse is None or propagate != "none" or evidence.sweep != "forward":
-            return collect(self.states, evidence, blocks, propagate)
+            return collect(self.states, evidence, blocks, propagate, known)
         return self._reused(self.states, evidence, blocks, self.reuse)
 
     def _reused(

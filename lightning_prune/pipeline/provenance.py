@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -12,7 +14,7 @@ from torch import nn
 from lightning_prune.methods.base import Method
 from lightning_prune.version import __version__
 
-__all__ = ["fingerprint", "provenance"]
+__all__ = ["fingerprint", "provenance", "work_of"]
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -25,6 +27,23 @@ def fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def work_of(
+    model: nn.Module, method: Method, batches: Iterable[Mapping[str, torch.Tensor]]
+) -> dict[str, Any]:
+    """What all that one call of `prune` decides depends on."""
+    digest = hashlib.sha256()
+    for batch in batches:
+        for name, tensor in sorted(batch.items()):
+            digest.update(f"{name} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return {
+        "method": repr(method),
+        "model": fingerprint(model),
+        "calibration": digest.hexdigest(),
+        "versions": _versions(),
+    }
+
+
 def provenance(model: nn.Module, method: Method) -> dict[str, Any]:
     """Model, method and library versions, as JSON can say them."""
     config = model.config
@@ -34,11 +53,14 @@ def provenance(model: nn.Module, method: Method) -> dict[str, Any]:
         "model_type": config.model_type,  # type: ignore[union-attr]
         "method": type(method).__name__,
         "arguments": {name: _plain(value) for name, value in method.arguments.items()},
-        "versions": {
-            "lightning_prune": __version__,
-            **{name: version(name) for name in ("torch", "transformers", "lightning")},
-        },
+        "versions": _versions(),
     }
+
+
+@cache
+def _versions() -> dict[str, str]:
+    others = {name: version(name) for name in ("torch", "transformers", "lightning")}
+    return {"lightning_prune": __version__, **others}
 
 
 def _plain(value: Any) -> Any:

@@ -1,6 +1,6 @@
 """Running a model block by block. The only room that registers hooks."""
 
-from lightning_prune.sweep.collect import Collected, collect, visit
+from lightning_prune.sweep.collect import RESUMED, Collected, collect, visit
 from lightning_prune.sweep.placement import (
     InMemory,
     Mapped,
@@ -13,6 +13,7 @@ from lightning_prune.sweep.placement import (
 from lightning_prune.sweep.states import HiddenStates
 
 __all__ = [
+    "RESUMED",
     "Collected",
     "HiddenStates",
     "InMemory",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from typing import Any
 
 from lightning_prune.anatomy import Block
@@ -16,7 +16,7 @@ from lightning_prune.sweep.removal import removal_sweep
 from lightning_prune.sweep.states import HiddenStates
 from lightning_prune.sweep.trial import trial_sweep
 
-__all__ = ["Collected", "collect", "visit"]
+__all__ = ["RESUMED", "Collected", "collect", "visit"]
 
 Collected = Generator[tuple[Block, dict[str, Any]], None, None]
 
@@ -30,8 +30,16 @@ _SWEEPS: dict[str, Callable[..., Any]] = {
 }
 
 
+RESUMED = ("forward", "paired")
+"""The sweeps that can leave out what is known of some blocks."""
+
+
 def collect(
-    states: HiddenStates, evidence: Evidence, blocks: Sequence[Block], propagate: Propagate
+    states: HiddenStates,
+    evidence: Evidence,
+    blocks: Sequence[Block],
+    propagate: Propagate,
+    known: Collection[int] = (),
 ) -> Collected:
     """Yield each wanted block, on the device, with what was collected.
 
@@ -40,12 +48,15 @@ def collect(
         evidence: what to collect; it says by which sweep.
         blocks: the blocks to yield, with the sites that matter.
         propagate: which of the changes that the caller makes between two steps the evidence sees.
+        known: indices of blocks to yield with nothing, as of `forward_sweep`; only in sweeps that
+            are `RESUMED`.
 
     Yields:
         The block, perhaps in parts, and results by the names that the evidence says, all on the
         block's device wherever they were kept while they were collected.
     """
-    for block, results in _SWEEPS[evidence.sweep](states, evidence, blocks, propagate):
+    more = {"known": known} if known else {}
+    for block, results in _SWEEPS[evidence.sweep](states, evidence, blocks, propagate, **more):
         for name in results:  # no name of its own for a result: it would outlive the block
             results[name] = moved(results[name], states.device)
         yield block, results

@@ -5,7 +5,7 @@ Axes: B sequences, T tokens, I input features.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -28,6 +28,7 @@ def forward_sweep(
     blocks: Sequence[Block],
     propagate: Propagate = "none",
     windows: int = 0,
+    known: Collection[int] = (),
 ) -> Steps:
     """Yield each wanted block, on the device, with what was collected at its inputs.
 
@@ -46,6 +47,8 @@ def forward_sweep(
             (true-sequential SparseGPT)
             "none": no changes; the dense model. Every block runs once. (FLAP, CFSP)
         windows: how many members of the calibration set to take; 0: all.
+        known: indices of blocks of which nothing is to be collected: they are yielded whole, with
+            nothing, for the caller to change them as it has decided before.
 
     Yields:
         The block and the results of its evidence, by the name of the input (`Block.inputs`).
@@ -63,10 +66,21 @@ def forward_sweep(
                 feeds = whole.index != last
                 if block is None:
                     states.advance(whole)
+                elif whole.index in known:
+                    yield from _known_step(states, block, propagate, feeds)
                 elif propagate == "layer" and whole.index < len(anatomy.blocks):  # not the head
                     yield from layer_steps(states, block, evidence, feeds)
                 else:
                     yield from _block_step(states, block, evidence, propagate, feeds)
+
+
+def _known_step(states: HiddenStates, block: Block, propagate: Propagate, feeds: bool) -> Steps:
+    """Yield a block of which nothing is collected, and feed the next one."""
+    if feeds and propagate == "none":
+        states.advance(block)
+    yield block, {}
+    if feeds and propagate != "none":
+        states.advance(block)
 
 
 def _block_step(

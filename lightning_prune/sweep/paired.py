@@ -6,7 +6,7 @@ Axes: B sequences, T tokens, D hidden size.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +26,7 @@ def paired_sweep(
     evidence: CrossGram,
     blocks: Sequence[Block],
     propagate: Propagate = "layer",
+    known: Collection[int] = (),
 ) -> Steps:
     """Yield each wanted block once an input, as `forward_sweep` does by layer, with both models.
 
@@ -34,6 +35,7 @@ def paired_sweep(
         evidence: what to collect of the inputs of the pruned and of the dense model.
         blocks: the blocks to yield, with the sites that matter; the others are only run through.
         propagate: by layer; there is no other way.
+        known: as of `forward_sweep`.
     """
     assert propagate == "layer", "the dense model runs beside the other input by input"
     wanted = {block.index: block for block in blocks}
@@ -46,6 +48,10 @@ def paired_sweep(
                 if block is None:
                     states.advance(whole)
                     dense_states.advance(whole)
+                elif whole.index in known:
+                    dense_states.advance(whole)
+                    yield block, {}
+                    states.advance(whole)
                 else:
                     feeds = whole.index != last
                     yield from _paired_steps(states, dense_states, block, evidence, feeds)

@@ -118,6 +118,13 @@ class HiddenStates:
             for keep, hidden in zip(self._keeps, self._hidden, strict=True)
         )
 
+    def checksum(self) -> int:
+        """Of the bits of all hidden states of this process, where they stand."""
+        total = 0
+        for hidden in self._hidden:
+            total += int(hidden.contiguous().view(torch.int16).sum(dtype=torch.int64))
+        return total
+
     # --- running ---
 
     def run(self, block: Block, index: int, hidden: torch.Tensor) -> torch.Tensor:

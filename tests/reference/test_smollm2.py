@@ -40,11 +40,12 @@ WINDOWS, TOKENS = 4, 64
 
 
 @pytest.fixture(scope="module")
-def smollm2(request: pytest.FixtureRequest) -> Path:
-    """Its Hugging Face folder, made once and kept in pytest's cache."""
+def smollm2(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its Hugging Face folder, made once and kept in pytest's cache, if there is one."""
     program = shared_path("models/smollm2-135m/make_hf.py")
-    assert request.config.cache is not None
-    folder = request.config.cache.mkdir("smollm2") / "model"
+    cache = getattr(request.config, "cache", None)
+    kept = tmp_path_factory.mktemp("smollm2") if cache is None else cache.mkdir("smollm2")
+    folder = kept / "model"
     subprocess.run([sys.executable, program, folder], check=True, capture_output=True)
     return folder
 

@@ -1,0 +1,286 @@
+"""The stages of pruning one model: what is measured, decided, repaired and cut, in this order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+
+import torch
+
+from lightning_prune import distributed, surgery
+from lightning_prune.anatomy import Block
+from lightning_prune.evidence import Evidence
+from lightning_prune.methods.base import Decision, Method, Scores, check_finite
+from lightning_prune.pipeline.collector import Collector
+from lightning_prune.pipeline.reuse import Reuse
+from lightning_prune.pipeline.rows import say_few_rows
+from lightning_prune.pipeline.unfinished import Stage, Unfinished
+from lightning_prune.plan import Plan
+from lightning_prune.repair import Repair
+from lightning_prune.surgery.features import kept_features
+from lightning_prune.sweep import RESUMED, HiddenStates, Placement
+
+__all__ = ["Batch", "Run"]
+
+Batch = Mapping[str, torch.Tensor]
+
+
+class Run:
+    """One method at work on one model.
+
+    Attributes:
+        plan: what has been decided so far.
+
+    Args:
+        placement: where the model's weights are.
+        method: checked against the model.
+        reuse: what earlier calls have collected.
+        unfinished: what an earlier start of the same work has finished; None: nothing is kept.
+    """
+
+    def __init__(
+        self,
+        placement: Placement,
+        method: Method,
+        reuse: Reuse | None,
+        unfinished: Unfinished | None,
+    ) -> None:
+        self.unfinished = unfinished
+        self.placement, self.method, self.reuse = placement, method, reuse
+        self.anatomy = placement.anatomy
+        self.blocks = method.blocks(self.anatomy)
+        self.plan = Plan()
+
+    def decide(self, batches: Iterable[Batch]) -> None:
+        """Fill the plan, and apply it."""
+        budget = self.method.budget(self.anatomy)
+        with self._outside_masked():
+            states = self._states(batches) if self.method.calibrates else None
+            collector = Collector(self.method, self.blocks, self.placement, states, self.reuse)
+            importance = self._importance(collector)
+            shares = self._shares(importance, budget)
+            self._note_importance(importance)
+            scores = self._scores(collector) if self.method.survey else None
+        if scores is None:
+            self._block_by_block(collector, shares)
+        else:
+            self._survey(collector, scores, shares, budget)
+
+    def _block_by_block(self, collector: Collector, shares: Mapping[str, float]) -> None:
+        """Decide on each block, and change it, before the next one is looked at."""
+        method, requests = self.method, self.method.requests(self.blocks)
+        assert len(requests) <= 1, "several kinds of evidence take a survey"
+        evidence, propagate = requests[0] if requests else None, method.propagation
+        stage = self._stage("decisions", collector, self.blocks)
+        finished = stage.finished
+        with collector.collected(evidence, self.blocks, propagate, known=finished) as steps:
+            for block, results in steps:
+                if block.index in finished:
+                    self._change(block, *stage.decision(block))
+                    continue
+                for share, part in _by_share(block, shares):
+                    decision, scores = method.prune_block(part, results, share)
+                    self._change(part, decision, scores)
+                    stage.keep_decision(part, decision, scores if method.keep_scores else {})
+        surgery.shrink(self.anatomy, self.plan, self.placement.edited)
+
+    def _survey(
+        self, collector: Collector, scores: Scores, shares: Mapping[str, float], budget: float
+    ) -> None:
+        """Decide on all blocks, repair, and cut."""
+        by_block = {block.index: shares[block.sites[0].name] for block in self.blocks}
+        decisions = self.method.decide(self.blocks, scores, by_block, budget)
+        for block in self.blocks:
+            self._note(block, decisions[block.index], scores[block.index])
+        if self.method.effective_repair is not None:
+            self._repair(collector, self.method.effective_repair)
+        for block in self.blocks:
+            if masks := decisions[block.index].masks:
+                with self.placement.edited(block):
+                    surgery.mask_block(block, masks, {})
+        surgery.shrink(self.anatomy, self.plan, self.placement.edited)
+
+    def _scores(self, collector: Collector) -> Scores:
+        """Of all blocks on the dense model, once for each kind of evidence."""
+        tables: list[Scores] = []
+        requests = self.method.requests(self.blocks)
+        for number, evidence in enumerate(requests or (None,)):
+            stage = self._stage(f"scores {number}", collector, self.blocks)
+            scores = self._scored(collector, evidence, stage)
+            for block in self.blocks:  # the first block speaks
+                check_finite(block, scores[block.index], "scores")
+            tables.append(scores)
+        if len(tables) == 1:
+            self._note_block_scores(tables[0])
+            return tables[0]
+        if self.method.keep_scores:
+            for evidence, table in zip(requests, tables, strict=True):
+                self._keep(table, f"/{evidence.component}")
+        return self.method.combine(tables)
+
+    def _scored(
+        self, collector: Collector, evidence: Evidence | None, stage: Stage
+    ) -> dict[int, Mapping[str, torch.Tensor]]:
+        """By block index, what the method makes of one kind of evidence."""
+        scores: dict[int, Mapping[str, torch.Tensor]] = {b.index: {} for b in self.blocks}
+        known = stage.finished if evidence is None or evidence.sweep in RESUMED else frozenset()
+        if len(stage.finished) == len(self.blocks):
+            return {block.index: self._here(stage.scores(block)) for block in self.blocks}
+        with collector.collected(evidence, self.blocks, "none", known=known) as steps:
+            for block, results in steps:
+                if block.index in known:
+                    scores[block.index] = self._here(stage.scores(block))
+                    continue
+                scores[block.index] = self.method.score(block, results)
+                stage.keep_scores(block, scores[block.index])
+        return scores
+
+    def _repair(self, collector: Collector, repair: Repair) -> None:
+        """Visit the Linears that read removed units, and put right what is missing there."""
+        readers, keep = _readers(self.blocks, self.plan)
+        label = type(repair).__name__
+        stage = self._stage("repair", collector, readers)
+        finished = stage.finished
+        with collector.collected(repair.evidence, readers, "layer", label, finished) as steps:
+            for part, results in steps:
+                if part.index in finished:
+                    self._change(part, *stage.decision(part))
+                    continue
+                decision = Decision()
+                for site in part.sites:
+                    weight, bias = site.module.weight.detach(), site.module.bias
+                    fixed = repair.fix(
+                        weight.float(),
+                        None if bias is None else bias.detach().float(),
+                        keep[site.name].to(weight.device),
+                        results[site.table.reads],
+                    )
+                    decision.weights[site.weight_name] = fixed.weight_OI.to(weight.dtype)
+                    if fixed.bias_O is not None:
+                        decision.weights[f"{site.name}.bias"] = fixed.bias_O.to(weight.dtype)
+                self._change(part, decision, {})
+                stage.keep_decision(part, decision, {})
+
+    def _change(self, part: Block, decision: Decision, scores: Mapping[str, torch.Tensor]) -> None:
+        """Note what was decided on a block, or some of its sites, and do it."""
+        self._note(part, decision, scores)
+        surgery.add_biases(self.anatomy, surgery.lacking_biases(self.anatomy, self.plan))
+        surgery.mask_block(part, decision.masks, decision.kept, decision.weights)
+
+    def _importance(self, collector: Collector) -> list[float]:
+        """Of blocks or sites, as the allocation asks for it; measured once."""
+        measured = self.method.effective_allocation.evidence is not None
+        if self.unfinished is None or not measured:
+            return collector.importance()
+        step = {"stage": "importance"}
+        record = self.unfinished.get(step)
+        if record is None:
+            record = {"values": [float(value) for value in collector.importance()]}
+            self.unfinished.put(step, record, {})
+        return list(record["values"])
+
+    def _stage(self, name: str, collector: Collector, blocks: Sequence[Block]) -> Stage:
+        return Stage(name, blocks, self.unfinished, collector.states)
+
+    def _here(self, scores: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+        return {name: score.to(self.placement.device) for name, score in scores.items()}
+
+    @contextmanager
+    def _outside_masked(self) -> Iterator[None]:
+        """Mask what is outside the blocks; an error inside the context takes it back."""
+        weights, before = dict(self.anatomy.model.named_parameters()), {}
+        for name, keep in self.method.outside(self.anatomy).items():
+            self.plan.set_mask(name, distributed.broadcast_(keep))
+            before[name] = weights[name].clone()
+            self.reuse = None  # what runs now is not the dense model
+        with self.placement.edited(self.anatomy.head) if before else nullcontext():
+            surgery.apply_masks(self.anatomy, self.plan)
+        try:
+            yield
+        except BaseException:
+            for name, weight in before.items():
+                weights[name].copy_(weight)
+            raise
+
+    def _states(self, batches: Iterable[Batch]) -> HiddenStates:
+        states = HiddenStates(self.anatomy, batches, self.placement, self.method.offload)
+        rows = int(distributed.sum_(torch.tensor(states.rows)))
+        if rows == 0:
+            raise ValueError(
+                "no calibration tokens: pass batches, dicts with input_ids (B, T), not all of them "
+                "padding. An iterator that was read before is empty: pass a list."
+            )
+        repair = self.method.effective_repair
+        evidence = self.method.requests(self.blocks) + ((repair.evidence,) if repair else ())
+        say_few_rows([kind for kind in evidence if kind is not None], self.blocks, rows)
+        return states
+
+    def _shares(self, importance: list[float], budget: float) -> dict[str, float]:
+        """The fraction to remove from each site, by its name."""
+        allocation = self.method.effective_allocation
+        if allocation.per == "site":
+            parts = [block.part([site]) for block in self.blocks for site in block.sites]
+        else:
+            parts = self.blocks
+        sizes = [self.method.size(part) for part in parts]
+        shares = allocation.shares(budget, sizes, importance)
+        agreed = distributed.broadcast_(torch.tensor(shares, dtype=torch.float64)).tolist()
+        return {
+            site.name: share
+            for part, share in zip(parts, agreed, strict=True)
+            for site in part.sites
+        }
+
+    def _note_importance(self, importance: Sequence[float]) -> None:
+        """Write the importance of blocks, if it was measured, where a reader of the plan looks."""
+        if len(importance) == len(self.blocks) and self.method.effective_allocation.per == "block":
+            values = zip(self.blocks, importance, strict=True)
+            self.plan.provenance["importance"] = {str(b.index): float(v) for b, v in values}
+
+    def _note_block_scores(self, scores: Scores) -> None:
+        """Where a block's score is its importance, write it there too."""
+        values = {str(i): float(table["block"]) for i, table in scores.items() if "block" in table}
+        if values:
+            self.plan.provenance["importance"] = values
+
+    def _note(self, block: Block, decision: Decision, scores: Mapping[str, torch.Tensor]) -> None:
+        """Take process 0's word for a decision, and write it into the plan."""
+        check_finite(block, scores, "scores")
+        check_finite(block, decision.weights, "corrected weights")
+        for name, keep_OI in decision.masks.items():
+            self.plan.set_mask(name, distributed.broadcast_(keep_OI))
+        for kind, index_U in decision.kept.items():
+            distributed.broadcast_(index_U)
+            self.plan.set_kept(kind, block.index, index_U, block.units(kind))
+        for name, weight_OI in decision.weights.items():
+            distributed.broadcast_(weight_OI)
+            self.plan.set_corrected(name, weight_OI)
+        if self.method.keep_scores and scores:
+            self._keep({block.index: scores})
+
+    def _keep(self, scores: Scores, component: str = "") -> None:
+        """Leave scores in the plan, those of an objective alone under its name."""
+        for index, table in scores.items():
+            for name, score in table.items():
+                if score.ndim == 2:
+                    self.plan.set_scores(f"weight{component}", name, score)
+                else:
+                    self.plan.set_scores(f"{name}{component}", index, score)
+
+
+def _readers(blocks: Sequence[Block], plan: Plan) -> tuple[list[Block], dict[str, torch.Tensor]]:
+    """The blocks that lose units, each with the Linears that read them; and what these keep."""
+    parts: list[Block] = []
+    keep: dict[str, torch.Tensor] = {}
+    for block in blocks:
+        own = {site.name: keep_I for site, axis, keep_I in kept_features(block, plan) if axis == 1}
+        if own:
+            parts.append(block.part(site for site in block.sites if site.name in own))
+            keep |= own
+    return parts, keep
+
+
+def _by_share(block: Block, shares: Mapping[str, float]) -> Iterator[tuple[float, Block]]:
+    """A block in parts whose sites have the same share; most often there is one."""
+    for share in dict.fromkeys(shares[site.name] for site in block.sites):
+        yield share, block.part(site for site in block.sites if shares[site.name] == share)
