@@ -136,7 +136,11 @@ class PruningCallback(Method, Callback):
         if self.calibrates:
             plan.provenance["calibration"] = _calibration_of(data)
         if recorded is not None:
-            early.check_plan(plan, saved, identity, recorded, index, folder)
+            try:
+                early.check_plan(plan, saved, identity, recorded, index, folder)
+            except ValueError:
+                unfinished.clear()
+                raise
 
         def write() -> None:
             _set_aside(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from lightning_prune import GQATaylor, Magnitude, Plan, Wanda, prune
 from lightning_prune.allocation import Allocation
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.pipeline.provenance import fingerprint
+from lightning_prune.sweep import placement
 from tests.contract.cases import assert_same_state, batches, even_model, state
 from tests.sweep.helpers import counting_blocks, traces
 from tests.tiny import tiny_batch, tiny_model
@@ -145,18 +147,27 @@ def test_provenance_is_about_the_model_as_it_was() -> None:
     assert plan.provenance["model"] == "LlamaForCausalLM"
 
 
-class Recorder:
-    """Notes where each block is sent."""
+class Loans:
+    """Watches which blocks are on the device."""
 
-    def __init__(self, model: torch.nn.Module) -> None:
-        self.sent: dict[int, list[str]] = {}
-        for block in Anatomy(model).blocks:
-            self.sent[block.index] = []
+    def __init__(self, model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.away: set[int] = set()
+        self.most = 0
+        blocks = {block.module: block.index for block in Anatomy(model).blocks}
+        lent = placement.on_device
 
-            def to(device: Any, index: int = block.index) -> None:
-                self.sent[index].append(str(device))
+        @contextmanager
+        def watched(modules: Any, device: torch.device) -> Iterator[None]:
+            leaving = {blocks[module] for module in modules if module in blocks}
+            self.away |= leaving
+            self.most = max(self.most, len(self.away))
+            try:
+                with lent(modules, device):
+                    yield
+            finally:
+                self.away -= leaving
 
-            block.module.to = to  # type: ignore[assignment, method-assign]
+        monkeypatch.setattr(placement, "on_device", watched)
 
 
 @pytest.mark.parametrize(
@@ -164,22 +175,15 @@ class Recorder:
     [Wanda(sparsity=0.5), GQATaylor(ratio=0.25, offload=True), Magnitude(sparsity=0.5)],
     ids=str,
 )
-def test_blocks_go_to_the_device_one_at_a_time(method: Any) -> None:
+def test_blocks_go_to_the_device_one_at_a_time(
+    method: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every block comes home before the next one leaves."""
     model = even_model("llama")
-    away: set[int] = set()
-    most = 0
-    for block in Anatomy(model).blocks:
-
-        def to(device: Any, index: int = block.index) -> None:
-            nonlocal most
-            away.add(index) if str(device) == "cpu:0" else away.discard(index)
-            most = max(most, len(away))
-
-        block.module.to = to  # type: ignore[assignment, method-assign]
+    loans = Loans(model, monkeypatch)
     prune(model, method, batches(), device="cpu:0")
-    assert most == 1
-    assert not away
+    assert loans.most == 1
+    assert not loans.away
 
 
 AMOUNT: dict[Any, dict[str, float]] = {Wanda: {"sparsity": 0.5}, GQATaylor: {"ratio": 0.5}}
@@ -187,7 +191,9 @@ AMOUNT: dict[Any, dict[str, float]] = {Wanda: {"sparsity": 0.5}, GQATaylor: {"ra
 
 @pytest.mark.parametrize("cls", AMOUNT)
 @pytest.mark.parametrize("failing", [0, 1, 2])
-def test_an_error_in_the_middle_leaves_nothing_behind(cls: Any, failing: int) -> None:
+def test_an_error_in_the_middle_leaves_nothing_behind(
+    cls: Any, failing: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """At the moment it is caught: no hooks, no forwards, modes as before, blocks at home."""
 
     class Broken(cls):  # type: ignore[misc]
@@ -198,12 +204,12 @@ def test_an_error_in_the_middle_leaves_nothing_behind(cls: Any, failing: int) ->
 
     model = even_model("llama").train()
     before = traces(model)
-    recorder = Recorder(model)
+    loans = Loans(model, monkeypatch)
     with pytest.raises(RuntimeError, match="out of memory") as caught:
         prune(model, Broken(**AMOUNT[cls]), batches(), device="cpu:0")
     assert traces(model) == before
-    for sent in recorder.sent.values():
-        assert sent[-1:] in (["cpu"], [])
+    assert loans.most == 1
+    assert not loans.away
     assert caught.tb is not None  # the frames that raised are still alive
 
 
