@@ -154,7 +154,9 @@ class PrunableModule(TaskModule):
             check_monitors(self.trainer, self.logged, Distillation.logged)
         if self.device_mesh is not None:
             data_mesh(self.device_mesh)
-        self.model = self._load()
+        root = None if self._trainer is None else Path(self.trainer.default_root_dir)
+        placed = self.placement, root and root / "weights"
+        self.model = self.origin.model(self.dtype_name, self.attn_implementation, *placed)
         plan = self.origin.plan(self.model)
         if plan is not None:
             self.plans.append(plan)
@@ -162,13 +164,6 @@ class PrunableModule(TaskModule):
             self.distillation.check(self)
         if self.adapter is not None:
             self.adapter.check(self.model, self.plan, sharded=self.device_mesh is not None)
-
-    def _load(self) -> PreTrainedModel:
-        changes = None
-        if self._trainer is not None:
-            changes = Path(self.trainer.default_root_dir) / "weights"
-        arguments = self.dtype_name, self.attn_implementation, self.placement, changes
-        return self.origin.model(*arguments)
 
     @property
     def base(self) -> PreTrainedModel:
