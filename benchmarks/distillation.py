@@ -151,9 +151,9 @@ def main() -> None:
             for name, loss in LOSSES.items():
                 if not name.startswith(tuple(arguments.losses)):
                     continue
-                found, seconds = recovered(arguments, root, case, loss)
+                perplexity, seconds = recovered(arguments, root, case, loss)
                 unit = unit or seconds
-                table.add_row(name, f"{found:.2f}", f"{seconds / unit:.2f}")
+                table.add_row(name, f"{perplexity:.2f}", f"{seconds / unit:.2f}")
             console.print(table)
 
 

@@ -220,8 +220,8 @@ def measure(
     few = batches[: max(1, len(batches) // 8)]
     with Operations() as operations:
         prune(copy.deepcopy(dense), METHODS[name](layer_end=1), few, device)
-    one = copy.deepcopy(dense)
-    moved = copied_bytes(lambda: prune(one, METHODS[name](layer_end=1), few, device), device)
+    copied = copy.deepcopy(dense)
+    moved = copied_bytes(lambda: prune(copied, METHODS[name](layer_end=1), few, device), device)
     done = operations.total * blocks * len(batches) / len(few)
     return {
         "seconds": seconds,

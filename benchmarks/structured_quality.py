@@ -150,19 +150,17 @@ def main() -> None:
 
 def table(title: str, heads: Sequence[str], rows: dict[str, list[float | None]]) -> Table:
     """One row a method, the lowest of each column bold."""
-    found = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    found.add_column("")
+    made = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    made.add_column("")
     for head in heads:
-        found.add_column(head, justify="right")
+        made.add_column(head, justify="right")
     columns = list(zip(*rows.values(), strict=True))
     best = [min((v for v in column if v is not None), default=None) for column in columns]
     for name, values in rows.items():
         cells = ["-" if value is None else f"{value:.2f}" for value in values]
         bold = [v == b and v is not None for v, b in zip(values, best, strict=True)]
-        found.add_row(
-            name, *(f"[bold]{c}[/]" if b else c for c, b in zip(cells, bold, strict=True))
-        )
-    return found
+        made.add_row(name, *(f"[bold]{c}[/]" if b else c for c, b in zip(cells, bold, strict=True)))
+    return made
 
 
 if __name__ == "__main__":

@@ -129,8 +129,8 @@ def _reason(parser: OneLine, message: str, error: Exception | None) -> str:
     simple = "Given value type: <class 'str'>" in inner or "Subtypes" not in inner
     no_class = re.search(r"Expected a dot import path string: (\S+)", inner)
     if value and allowed and (simple or no_class):
-        given = no_class[1] if no_class and not simple else value[1]
-        return _not_allowed(f"{name}={given}", allowed, given)
+        shown = no_class[1] if no_class and not simple else value[1]
+        return _not_allowed(f"{name}={shown}", allowed, shown)
     rest = " ".join(inner.partition(":")[2].split())
     return f"{name}: {rest}"
 
@@ -164,8 +164,8 @@ def _command(parser: OneLine) -> OneLine:
     return parser
 
 
-def _not_allowed(what: str, allowed: Sequence[str], given: str | None = None) -> str:
-    guess = meant(what if given is None else given, allowed)
+def _not_allowed(what: str, allowed: Sequence[str], value: str | None = None) -> str:
+    guess = meant(what if value is None else value, allowed)
     return f"{what} is not allowed.{guess} Allowed: {', '.join(allowed)}."
 
 

@@ -68,11 +68,11 @@ def load(
     parse_dtype(dtype)
     kwargs = {"trust_remote_code": False, **kwargs}
     auto = auto or auto_class(str(raw_config(folder).get("model_type")))
-    given = kwargs.get("config")
-    stored = check_stored(folder, verify, given, kwargs["trust_remote_code"], auto)
+    config = kwargs.get("config")
+    stored = check_stored(folder, verify, config, kwargs["trust_remote_code"], auto)
     if stored.own_head:
         warn_of_own_head(folder)
-        kwargs |= {"tie_word_embeddings": False} if given is None else {"config": stored.config}
+        kwargs |= {"tie_word_embeddings": False} if config is None else {"config": stored.config}
     try:
         model, keys = auto.from_pretrained(folder, dtype=dtype, output_loading_info=True, **kwargs)
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # as of generation_config

@@ -61,11 +61,11 @@ def compare(
 
         how = {"text_column": text_column, "begin_token": begin_token, "date": date}
         compared = ComparedText(folders, text, split, length, batch_size, **how)
-    one, other = (
+    first, second = (
         replace(structure(at), path=path) for at, path in zip(folders, (a, b), strict=True)
     )
-    comparison = Comparison(one, other)
+    comparison = Comparison(first, second)
     if compared is not None and where is not None:
         settings = compared.settings | {"device": str(where)}
-        comparison = Comparison(one, other, compared.perplexities(where), settings)
+        comparison = Comparison(first, second, compared.perplexities(where), settings)
     show(comparison_document(comparison), folder)

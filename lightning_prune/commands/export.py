@@ -66,8 +66,8 @@ def export(
     """
     folder = Path(model_folder(path))
     Source(str(folder)).config()  # refuses families that we do not know
-    given = {"out": out, "dtype": dtype, "shard_size": shard_size, "pad": pad, "tp": tp}
-    _refuse_other_options(to, given | {"push": push, "public": public})
+    options = {"out": out, "dtype": dtype, "shard_size": shard_size, "pad": pad, "tp": tp}
+    _refuse_other_options(to, options | {"push": push, "public": public})
     if to == "hf" and out is not None and Path(out).resolve() == folder.resolve():
         raise ValueError(f"--out {out} is the folder to export; give another place")
     if push:
@@ -88,9 +88,9 @@ def export(
         say(push_to_hub(made, push, private=not public))
 
 
-def _refuse_other_options(to: str, given: dict[str, Any]) -> None:
+def _refuse_other_options(to: str, options: dict[str, Any]) -> None:
     for option, targets in OPTIONS.items():
-        if to not in targets and given[option] not in (None, False):
+        if to not in targets and options[option] not in (None, False):
             known = " and ".join(f"--to {target}" for target in targets)
             raise ValueError(f"--{option} is for {known}, and this is --to {to}")
 

@@ -101,13 +101,13 @@ def random_windows(
     generator, rendering = random.Random(seed), rendering or Rendering()
     if documents.chats:
         shuffled = generator.sample(documents.items, len(documents.items))
-        found, _ = _chat_windows(shuffled, tokenizer, length, name, rendering, count)
-        if len(found) < count:
+        items, _ = _chat_windows(shuffled, tokenizer, length, name, rendering, count)
+        if len(items) < count:
             raise ValueError(
-                f"the {name} has {len(found)} chats with an answer within {length} tokens; {count} "
+                f"the {name} has {len(items)} chats with an answer within {length} tokens; {count} "
                 "are asked for. Give more, or lower nsamples."
             )
-        return Windows([ids_T for ids_T, _ in found], [labels_T for _, labels_T in found])
+        return Windows([ids_T for ids_T, _ in items], [labels_T for _, labels_T in items])
     begin = _begin(tokenizer, length, rendering)
     room = length - len(begin)
     if documents.separate:
@@ -153,8 +153,8 @@ def blocks(
     """
     rendering = rendering or Rendering()
     if documents.chats:
-        found, unanswered = _chat_windows(documents.items, tokenizer, length, name, rendering)
-        if not found:
+        items, unanswered = _chat_windows(documents.items, tokenizer, length, name, rendering)
+        if not items:
             raise ValueError(
                 f"the {name} has {unanswered} chats, and none has an answer within its first "
                 f"{length} tokens. Give others, or a larger seqlen."
@@ -165,7 +165,7 @@ def blocks(
                 f"their first {length} tokens, and are left out",
                 stacklevel=2,
             )
-        return Windows([ids_T for ids_T, _ in found], [labels_T for _, labels_T in found])
+        return Windows([ids_T for ids_T, _ in items], [labels_T for _, labels_T in items])
     begin = _begin(tokenizer, length, rendering)
     room = length - len(begin)
     stream_S = token_stream(documents.text(), tokenizer, special=not begin)
@@ -259,10 +259,10 @@ def _chat_windows(
     most: int | None = None,
 ) -> tuple[list[Item], int]:
     """The first tokens of so many chats, and how many on the way ask for no token."""
-    found: list[Item] = []
+    windows: list[Item] = []
     left_out, unanswered = LeftOut(rendering.bad_rows), 0
     for number, chat in enumerate(chats, 1):
-        if len(found) == most:
+        if len(windows) == most:
             break
         try:
             item = encoded(chat, tokenizer, length, rendering)
@@ -272,6 +272,6 @@ def _chat_windows(
         if item is None:
             unanswered += 1
         else:
-            found.append(item)
-    left_out.say(len(found) + unanswered + len(left_out.reasons), f"chats of the {name}")
-    return found, unanswered
+            windows.append(item)
+    left_out.say(len(windows) + unanswered + len(left_out.reasons), f"chats of the {name}")
+    return windows, unanswered

@@ -176,7 +176,7 @@ class UnitPruning(Method):
         self._check_parts(pools, target)
         self._check_shares(anatomy)
         steps = [((pool.above(0) or pool.units) * pool.size, pool) for pool in pools]
-        step, pool = min(steps, key=lambda found: found[0])
+        step, pool = min(steps, key=lambda choice: choice[0])
         part = total / len(self.blocks(anatomy)) if self.keeps_even else total
         if 2 * target * part / total < step:
             enough = math.ceil(1000 * step / part) / 1000
@@ -242,11 +242,11 @@ class UnitPruning(Method):
             return self._share(pools, scores, shares, budget, target)
         counts: dict[tuple[int, str], int] = {}
         for kind in self.kinds:
-            own = [pool for pool in pools if pool.kind == kind]
-            total = sum(pool.parameters for pool in own)
+            members = [pool for pool in pools if pool.kind == kind]
+            total = sum(pool.parameters for pool in members)
             goal = self.attention_ratio * total if kind == "group" else target
             for pool, count in zip(
-                own, self._share(own, scores, shares, budget, goal), strict=True
+                members, self._share(members, scores, shares, budget, goal), strict=True
             ):
                 counts[pool.block, kind] = count
                 target -= count * pool.size
@@ -273,5 +273,5 @@ class UnitPruning(Method):
 
     def select(self, block: Block, scores: Mapping[str, torch.Tensor], share: float) -> Decision:
         """A block alone; see `decide`."""
-        own = {block.index: scores}
-        return self.decide([block], own, {block.index: share}, share)[block.index]
+        table = {block.index: scores}
+        return self.decide([block], table, {block.index: share}, share)[block.index]

@@ -90,10 +90,10 @@ class Round:
 
     def __str__(self) -> str:
         """The round in one line: what is gone, what is left, and the perplexity."""
-        said = f"round {self.number}: {self.ratio:.1%} gone, {self.parameters:,} parameters"
+        line = f"round {self.number}: {self.ratio:.1%} gone, {self.parameters:,} parameters"
         if self.perplexity is not None:
-            said += f", perplexity {self.perplexity:.2f}"
-        return said + (", over the gate: taken back" if not self.kept else "")
+            line += f", perplexity {self.perplexity:.2f}"
+        return line + (", over the gate: taken back" if not self.kept else "")
 
 
 def check_rounds(anatomy: Anatomy, method: UnitPruning, rounds: int) -> None:
@@ -201,7 +201,7 @@ def prune_in_rounds(
     state = model.state_dict()
     for name in whole.corrected:
         whole.set_corrected(name, state[name])  # a later round cut what an earlier one corrected
-    whole.provenance = head | {"rounds": [_plain(one) for one in done]}
+    whole.provenance = head | {"rounds": [_plain(round_) for round_ in done]}
     return whole
 
 
@@ -227,9 +227,9 @@ def _restore(model: nn.Module, before: nn.Module) -> None:
     model.__dict__.update(before.__dict__)
 
 
-def _plain(one: Round) -> dict[str, Any]:
+def _plain(round_: Round) -> dict[str, Any]:
     """A round as JSON can say it: it has no inf and no nan."""
-    value = asdict(one)
-    if one.perplexity is not None and not math.isfinite(one.perplexity):
-        value["perplexity"] = str(one.perplexity)
+    value = asdict(round_)
+    if round_.perplexity is not None and not math.isfinite(round_.perplexity):
+        value["perplexity"] = str(round_.perplexity)
     return value

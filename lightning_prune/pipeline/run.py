@@ -268,10 +268,12 @@ def _readers(blocks: Sequence[Block], plan: Plan) -> tuple[list[Block], dict[str
     parts: list[Block] = []
     keep: dict[str, torch.Tensor] = {}
     for block in blocks:
-        own = {site.name: keep_I for site, axis, keep_I in kept_features(block, plan) if axis == 1}
-        if own:
-            parts.append(block.part(site for site in block.sites if site.name in own))
-            keep |= own
+        reading = {
+            site.name: keep_I for site, axis, keep_I in kept_features(block, plan) if axis == 1
+        }
+        if reading:
+            parts.append(block.part(site for site in block.sites if site.name in reading))
+            keep |= reading
     return parts, keep
 
 

@@ -70,7 +70,9 @@ def _whole(loss: Loss, kind: WeightEvidence, blocks: Sequence[Block]) -> Steps:
     every = states.anatomy.blocks
     with states.placement.blocks(every), states.placement.outside():
         evidence = {index: _begun(kind, block) for index, block in wanted.items()}
-        by_weight = {name: one for table in evidence.values() for name, one in table.items()}
+        by_weight = {
+            name: accumulator for table in evidence.values() for name, accumulator in table.items()
+        }
         for i in states.indices:
             hidden = states.entering(i)
             with torch.no_grad():
@@ -180,6 +182,6 @@ def _weights_of_sequences(
     loss: Loss, index: int, evidence: Mapping[str, WeightEvidence]
 ) -> torch.Tensor | None:
     """What makes the gradient of each sequence that of its own mean, where that is wanted."""
-    if not any(one.by_sequence for one in evidence.values()):
+    if not any(accumulator.by_sequence for accumulator in evidence.values()):
         return None
     return loss.weight_B(index).to(loss.states.device)
