@@ -231,7 +231,8 @@ def test_none_is_none_where_it_is_allowed() -> None:
     assert FLAP(ratio=0.3, repair=None).arguments["repair"] is None
     assert Wanda(sparsity=0.5, scope=None).scope is None
     assert isinstance(CFSP(ratio=0.3).effective_allocation, CFSPSigmoid)
-    assert isinstance(CFSP(ratio=0.3, allocation=None).effective_allocation, Uniform)
+    with pytest.raises(ValueError, match="CFSP: allocation=None is not allowed; it is an object"):
+        CFSP(ratio=0.3, allocation=None)  # type: ignore[arg-type]
 
 
 def test_a_name_is_near_or_there_is_none() -> None:
@@ -242,6 +243,8 @@ def test_a_name_is_near_or_there_is_none() -> None:
     assert nearest("colour", names) is None
     assert meant("exlude", names) == " Did you mean exclude?"
     assert meant("colour", names) == ""
+    assert meant("seqlen", ["source", "length"]) == " Did you mean length?"
+    assert meant("seqlen", ["source"]) == ""
 
 
 # --- as values ---

@@ -38,7 +38,7 @@ def compare(
         b: another one.
         text: also measure perplexity: the name of a text, a file or a folder, as data.source.
         split: of the text.
-        length: tokens in a window; null: as data.seqlen.
+        length: tokens in a window; null: what the models can take, 2048 at most.
         batch_size: windows in a batch.
         text_column: the column that holds the text.
         begin_token: whether windows begin with the begin token; null: as the tokenizer begins a

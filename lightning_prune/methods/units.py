@@ -33,7 +33,7 @@ class UnitPruning(Method):
         mlp: remove MLP neurons.
         attention_ratio: fraction of the GQA groups to remove, where it is not to be that of the
             neurons; these make up the rest of the budget.
-        allocation: how the budget is shared among blocks; None: the same share for all.
+        allocation: how the budget is shared among blocks; `Uniform()`: the same share for all.
         repair: what is done about what was removed; None: nothing.
         min_units: how many units of each kind every block keeps at least.
         round_to: the number of neurons that stay in a block is a multiple of it, such as 128 for
@@ -50,7 +50,7 @@ class UnitPruning(Method):
     attention: bool = True
     mlp: bool = True
     attention_ratio: float | None = None
-    allocation: Allocation | None = Uniform()
+    allocation: Allocation = Uniform()
     repair: Repair | None = LeastSquares()
     min_units: int = 1
     round_to: int = 1
@@ -91,8 +91,8 @@ class UnitPruning(Method):
 
     @property
     def effective_allocation(self) -> Allocation:
-        """The allocation given, or the same share for all blocks."""
-        return self.allocation or Uniform()
+        """The allocation given."""
+        return self.allocation
 
     @property
     def effective_repair(self) -> Repair | None:
