@@ -204,7 +204,7 @@ def test_positions_are_no_names(make: Any, message: str) -> None:
         ),
         (
             lambda: Wanda(sparsity=0.5, allocation=3),  # type: ignore[arg-type]
-            "Wanda: allocation=3 is not allowed; it is an object of the class Allocation or None",
+            "Wanda: allocation=3 is not allowed; it is an object of the class Allocation$",
         ),
         (lambda: Wanda(sparsity=0.5, allocation=Bias()), r"allocation=Bias\(\) is not allowed"),  # type: ignore[arg-type]
         (

@@ -21,7 +21,7 @@ from lightning_prune.pipeline.recovery import Recovery
 from lightning_prune.pipeline.round_budget import RoundBudget, due
 from lightning_prune.pipeline.run import prune
 from lightning_prune.plan import Plan, joined
-from lightning_prune.tokens import IGNORED, labels_of
+from lightning_prune.tokens import IGNORED
 
 __all__ = ["Gate", "Round", "check_rounds", "prune_in_rounds"]
 
@@ -212,7 +212,8 @@ def _perplexity(
     """Over the windows of all processes; the same number in each."""
     if batches is None:
         return None
-    counts = [int((labels_of(batch)[:, 1:] != IGNORED).sum()) for batch in batches]
+    task = Anatomy(model).task
+    counts = [int((task.targets(batch) != IGNORED).sum()) for batch in batches]
     mine = [batch for batch, count in zip(batches, counts, strict=True) if count]
     nll = math.log(perplexity(model, mine, device)) * sum(counts) if mine else 0.0
     sums = torch.tensor([nll, sum(counts)], dtype=torch.float64)

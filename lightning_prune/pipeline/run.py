@@ -43,10 +43,10 @@ def prune(
     and all processes take the decisions of process 0.
 
     Args:
-        model: a Hugging Face causal LM of a known family, without adapters.
+        model: a Hugging Face model of a known family, without adapters.
         method: a pruning method, e.g. `Wanda(sparsity=0.5)`.
-        batches: calibration data, dicts with `input_ids` (B, T) and optional `attention_mask`
-            (1 = token). Not needed by methods that look at weights only, nor with `plan=`.
+        batches: calibration data that the family's task reads, as dicts with `input_ids` (B, T) or
+            with `pixel_values`. Not needed by methods that look at weights only, nor with `plan=`.
         device: where blocks run, one at a time. Default: where the model is.
         reuse: what earlier calls on copies of this model, with these batches, have collected.
 
@@ -77,7 +77,7 @@ def prune(
     method.check(anatomy)
     _check_weights(anatomy)
     if method.calibrates and batches is None:
-        raise ValueError(f"{method!r} needs calibration batches: dicts with input_ids (B, T)")
+        raise ValueError(f"{method!r} needs calibration batches: {anatomy.task.form}")
     run = _Run(anatomy, method, _device(model, device), reuse)
     run.plan.provenance = provenance(model, method)  # of the model as it is before
     with evaluating(model), torch.no_grad():
@@ -202,8 +202,8 @@ class _Run:
         rows = int(distributed.sum_(torch.tensor(states.rows)))
         if rows == 0:
             raise ValueError(
-                "no calibration tokens: pass batches, dicts with input_ids (B, T), not all of them "
-                "padding. An iterator that was read before is empty: pass a list."
+                f"no calibration tokens: pass batches, {self.anatomy.task.form}, in which some "
+                "count. An iterator that was read before is empty: pass a list."
             )
         repair = self.method.effective_repair
         evidence = self.method.requests(self.blocks) + ((repair.evidence,) if repair else ())
@@ -268,12 +268,10 @@ def _readers(blocks: Sequence[Block], plan: Plan) -> tuple[list[Block], dict[str
     parts: list[Block] = []
     keep: dict[str, torch.Tensor] = {}
     for block in blocks:
-        reading = {
-            site.name: keep_I for site, axis, keep_I in kept_features(block, plan) if axis == 1
-        }
-        if reading:
-            parts.append(block.part(site for site in block.sites if site.name in reading))
-            keep |= reading
+        kept = {site.name: keep_I for site, axis, keep_I in kept_features(block, plan) if axis == 1}
+        if kept:
+            parts.append(block.part(site for site in block.sites if site.name in kept))
+            keep |= kept
     return parts, keep
 
 
