@@ -19,6 +19,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning_prune.callbacks.base import PruningCallback
 from lightning_prune.callbacks.observers.evaluate import Evaluate
 from lightning_prune.callbacks.observers.save_pretrained import SavePretrained
+from lightning_prune.data.protocols import sources_of
 from lightning_prune.evaluation import Evaluation
 from lightning_prune.models.module import PrunableModule
 from lightning_prune.plan import Plan
@@ -115,7 +116,7 @@ def configuration(trainer: Trainer, pl_module: PrunableModule) -> dict[str, dict
     tables = {
         "model": _arguments(pl_module),
         "data": _arguments(data) if data is not None else {},
-        "texts": dict(getattr(data, "sources", {})),
+        "texts": dict(sources_of(data)),
     }
     names = ("max_epochs", "max_steps", "precision", "world_size", "accumulate_grad_batches")
     tables["trainer"] = {
