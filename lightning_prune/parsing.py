@@ -47,6 +47,9 @@ def construct(make: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         raise Refused(error) from error
 
 
+_YAML = {"None": "null", "True": "true", "False": "false"}
+
+
 class OneLine:
     """For a jsonargparse parser: it remembers whose arguments it has, and its errors are one line.
 
@@ -67,6 +70,11 @@ class OneLine:
     def owner(self, key: str = "") -> str:
         """The class that the arguments below a key are of; without a key, of all; "" if none is."""
         return str(vars(self).get("_owners", {}).get(key, ""))
+
+    def format_help(self) -> str:
+        """The help, in which values are written as in YAML; docstrings write them as Python."""
+        text: str = super().format_help()  # type: ignore[misc]
+        return re.sub(r"\b(?:None|True|False)\b", lambda word: _YAML[word[0]], text)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Say what is wrong.

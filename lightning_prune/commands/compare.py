@@ -38,13 +38,13 @@ def compare(
         b: another one.
         text: also measure perplexity: the name of a text, a file or a folder, as data.source.
         split: of the text.
-        length: tokens in a window; null: what the models can take, 2048 at most.
+        length: tokens in a window; None: what the models can take, 2048 at most.
         batch_size: windows in a batch.
         text_column: the column that holds the text.
-        begin_token: whether windows begin with the begin token; null: as the tokenizer begins a
+        begin_token: whether windows begin with the begin token; None: as the tokenizer begins a
             text.
-        date: the day that chat templates are told is today; null: today.
-        device: where to run; null: a GPU if there is one.
+        date: the day that chat templates are told is today; None: today.
+        device: where to run; None: a GPU if there is one.
         out: a folder for compare.json, compare.md and compare.svg.
 
     Raises:

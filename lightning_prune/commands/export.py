@@ -48,10 +48,10 @@ def export(
         path: a Hugging Face folder with safetensors, even or uneven, or "quickstart".
         to: "hf", a Hugging Face folder; "gguf", a file for llama.cpp; "vllm-check", whether vLLM
             can serve the folder.
-        out: the folder or file to write; null: NAME.gguf beside the folder, and with --to hf and
+        out: the folder or file to write; None: NAME.gguf beside the folder, and with --to hf and
             --push none: the folder is pushed as it is.
-        dtype: of the weights; null: as they are.
-        shard_size: hf: the largest file, such as 5GB; null: 50GB.
+        dtype: of the weights; None: as they are.
+        shard_size: hf: the largest file, such as 5GB; None: 50GB.
         pad: gguf: widen each MLP with zeros to a multiple of it: 32 for q8_0, 256 for k-quants.
         tp: vllm-check: GPUs that share each matrix.
         push: USER/NAME: also upload it to the Hugging Face hub, privately.

@@ -43,7 +43,7 @@ def generate(
         temperature: 0 takes the likeliest token each time.
         seed: for a temperature above 0.
         dtype: of the weights.
-        device: where to run; null: a GPU if there is one.
+        device: where to run; None: a GPU if there is one.
         verify: compare the folder with its checksums.
 
     Raises:

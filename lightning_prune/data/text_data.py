@@ -51,7 +51,7 @@ class TextData(Texts, LightningDataModule):
         validation: another source for validation.
         test: another source for test.
         nsamples: number of calibration windows.
-        length: tokens in a window; null: what the model can take, 2048 at most.
+        length: tokens in a window; None: what the model can take, 2048 at most.
         batch_size: windows in a batch, in each process.
         seed: of the calibration windows and of the order of training.
         text_column: the column or key that holds the text.
@@ -60,10 +60,10 @@ class TextData(Texts, LightningDataModule):
         num_workers: processes that load training batches.
         train_on_prompt: of chats, learn and measure the prompts too, not the answers alone.
         group_by_length: put chats of like lengths into one training batch: less padding.
-        begin_token: what windows of text begin with. null: as the tokenizer begins a text; true:
-            with the begin token, also if the tokenizer puts none there; false: in the middle of the
+        begin_token: what windows of text begin with. None: as the tokenizer begins a text; True:
+            with the begin token, also if the tokenizer puts none there; False: in the middle of the
             text, as published perplexities often have it. Chat templates begin chats themselves.
-        date: the day, such as 2026-11-27, that chat templates are told is today; null: today, and
+        date: the day, such as 2026-11-27, that chat templates are told is today; None: today, and
             when a run is resumed the day on which it began.
         bad_rows: "refuse" rows that hold no text, or no chat that can be rendered, or "leave_out"
             such rows, with a line that counts them.

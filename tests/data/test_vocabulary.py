@@ -15,7 +15,7 @@ from lightning_prune.data.documents import Documents
 from lightning_prune.data.judged import JudgedText
 from lightning_prune.tokens import known_pad_token
 from tests.data import words
-from tests.data.test_text_data import in_trainer
+from tests.data.modules import in_trainer
 from tests.data.words import chat, text
 from tests.tiny import tiny_model
 
