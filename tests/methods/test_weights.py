@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_prune import ALPS, Magnitude, PerBlock, SparseGPT, Wanda, WeightSNIP
+from lightning_prune import ALPS, Magnitude, PerBlock, SparseGPT, Uniform, Wanda, WeightSNIP
 from lightning_prune.pipeline import prune
 from lightning_prune.plan import Plan
 from lightning_prune.scores.wanda import wanda_score
