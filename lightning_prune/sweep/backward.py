@@ -14,8 +14,7 @@ Axes: B sequences, T tokens, D hidden size.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -25,10 +24,9 @@ from lightning_prune.sweep.listening import listening
 from lightning_prune.sweep.losses import Loss, Roots, loss_of
 from lightning_prune.sweep.memory import fits_whole
 from lightning_prune.sweep.states import HiddenStates
+from lightning_prune.sweep.steps import Steps, handed_over
 
 __all__ = ["gradient_sweep"]
-
-Steps = Iterator[tuple[Block, dict[str, Any]]]
 
 
 def gradient_sweep(
@@ -121,8 +119,7 @@ def _complete(loss: Loss, block: Block, evidence: dict[str, WeightEvidence]) -> 
     for accumulator in evidence.values():
         accumulator.complete(loss.total)
     results = {name: evidence.pop(name).result() for name in list(evidence)}
-    yield block, results
-    results.clear()  # or the caller's name for it keeps it through the next block
+    yield from handed_over(block, results)
 
 
 def _inputs_of_blocks(states: HiddenStates, first: int) -> list[HiddenStates]:

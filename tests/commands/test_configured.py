@@ -124,6 +124,8 @@ TYPOS = {
     "clas_path is not allowed. Did you mean class_path? Allowed: class_path, init_args",
     "trainer: {callbacks: [{clas_path: Wanda}]}": "Callback: clas_path is not allowed. Did you me",
     WANDA.format("exlude: [a]"): "Wanda has no argument 'exlude'. Did you mean exclude? Allowed: ",
+    "trainer: {callbacks: [{class_path: Progressive, init_args: {method: FLAPP}}]}": "Progressive."
+    "method=FLAPP is not allowed. Did you mean FLAP?",
     WANDA.format("allocation: OWLL"): "Wanda.allocation=OWLL is not allowed. Did you mean OWL?",
     WANDA.format("scope: rows"): "Wanda.scope=rows is not allowed. Did you mean row? Allowed: ",
     WANDA.format("sparsity: half"): "Wanda.sparsity=half is not allowed. Allowed: a number, null.",
