@@ -246,13 +246,13 @@ def main() -> None:
     for name in METHODS:
         if options.only not in name:
             continue
-        found = in_its_own_process(name)
+        cost = in_its_own_process(name)
         table.add_row(
             name,
-            f"{found['median']:.2f}",
-            f"{found['ratios'][0]:.2f}–{found['ratios'][-1]:.2f}",
-            *(f"{found['parts'].get(part, 0):.2f}" for part in parts),
-            f"{found['mebibytes']:.0f}",
+            f"{cost['median']:.2f}",
+            f"{cost['ratios'][0]:.2f}–{cost['ratios'][-1]:.2f}",
+            *(f"{cost['parts'].get(part, 0):.2f}" for part in parts),
+            f"{cost['mebibytes']:.0f}",
         )
     console = Console()
     console.print(table)

@@ -34,10 +34,10 @@ def main() -> None:
     parser.add_argument("folder")
     parser.add_argument("text", type=Path)
     parser.add_argument("--python", default=sys.executable)
-    given = parser.parse_args()
-    folder = Path(model_folder(given.folder))
+    options = parser.parse_args()
+    folder = Path(model_folder(options.folder))
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    text = given.text.read_text(encoding="utf-8")
+    text = options.text.read_text(encoding="utf-8")
     ids = tokenizer(text, return_tensors="pt").input_ids[:, :TOKENS]
     model = load(folder, dtype="float32")
     with torch.inference_mode():
@@ -50,16 +50,16 @@ def main() -> None:
         for dtype, pad in (("f32", 1), ("f16", 1), ("bf16", 1), ("q8_0", 1), ("q8_0", 32)):
             made = to_gguf(folder, Path(name) / "model.gguf", dtype, pad)  # type: ignore[arg-type]
             arguments = [
-                given.python,
+                options.python,
                 __file__,
                 "--runtime",
                 str(made.path),
                 json.dumps(ids[0].tolist()),
             ]
-            said = subprocess.run(arguments, capture_output=True, text=True)
-            if said.returncode:
-                raise SystemExit(f"{given.python} cannot run the file:\n{said.stderr}")
-            likeliest, written = json.loads(said.stdout.splitlines()[-1])
+            finished = subprocess.run(arguments, capture_output=True, text=True)
+            if finished.returncode:
+                raise SystemExit(f"{options.python} cannot run the file:\n{finished.stderr}")
+            likeliest, written = json.loads(finished.stdout.splitlines()[-1])
             same = next(
                 (i for i, (a, b) in enumerate(zip(written, greedy, strict=True)) if a != b), NEW
             )
@@ -82,11 +82,11 @@ def runtime(path: str, ids: list[int]) -> None:
     llm.eval(ids)
     likeliest = np.argmax(llm.scores[: len(ids)], axis=1).tolist()
     llm.reset()
-    written, given = [], ids[:PROMPT]
+    written, fed = [], ids[:PROMPT]
     for _ in range(NEW):
-        llm.eval(given)
-        given = [int(np.argmax(llm.scores[llm.n_tokens - 1]))]
-        written += given
+        llm.eval(fed)
+        fed = [int(np.argmax(llm.scores[llm.n_tokens - 1]))]
+        written += fed
     print(json.dumps([likeliest, written]))
 
 

@@ -115,9 +115,9 @@ def main() -> None:
         ratios = []
         for _ in range(options.runs):
             units = [seconds(plain, dense, batches)]
-            found = seconds(run, dense, batches)
+            measured = seconds(run, dense, batches)
             units.append(seconds(plain, dense, batches))
-            ratios.append(found / statistics.mean(units))
+            ratios.append(measured / statistics.mean(units))
         table.add_row(
             name, f"{statistics.median(ratios):.2f}", f"{min(ratios):.2f}–{max(ratios):.2f}"
         )

@@ -105,10 +105,10 @@ def main() -> None:
         "kept": stepper(LoRA(r=16).attach(copied(), plan), tokens_BT, None),
     }
     for name, steps in (("all weights", dense), ("LoRA", lora)):
-        found = medians(steps, arguments.repeats)
-        ratio = found["kept"] / found["plain"]
+        times = medians(steps, arguments.repeats)
+        ratio = times["kept"] / times["plain"]
         print(
-            f"{name}: {found['plain']:.3f} s plain, {found['kept']:.3f} s kept, ratio {ratio:.3f}"
+            f"{name}: {times['plain']:.3f} s plain, {times['kept']:.3f} s kept, ratio {ratio:.3f}"
         )
 
 

@@ -88,7 +88,7 @@ class Bench:
             arguments.train,
             validation=arguments.valid,
             nsamples=arguments.nsamples,
-            seqlen=arguments.seqlen,
+            length=arguments.length,
             batch_size=16,
         )
         assert module.tokenizer is not None, "a model folder with a tokenizer"
@@ -122,7 +122,7 @@ def main() -> None:
     parser.add_argument("--train", default="builtin", help="text to calibrate on")
     parser.add_argument("--valid", help="text to measure on; default: the rest of --train")
     parser.add_argument("--nsamples", type=int, default=64)
-    parser.add_argument("--seqlen", type=int, default=128)
+    parser.add_argument("--length", type=int, default=128)
     parser.add_argument("--windows", type=int, default=128, help="validation windows")
     parser.add_argument("--ratios", type=float, nargs="+", default=[0.2, 0.3, 0.5])
     parser.add_argument("--only", help="scores whose name holds this")
@@ -150,19 +150,17 @@ def main() -> None:
 
 def table(title: str, heads: Sequence[str], rows: dict[str, list[float | None]]) -> Table:
     """One row a method, the lowest of each column bold."""
-    found = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    found.add_column("")
+    made = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    made.add_column("")
     for head in heads:
-        found.add_column(head, justify="right")
+        made.add_column(head, justify="right")
     columns = list(zip(*rows.values(), strict=True))
     best = [min((v for v in column if v is not None), default=None) for column in columns]
     for name, values in rows.items():
         cells = ["-" if value is None else f"{value:.2f}" for value in values]
         bold = [v == b and v is not None for v, b in zip(values, best, strict=True)]
-        found.add_row(
-            name, *(f"[bold]{c}[/]" if b else c for c, b in zip(cells, bold, strict=True))
-        )
-    return found
+        made.add_row(name, *(f"[bold]{c}[/]" if b else c for c, b in zip(cells, bold, strict=True)))
+    return made
 
 
 if __name__ == "__main__":

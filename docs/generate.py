@@ -44,7 +44,7 @@ def page() -> str:
 def members(family: type) -> list[type]:
     """The public classes of a family, by name."""
     public = [getattr(lightning_prune, name) for name in sorted(lightning_prune.__all__)]
-    return [one for one in public if inspect.isclass(one) and issubclass(one, family)]
+    return [cls for cls in public if inspect.isclass(cls) and issubclass(cls, family)]
 
 
 def described(cls: type) -> str:

@@ -47,4 +47,8 @@ from .pipeline.run import prune as prune
 from .plan.plan import Plan as Plan
 from .repair.unit_repair import Bias as Bias
 from .repair.unit_repair import LeastSquares as LeastSquares
+from .studies.grid import sweep_methods as sweep_methods
+from .studies.importance import measure_importance as measure_importance
+from .studies.search import vary_arguments as vary_arguments
+from .studies.spread import search_shares as search_shares
 from .version import __version__ as __version__

@@ -50,8 +50,8 @@ class Configured:
                 raise ValueError(self._says(name, f"it is one of {allowed}"))
             if classes and not isinstance(value, classes):
                 wanted = " or ".join(
-                    "None" if one is type(None) else f"an object of the class {one.__name__}"
-                    for one in classes
+                    "None" if cls is type(None) else f"an object of the class {cls.__name__}"
+                    for cls in classes
                 )
                 if isinstance(value, type):
                     wanted += f": write {value.__name__}()"
@@ -91,7 +91,7 @@ class Configured:
 
 def argument_defaults(cls: type[Configured]) -> dict[str, Any]:
     """The arguments of a class by name, with their defaults."""
-    return {one.name: one.default for one in fields(cls) if one.init}  # type: ignore[arg-type]
+    return {argument.name: argument.default for argument in fields(cls) if argument.init}  # type: ignore[arg-type]
 
 
 def _argument_types(cls: type[Configured]) -> dict[str, Any]:
@@ -99,8 +99,18 @@ def _argument_types(cls: type[Configured]) -> dict[str, Any]:
     return {name: hints[name] for name in argument_defaults(cls)}
 
 
+ELSEWHERE = {
+    **dict.fromkeys(("seqlen", "seq_len", "sequence_length", "max_seq_length"), "length"),
+    **dict.fromkeys(("prune_ratio", "pruning_ratio"), "ratio"),
+    "lr": "learning_rate",
+}
+"""What other codes call an argument, where the letters are not alike."""
+
+
 def nearest(word: str, allowed: Sequence[str]) -> str | None:
-    """The allowed word that is meant, if one is near."""
+    """The allowed word that is meant, if one is near, or stands for the same in other codes."""
+    if (here := ELSEWHERE.get(word.lower())) in allowed:
+        return here
     lower = {name.lower(): name for name in reversed(allowed)}
     near = get_close_matches(word.lower(), lower, 1, 0.65)
     return lower[near[0]] if near else None
@@ -158,7 +168,7 @@ def _naming_typos(init: Any) -> Any:
 def _own_first(cls: type) -> list[str]:
     """The names of a class's arguments, its own before those that it inherits."""
     known = argument_defaults(cls)
-    names = (name for one in cls.__mro__ for name in vars(one).get("__annotations__", {}))
+    names = (name for base in cls.__mro__ for name in vars(base).get("__annotations__", {}))
     return list(dict.fromkeys(name for name in names if name in known))
 
 
@@ -181,11 +191,15 @@ def _checkable(cls: type[Configured]) -> dict[str, tuple[tuple[Any, ...], tuple[
     table: dict[str, tuple[tuple[Any, ...], tuple[type, ...]]] = {}
     for argument, hint in _argument_types(cls).items():
         members = _members(hint)
-        literals = [one for one in members if get_origin(one) is Literal]
-        ours = [one for one in members if isinstance(one, type) and issubclass(one, Configured)]
+        literals = [member for member in members if get_origin(member) is Literal]
+        ours = [
+            member
+            for member in members
+            if isinstance(member, type) and issubclass(member, Configured)
+        ]
         none = type(None) in members
         if literals and len(literals) + none == len(members):
-            values = tuple(value for one in literals for value in get_args(one))
+            values = tuple(value for member in literals for value in get_args(member))
             table[argument] = (values + (None,) * none, ())
         elif ours and len(ours) + none == len(members):
             table[argument] = ((), (*ours, *((type(None),) * none)))

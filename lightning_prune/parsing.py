@@ -12,10 +12,10 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
-from inspect import isabstract
+from inspect import isabstract, isclass
 from typing import Any, NoReturn
 
-from lightning_prune.checks import meant, nearest
+from lightning_prune.checks import Configured, meant, nearest
 
 __all__ = ["OneLine", "Refused", "construct", "import_public_names", "public_names"]
 
@@ -47,6 +47,9 @@ def construct(make: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         raise Refused(error) from error
 
 
+_YAML = {"None": "null", "True": "true", "False": "false"}
+
+
 class OneLine:
     """For a jsonargparse parser: it remembers whose arguments it has, and its errors are one line.
 
@@ -67,6 +70,11 @@ class OneLine:
     def owner(self, key: str = "") -> str:
         """The class that the arguments below a key are of; without a key, of all; "" if none is."""
         return str(vars(self).get("_owners", {}).get(key, ""))
+
+    def format_help(self, formatter: argparse.HelpFormatter | None = None) -> str:
+        """The help, in which values are written as in YAML; docstrings write them as Python."""
+        text: str = super().format_help(formatter)  # type: ignore[misc]
+        return re.sub(r"\b(?:None|True|False)\b", lambda word: _YAML[word[0]], text)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Say what is wrong.
@@ -117,7 +125,7 @@ def _reason(parser: OneLine, message: str, error: Exception | None) -> str:
     name = f"{parser.owner()}.{key[1]}" if parser.owner() else key[1]
     if misspelt := _misspelt_class_key(inner):
         return f"{name}: {_not_allowed(misspelt, _CLASS_KEYS)}"
-    allowed = list(dict.fromkeys(_allowed(inner)))
+    allowed = list(dict.fromkeys(_allowed(inner))) or _classes_of(parser, key[1])
     nested = re.search(r"Given value: NestedArg\(key='([^']+)'", inner)
     if nested:
         some = next((a for a in allowed if a in public_names()), "CLASS")
@@ -128,9 +136,9 @@ def _reason(parser: OneLine, message: str, error: Exception | None) -> str:
     value = re.search(r"(?:Given|Got) value: (.*)", inner)
     simple = "Given value type: <class 'str'>" in inner or "Subtypes" not in inner
     no_class = re.search(r"Expected a dot import path string: (\S+)", inner)
-    if value and allowed and (simple or no_class):
-        given = no_class[1] if no_class and not simple else value[1]
-        return _not_allowed(f"{name}={given}", allowed, given)
+    shown = value if value and simple else no_class or None
+    if allowed and shown:
+        return _not_allowed(f"{name}={shown[1]}", allowed, shown[1])
     rest = " ".join(inner.partition(":")[2].split())
     return f"{name}: {rest}"
 
@@ -164,8 +172,8 @@ def _command(parser: OneLine) -> OneLine:
     return parser
 
 
-def _not_allowed(what: str, allowed: Sequence[str], given: str | None = None) -> str:
-    guess = meant(what if given is None else given, allowed)
+def _not_allowed(what: str, allowed: Sequence[str], value: str | None = None) -> str:
+    guess = meant(what if value is None else value, allowed)
     return f"{what} is not allowed.{guess} Allowed: {', '.join(allowed)}."
 
 
@@ -194,6 +202,13 @@ def _allowed(message: str) -> Iterator[str]:
             yield from _public_below(path)
         else:
             yield _WORDS.get(builtin, builtin)
+
+
+def _classes_of(parser: OneLine, key: str) -> list[str]:
+    """The public classes that an argument may be of, if it has to be an object."""
+    types = (getattr(a, "_typehint", None) for a in parser._actions if a.dest == key)
+    cls = next((hint for hint in types if isclass(hint) and issubclass(hint, Configured)), None)
+    return [] if cls is None else _public_below(f"{cls.__module__}.{cls.__qualname__}")
 
 
 def _public_below(path: str) -> list[str]:

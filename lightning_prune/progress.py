@@ -66,9 +66,9 @@ class BlockProgress:
         """Count the block `name` as done."""
         self.done += 1
         if self._bar is not None:
-            said = f"{self.description} {name}"
+            line = f"{self.description} {name}"
             task = self._bar.task_ids[0]
-            self._bar.update(task, advance=1, description=said, memory=memory_text())
+            self._bar.update(task, advance=1, description=line, memory=memory_text())
 
     def __exit__(
         self,

@@ -96,9 +96,9 @@ def begin_tokens(tokenizer: Any, asked: bool | None = None) -> tuple[int, ...]:
     plain = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     whole = tokenizer(text, verbose=False)["input_ids"]
     starts = range(len(whole) - len(plain) + 1)
-    own = whole[: next((i for i in starts if whole[i : i + len(plain)] == plain), 0)]
-    if own or asked is None:
-        return tuple(own)
+    begin = whole[: next((i for i in starts if whole[i : i + len(plain)] == plain), 0)]
+    if begin or asked is None:
+        return tuple(begin)
     if tokenizer.bos_token_id is None:
         raise ValueError(
             f"begin_token=True, and the {type(tokenizer).__name__} at hand has no begin token "

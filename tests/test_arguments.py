@@ -45,9 +45,9 @@ def test_every_public_class_names_a_misspelt_argument(make: Any, message: str) -
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Wanda(allocation="OWLL"), r"class Allocation or None\. Did you mean OWL\?"),
+        (lambda: Wanda(allocation="OWLL"), r"class Allocation\. Did you mean OWL\?"),
         (lambda: FLAP(repair="Biass"), r"class Repair or None\. Did you mean Bias\?"),
-        (lambda: Wanda(allocation=OWL), r"class Allocation or None: write OWL\(\)"),
+        (lambda: Wanda(allocation=OWL), r"class Allocation: write OWL\(\)"),
     ],
 )
 def test_what_is_no_object_says_how_to_make_one(make: Any, message: str) -> None:

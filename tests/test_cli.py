@@ -52,6 +52,7 @@ def test_a_command_without_configuration_has_a_help(
     assert said.startswith(f"usage: lightning-prune {name} ")
     for line in re.findall(r"^  (?:--\w+|\w+) .*\n(?! {20})", said, re.MULTILINE):
         assert re.match(r"  \S+(?: \S+)*  +\S", line), f"no help in {line!r}"
+    assert not re.search(r"\b(None|True|False)\b", said), "values are written as in YAML"
 
 
 @pytest.mark.parametrize("name", CONFIGURED)
@@ -70,9 +71,10 @@ def test_a_command_with_a_configuration_lists_all_arguments(
     assert exit.value.code == 0
     said = capsys.readouterr().out
     assert COMMANDS[name].help in " ".join(said.split())
-    usual = ["--trainer.max_steps", "--model.path", "--model.adapter", "--data.seqlen"]
+    usual = ["--trainer.max_steps", "--model.path", "--model.adapter", "--data.length"]
     for option in [*usual, *own.get(name, [])]:
         assert option in said
+    assert not re.search(r"\b(None|True|False)\b", said), "values are written as in YAML"
     assert "what the perplexity rises by" in " ".join(said.split()) or name != "importance"
 
 

@@ -113,13 +113,13 @@ class Uniform(Allocation):
         """
         counts = [0] * len(pools)
         blocks = list(dict.fromkeys(pool.block for pool in pools))
-        own = {b: [i for i, pool in enumerate(pools) if pool.block == b] for b in blocks}
-        sizes = [sum(pools[i].parameters for i in own[b]) for b in blocks]
-        limits = [sum(pools[i].most * pools[i].size for i in own[b]) for b in blocks]
+        members = {b: [i for i, pool in enumerate(pools) if pool.block == b] for b in blocks}
+        sizes = [sum(pools[i].parameters for i in members[b]) for b in blocks]
+        limits = [sum(pools[i].most * pools[i].size for i in members[b]) for b in blocks]
         for b, size, goal in zip(blocks, sizes, _level(sizes, limits, target), strict=True):
-            wished = [goal / size * pools[i].units for i in own[b]]
-            parts = [pools[i] for i in own[b]]
-            for i, count in zip(own[b], unit_counts(parts, wished, goal), strict=True):
+            wished = [goal / size * pools[i].units for i in members[b]]
+            parts = [pools[i] for i in members[b]]
+            for i, count in zip(members[b], unit_counts(parts, wished, goal), strict=True):
                 counts[i] = count
         return counts
 

@@ -30,18 +30,20 @@ def read_importance(path: str | Path, blocks: Sequence[int], total: int) -> list
     """
     try:
         values = json.loads(Path(path).read_text(encoding="utf-8"))["values"]
-        found = {int(index): float(value) for index, value in values.items()}
+        importance = {int(index): float(value) for index, value in values.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"importance={str(path)!r} is no file of `lightning-prune importance` ({error!r}). "
             "Make one with that command, and give the path of its importance.json."
         ) from error
-    if sorted(found) != list(range(total)) or not all(map(math.isfinite, found.values())):
+    finite = all(map(math.isfinite, importance.values()))
+    if sorted(importance) != list(range(total)) or not finite:
         raise ValueError(
-            f"{path} has {len(found)} values, for blocks {sorted(found)[:3]}…, and the model has "
-            f"blocks 0 to {total - 1}: each needs one finite number. Was it made for another model?"
+            f"{path} has {len(importance)} values, for blocks {sorted(importance)[:3]}…, and the "
+            f"model has blocks 0 to {total - 1}: each needs one finite number. Was it made for "
+            "another model?"
         )
-    return [found[index] for index in blocks]
+    return [importance[index] for index in blocks]
 
 
 class ByImportance(Allocation):

@@ -78,14 +78,14 @@ def unit_counts(pools: Sequence[Pool], wished: Sequence[float], target: float) -
     counts = [0] * len(pools)
     kinds = list(dict.fromkeys(p.kind for p in sorted(pools, key=lambda p: p.size, reverse=True)))
     for kind in kinds:
-        own = [i for i, pool in enumerate(pools) if pool.kind == kind]
+        members = [i for i, pool in enumerate(pools) if pool.kind == kind]
         if kind == kinds[-1]:
             parameters = target - _removed(pools, counts)
         else:
-            parameters = sum(wished[i] * pools[i].size for i in own)
-        parts = [pools[i] for i in own]
+            parameters = sum(wished[i] * pools[i].size for i in members)
+        parts = [pools[i] for i in members]
         for i, count in zip(
-            own, _of_kind(parts, [wished[i] for i in own], parameters), strict=True
+            members, _of_kind(parts, [wished[i] for i in members], parameters), strict=True
         ):
             counts[i] = count
     return _closed(pools, counts, wished, target)

@@ -33,10 +33,10 @@ class FromFile(Allocation):
 
     def _read(self) -> dict[int, float]:
         try:
-            found = json.loads(Path(self.path).read_text(encoding="utf-8"))
-            if isinstance(found, dict):
-                found = found.get("shares", found)
-            pairs = found.items() if isinstance(found, dict) else enumerate(found)
+            content = json.loads(Path(self.path).read_text(encoding="utf-8"))
+            if isinstance(content, dict):
+                content = content.get("shares", content)
+            pairs = content.items() if isinstance(content, dict) else enumerate(content)
             shares = {int(block): float(share) for block, share in pairs}
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise ValueError(

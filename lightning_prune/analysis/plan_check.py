@@ -86,7 +86,10 @@ class PlanComparison:
             self._problem = f"the plan has a mask of {missing[0]}, which is not in the folder"
         if not self._compared and not self._problem:
             return None
-        found = list(self._compared.values())
+        comparisons = list(self._compared.values())
         return PlanCheck(
-            len(found), sum(f[0] for f in found), sum(f[1] for f in found), self._problem
+            len(comparisons),
+            sum(f[0] for f in comparisons),
+            sum(f[1] for f in comparisons),
+            self._problem,
         )

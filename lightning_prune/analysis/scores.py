@@ -103,9 +103,9 @@ class ScoreReport:
                 {
                     "scores": table.label,
                     "kind": table.kind,
-                    "of": {key: vars(value) for key, value in found.items()},
+                    "of": {key: vars(value) for key, value in distributions.items()},
                 }
-                for table, found in self.distributions
+                for table, distributions in self.distributions
             ],
         }
 
@@ -135,7 +135,7 @@ def compare_scores(path_a: str | Path, path_b: str | Path | None = None) -> Scor
     else:
         couples = [(a, b) for a in tables[0] for b in tables[1] if a.kind == b.kind]
         if not couples:
-            kinds = [", ".join(table.kind for table in found) for found in tables]
+            kinds = [", ".join(table.kind for table in plan_tables) for plan_tables in tables]
             raise ValueError(
                 f"the plans have no scores of the same kind: {path_a} has {kinds[0]}, {path_b} "
                 f"has {kinds[1]}. Compare plans that decide on the same units."
@@ -144,7 +144,7 @@ def compare_scores(path_a: str | Path, path_b: str | Path | None = None) -> Scor
     return ScoreReport(
         [str(path) for path in paths],
         [_pair(a, b, keys) for (a, b), keys in zip(couples, shared, strict=True)],
-        [(table, _distributions(table)) for found in tables for table in found],
+        [(table, _distributions(table)) for plan_tables in tables for table in plan_tables],
     )
 
 
@@ -169,7 +169,7 @@ def _tables(path: str | Path, name: str) -> list[ScoreTable]:
     values: dict[str, dict[str, torch.Tensor]] = {}
     for kind, key in plan.score_keys:
         values.setdefault(kind, {})[key] = plan.scores(kind, key)
-    return [_table(plan, kind, found, label) for kind, found in values.items()]
+    return [_table(plan, kind, scores, label) for kind, scores in values.items()]
 
 
 def _table(plan: Plan, kind: str, values: dict[str, torch.Tensor], label: str) -> ScoreTable:

@@ -140,8 +140,8 @@ def _numbers(folder: Path, count: int) -> list[int]:
 def _place(name: str, family: Family) -> tuple[int | None, str]:
     """The block that a tensor is in, and its name there."""
     blocks = family.blocks.rpartition(".")[2]
-    found = re.fullmatch(rf"(?:.*\.)?{blocks}\.(\d+)\.(.+)", name)
-    return (int(found[1]), found[2]) if found else (None, name)
+    place = re.fullmatch(rf"(?:.*\.)?{blocks}\.(\d+)\.(.+)", name)
+    return (int(place[1]), place[2]) if place else (None, name)
 
 
 def _block_count(names: Mapping[str, Any], family: Family) -> int:
@@ -164,9 +164,9 @@ def _counts(index: int, tensors: Tensors, family: Family, head_dim: int) -> Bloc
     heads = columns["query"] // head_dim
     fused = rows.get(("query", "key", "value"))
     keys = rows[("key",)] if fused is None else (fused - columns["query"]) // 2
-    own = (shape for (block, _), shape in tensors.items() if block == index)
+    shapes = (shape for (block, _), shape in tensors.items() if block == index)
     return BlockCounts(
-        index, heads, keys // head_dim, columns["neuron"], sum(math.prod(shape) for shape in own)
+        index, heads, keys // head_dim, columns["neuron"], sum(math.prod(shape) for shape in shapes)
     )
 
 

@@ -3,7 +3,8 @@
 Sweeps and evidence know hidden states (B, T, D) and which of their rows count, nothing else.
 
 Axes: B sequences or images of a batch, T tokens (rows of the hidden states), C some of their
-columns, K classes that the head tells apart (the vocabulary, of a language model).
+columns, K classes that the head tells apart (the vocabulary, of a language model), N places at
+which it is asked.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from lightning_prune.tokens import (
     IGNORED,
     checked_batch,
     counted_tokens,
+    labels_of,
     next_tokens,
     within_vocabulary,
 )
@@ -51,6 +53,11 @@ class Task(ABC):
         """Name of the tensor of a batch whose first axis counts its members."""
         return self.inputs[0]
 
+    @property
+    def form(self) -> str:
+        """What a batch is, as messages call it."""
+        return f"dicts with {self.windows_of}"
+
     @abstractmethod
     def checked(self, batch: Any, model: nn.Module) -> dict[str, torch.Tensor]:
         """A batch as a dict.
@@ -58,6 +65,10 @@ class Task(ABC):
         Raises:
             ValueError: it is none that this model can read.
         """
+
+    def called_with(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """What of a batch the model's forward takes, beside `arguments`."""
+        return {name: batch[name] for name in self.inputs if name in batch}
 
     def counts(self, batch: Batch) -> torch.Tensor | None:
         """Which rows of the hidden states count in statistics, (B, T) bool; None: all of them."""
@@ -79,6 +90,10 @@ class Task(ABC):
         Raises:
             ValueError: the batch has no labels, or there is no reference for this task.
         """
+
+    def answers(self, logits: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """The logits of N places, (N, K), and what each is to say, (N,), as `targets` does."""
+        return logits.flatten(0, -2), self.targets(batch).flatten()
 
     def parts(
         self, target: torch.Tensor, classes: int
@@ -106,6 +121,7 @@ class CausalTask(Task):
     inputs = ("input_ids", "attention_mask", "position_ids")
     arguments = {"use_cache": False}
     auto_class = "AutoModelForCausalLM"
+    form = "dicts with input_ids (B, T)"
 
     def checked(self, batch: Any, model: nn.Module) -> dict[str, torch.Tensor]:
         """A dict with `input_ids` (B, T), and optional `attention_mask` (1 = token) and `labels`.
@@ -132,6 +148,10 @@ class CausalTask(Task):
         behind_BT = keep_BT.flip(1).cumsum(dim=1).flip(1)
         return batch["input_ids"].masked_fill(~keep_BT | (behind_BT != 1), IGNORED)
 
+    def answers(self, logits: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of all tokens but the last, whose next is not there."""
+        return logits[:, :-1].flatten(0, 1), labels_of(batch)[:, 1:].flatten()
+
     def parts(
         self, target: torch.Tensor, classes: int
     ) -> Iterator[tuple[torch.Tensor | None, torch.Tensor]]:
@@ -156,6 +176,7 @@ class ImageTask(Task):
 
     inputs = ("pixel_values",)
     auto_class = "AutoModelForImageClassification"
+    form = "dicts with pixel_values (B, channels, height, width)"
 
     def __init__(self, head_path: str = "classifier") -> None:
         self.head_path = head_path

@@ -45,8 +45,8 @@ def check_unquantised(name: str, config: Any) -> None:
     Raises:
         ValueError: it does.
     """
-    if found := quantisation(config):
-        raise ValueError(f"{name} is quantised already ({found}): {ADVICE}")
+    if scheme := quantisation(config):
+        raise ValueError(f"{name} is quantised already ({scheme}): {ADVICE}")
 
 
 def check_numbers(name: str, linear: nn.Linear) -> None:

@@ -12,6 +12,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
@@ -21,6 +22,7 @@ from lightning_prune import distributed, pipeline, surgery
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.callbacks import early
 from lightning_prune.callbacks.observers.base import observers_of
+from lightning_prune.data.protocols import Calibrating, Windowed, sources_of
 from lightning_prune.methods.base import Method
 from lightning_prune.models.module import PrunableModule
 from lightning_prune.pipeline.provenance import fingerprint
@@ -71,7 +73,7 @@ class PruningCallback(Method, Callback):
         pl_module.load()
         self._refuse(trainer, pl_module)
         data: Any = getattr(trainer, "datamodule", None)
-        if self.calibrates and hasattr(data, "restore"):  # the tokens of an earlier start are ours
+        if self.calibrates and isinstance(data, Windowed):  # tokens of an earlier start are ours
             data.restore(self.folder(trainer))
         for observer in observers_of(trainer):
             observer.before_prune(trainer, pl_module)
@@ -95,7 +97,7 @@ class PruningCallback(Method, Callback):
         if self.plan is None:
             self.check(Anatomy(pl_module.base))
         data = getattr(trainer, "datamodule", None)
-        if self.calibrates and not hasattr(data, "calibration_dataloader"):
+        if self.calibrates and not isinstance(data, Calibrating):
             raise ValueError(
                 f"{type(self).__name__} needs calibration text: give fit a datamodule with a "
                 "calibration_dataloader, such as lightning_prune.TextData"
@@ -144,7 +146,7 @@ class PruningCallback(Method, Callback):
 
         def write() -> None:
             _set_aside(folder)
-            if self.calibrates and hasattr(data, "keep"):
+            if self.calibrates and isinstance(data, Windowed):
                 data.keep(folder)
             plan.save(folder, model)
 
@@ -197,7 +199,7 @@ def _set_aside(folder: Path) -> None:
 
 def _calibration_of(data: Any) -> dict[str, Any]:
     """What a datamodule says of its calibration text; one of the user's own may say less."""
-    source = getattr(data, "sources", {}).get("calibration", getattr(data, "source", None))
+    source = sources_of(data).get("calibration", getattr(data, "source", None))
     names = ("nsamples", "length", "seed", "begin_token", "dated")
     settings = {name: getattr(data, name, None) for name in names}
     return {k: v for k, v in {"source": source, **settings}.items() if v is not None}
@@ -205,12 +207,14 @@ def _calibration_of(data: Any) -> dict[str, Any]:
 
 def _fingerprint(data: Any) -> str:
     """A hash of the calibration tokens: the datamodule's own, or one of this process's batches."""
-    if hasattr(data, "calibration_fingerprint"):
+    if isinstance(data, Windowed):
         return data.calibration_fingerprint()
     digest = hashlib.sha256()
     with isolate_rng():  # a loader that shuffles gives the same batches again
         for batch in data.calibration_dataloader():
-            for name in sorted({"input_ids", "attention_mask"} & batch.keys()):
-                digest.update(f"{name} {tuple(batch[name].shape)}".encode())
-                digest.update(batch[name].long().cpu().numpy().tobytes())
+            for name in sorted(name for name in batch if isinstance(batch[name], torch.Tensor)):
+                tensor = batch[name]
+                digest.update(f"{name} {tuple(tensor.shape)}".encode())
+                plain = tensor.double() if tensor.is_floating_point() else tensor.long()
+                digest.update(plain.cpu().numpy().tobytes())
     return digest.hexdigest()

@@ -68,7 +68,7 @@ def recorded_plans(path: str | Path | None) -> list[str] | None:
 
 
 def check_plan(
-    own: Plan | None,
+    plan: Plan | None,
     saved: Plan | None,
     identity: Mapping[str, Any],
     recorded: Sequence[str],
@@ -78,7 +78,7 @@ def check_plan(
     """Refuse to go on from a checkpoint that was made with another plan.
 
     Args:
-        own: the plan of this run, as far as it is known before anything is calibrated.
+        plan: the plan of this run, as far as it is known before anything is calibrated.
         saved: the plan in the run's folder.
         identity: what this run's decisions depend on.
         recorded: fingerprints of the plans that the checkpoint was made with.
@@ -89,13 +89,13 @@ def check_plan(
         ValueError: the checkpoint was made with another one, or what was asked for has changed.
     """
     expected = recorded[index] if index < len(recorded) else None
-    if own is not None and own.fingerprint() == expected:
+    if plan is not None and plan.fingerprint() == expected:
         return
-    changed = "" if saved is None or own is not None else _changed(saved, identity)
-    if own is None and (saved is None or saved.fingerprint() != expected or not changed):
+    changed = "" if saved is None or plan is not None else _changed(saved, identity)
+    if plan is None and (saved is None or saved.fingerprint() != expected or not changed):
         return  # it may be the same when it is made
     there = "no plan" if expected is None else f"the pruning plan {expected[:8]}"
-    here = f"this run has {own.fingerprint()[:8]}" if own is not None else f"now {changed}"
+    here = f"this run has {plan.fingerprint()[:8]}" if plan is not None else f"now {changed}"
     raise ValueError(
         f"the checkpoint was made with {there}, and {here}. Go on with the model, methods, "
         f"settings and calibration text that it was made with, or give the method that run's plan "
@@ -148,7 +148,9 @@ def _changed(saved: Plan, identity: Mapping[str, Any]) -> str:
     ]
     others = {"method": "the method", "model": "the model", "calibration": "the calibration text"}
     words += [
-        f"{said} is another one" for key, said in others.items() if before.get(key) != identity[key]
+        f"{label} is another one"
+        for key, label in others.items()
+        if before.get(key) != identity[key]
     ]
     return ", ".join(words)
 

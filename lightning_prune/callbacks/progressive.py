@@ -15,6 +15,7 @@ from lightning_prune import pipeline
 from lightning_prune.anatomy import Anatomy, Block
 from lightning_prune.callbacks.base import PruningCallback
 from lightning_prune.checks import argument_defaults
+from lightning_prune.data.protocols import Windowed
 from lightning_prune.methods.base import Decision
 from lightning_prune.methods.units import UnitPruning
 from lightning_prune.models.module import PrunableModule
@@ -142,8 +143,8 @@ class Progressive(PruningCallback):
             text = data.train_dataloader()
             recovery = Recovery(self.recover_steps, text, self.learning_rate, self.seed)
 
-        def told(one: Round) -> None:
-            rank_zero_info(str(one))
+        def told(round_: Round) -> None:
+            rank_zero_info(str(round_))
 
         head = provenance(model, self)
         plan = prune_in_rounds(
@@ -164,8 +165,8 @@ class Progressive(PruningCallback):
 def _fingerprint(data: Any, use: str) -> str:
     """A hash of the tokens of the validation or training text."""
     loader = data.val_dataloader() if use == "validation" else data.train_dataloader()
-    own = getattr(data, "windows", {}).get(use)  # of all processes, in order
-    windows = (w for batch in loader for w in batch["input_ids"]) if own is None else own.windows
+    kept = data.windows.get(use) if isinstance(data, Windowed) else None  # of all processes
+    windows = (w for batch in loader for w in batch["input_ids"]) if kept is None else kept.windows
     digest = hashlib.sha256()
     for window in windows:
         digest.update(window.cpu().numpy().tobytes() + b"|")

@@ -49,8 +49,8 @@ def check_checksums(folder: Path, weights: bool = True) -> None:
     code = (path.name for path in folder.glob("*.py"))
     names = dict.fromkeys([*saved, CONFIG, *code, *(path.name for path in weight_files(folder))])
     looked_at = [name for name in names if weights or not name.endswith(".safetensors")]
-    found = _digests([folder / name for name in looked_at])
-    for name, digest in found.items():
+    digests = _digests([folder / name for name in looked_at])
+    for name, digest in digests.items():
         if saved.get(name) != digest:
             raise ValueError(
                 f"{folder / name} is not the file that was saved: its SHA-256 is {digest[:12]}…, "

@@ -82,5 +82,5 @@ def read_tokenizer(folder: Path, **kwargs: Any) -> PreTrainedTokenizerBase | Non
 
 def reason_of(error: Exception) -> str:
     """What an error of another library says, with its kind, on one line and not too long."""
-    said = " ".join(str(error).split()).rstrip(".")
-    return f"{type(error).__name__}: {said[:300]}" if said else type(error).__name__
+    text = " ".join(str(error).split()).rstrip(".")
+    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__

@@ -91,10 +91,10 @@ def check_replaceable(folder: str | Path) -> None:
         return
     if not folder.is_dir():
         raise ValueError(f"{folder} is a file; give the name of a folder")
-    if found := _no_part_of_a_model(folder):
+    if foreign := _no_part_of_a_model(folder):
         raise ValueError(
-            f"{folder} is not a plain model folder: it has {found}. Saving replaces a folder as a "
-            "whole, so give one that is new, empty or holds a model and nothing else."
+            f"{folder} is not a plain model folder: it has {foreign}. Saving replaces a folder "
+            "as a whole, so give one that is new, empty or holds a model and nothing else."
         )
 
 

@@ -82,11 +82,11 @@ def load(
     parse_dtype(dtype)
     kwargs = {"trust_remote_code": False, **kwargs}
     auto = auto or auto_class(str(raw_config(folder).get("model_type")))
-    given = kwargs.get("config")
-    stored = check_stored(folder, verify, given, kwargs["trust_remote_code"], auto)
+    config = kwargs.get("config")
+    stored = check_stored(folder, verify, config, kwargs["trust_remote_code"], auto)
     if stored.own_head:
         warn_of_own_head(folder)
-        kwargs |= {"tie_word_embeddings": False} if given is None else {"config": stored.config}
+        kwargs |= {"tie_word_embeddings": False} if config is None else {"config": stored.config}
     if placement == "checkpoint":
         model = _mapped(folder, stored, auto, dtype, changes, **kwargs)
     else:

@@ -38,13 +38,13 @@ def compare(
         b: another one.
         text: also measure perplexity: the name of a text, a file or a folder, as data.source.
         split: of the text.
-        length: tokens in a window; null: as data.seqlen.
+        length: tokens in a window; None: what the models can take, 2048 at most.
         batch_size: windows in a batch.
         text_column: the column that holds the text.
-        begin_token: whether windows begin with the begin token; null: as the tokenizer begins a
+        begin_token: whether windows begin with the begin token; None: as the tokenizer begins a
             text.
-        date: the day that chat templates are told is today; null: today.
-        device: where to run; null: a GPU if there is one.
+        date: the day that chat templates are told is today; None: today.
+        device: where to run; None: a GPU if there is one.
         out: a folder for compare.json, compare.md and compare.svg.
 
     Raises:
@@ -61,11 +61,11 @@ def compare(
 
         how = {"text_column": text_column, "begin_token": begin_token, "date": date}
         compared = ComparedText(folders, text, split, length, batch_size, **how)
-    one, other = (
+    first, second = (
         replace(structure(at), path=path) for at, path in zip(folders, (a, b), strict=True)
     )
-    comparison = Comparison(one, other)
+    comparison = Comparison(first, second)
     if compared is not None and where is not None:
         settings = compared.settings | {"device": str(where)}
-        comparison = Comparison(one, other, compared.perplexities(where), settings)
+        comparison = Comparison(first, second, compared.perplexities(where), settings)
     show(comparison_document(comparison), folder)

@@ -41,7 +41,7 @@ def evaluate(
         models: folders, names on the hub, or "quickstart".
         asked: what they are judged by.
         dtype: of the weights.
-        device: where to run; null: a GPU if there is one.
+        device: where to run; None: a GPU if there is one.
         trust_remote_code: run Python code that comes with a model.
         out: a folder for evaluation.json and evaluation.md.
 

@@ -48,10 +48,10 @@ def export(
         path: a Hugging Face folder with safetensors, even or uneven, or "quickstart".
         to: "hf", a Hugging Face folder; "gguf", a file for llama.cpp; "vllm-check", whether vLLM
             can serve the folder.
-        out: the folder or file to write; null: NAME.gguf beside the folder, and with --to hf and
+        out: the folder or file to write; None: NAME.gguf beside the folder, and with --to hf and
             --push none: the folder is pushed as it is.
-        dtype: of the weights; null: as they are.
-        shard_size: hf: the largest file, such as 5GB; null: 50GB.
+        dtype: of the weights; None: as they are.
+        shard_size: hf: the largest file, such as 5GB; None: 50GB.
         pad: gguf: widen each MLP with zeros to a multiple of it: 32 for q8_0, 256 for k-quants.
         tp: vllm-check: GPUs that share each matrix.
         push: USER/NAME: also upload it to the Hugging Face hub, privately.
@@ -66,8 +66,8 @@ def export(
     """
     folder = Path(model_folder(path))
     Source(str(folder)).config()  # refuses families that we do not know
-    given = {"out": out, "dtype": dtype, "shard_size": shard_size, "pad": pad, "tp": tp}
-    _refuse_other_options(to, given | {"push": push, "public": public})
+    options = {"out": out, "dtype": dtype, "shard_size": shard_size, "pad": pad, "tp": tp}
+    _refuse_other_options(to, options | {"push": push, "public": public})
     if to == "hf" and out is not None and Path(out).resolve() == folder.resolve():
         raise ValueError(f"--out {out} is the folder to export; give another place")
     if push:
@@ -88,9 +88,9 @@ def export(
         say(push_to_hub(made, push, private=not public))
 
 
-def _refuse_other_options(to: str, given: dict[str, Any]) -> None:
+def _refuse_other_options(to: str, options: dict[str, Any]) -> None:
     for option, targets in OPTIONS.items():
-        if to not in targets and given[option] not in (None, False):
+        if to not in targets and options[option] not in (None, False):
             known = " and ".join(f"--to {target}" for target in targets)
             raise ValueError(f"--{option} is for {known}, and this is --to {to}")
 

@@ -43,7 +43,7 @@ def generate(
         temperature: 0 takes the likeliest token each time.
         seed: for a temperature above 0.
         dtype: of the weights.
-        device: where to run; null: a GPU if there is one.
+        device: where to run; None: a GPU if there is one.
         verify: compare the folder with its checksums.
 
     Raises:
@@ -95,13 +95,17 @@ def _inputs(tokenizer: Any, prompt: str, chat: bool) -> Any:
 
 def _settings(model: Any, tokenizer: Any, new_tokens: int, temperature: float) -> GenerationConfig:
     """What was asked for, and nothing of the model's own but its special tokens."""
-    own = model.generation_config
+    defaults = model.generation_config
     settings = GenerationConfig(
         max_new_tokens=new_tokens,
         do_sample=temperature > 0,
-        bos_token_id=own.bos_token_id,
-        eos_token_id=own.eos_token_id if own.eos_token_id is not None else tokenizer.eos_token_id,
-        pad_token_id=own.pad_token_id if own.pad_token_id is not None else tokenizer.pad_token_id,
+        bos_token_id=defaults.bos_token_id,
+        eos_token_id=defaults.eos_token_id
+        if defaults.eos_token_id is not None
+        else tokenizer.eos_token_id,
+        pad_token_id=defaults.pad_token_id
+        if defaults.pad_token_id is not None
+        else tokenizer.pad_token_id,
     )
     if temperature > 0:
         settings.temperature, settings.top_k, settings.top_p = temperature, 0, 1.0

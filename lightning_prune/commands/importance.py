@@ -10,7 +10,7 @@ from lightning_prune.commands.study import study_folder
 from lightning_prune.models import CausalLM
 from lightning_prune.report.files import show
 from lightning_prune.report.importance import importance_document
-from lightning_prune.studies import measure_importance
+from lightning_prune.studies.importance import measure_importance
 
 __all__ = ["importance"]
 

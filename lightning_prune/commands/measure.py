@@ -47,7 +47,7 @@ def measure(
         new_tokens: how many tokens are generated after each prompt.
         runs: timed runs; their median counts.
         dtype: of the weights.
-        device: where to run; null: a GPU if there is one.
+        device: where to run; None: a GPU if there is one.
         trust_remote_code: run Python code that comes with a model.
         out: a folder for measurement.json and measurement.md.
 

@@ -58,15 +58,15 @@ def call(
             if parameter.name not in classes:
                 text_of = help_of.get(parameter.name, "")
                 _add(parser, parameter, hint, text_of, parameter.name in bare)
-    given = vars(parser.parse_args(list(arguments)))
-    given = {
-        key: bare[key] if key in bare and value == [] else value for key, value in given.items()
+    values = vars(parser.parse_args(list(arguments)))
+    values = {
+        key: bare[key] if key in bare and value == [] else value for key, value in values.items()
     }
     made = {
-        key: cls(**{p.name: given.pop(p.name) for p, _ in _parameters(cls) if p.name in given})
+        key: cls(**{p.name: values.pop(p.name) for p, _ in _parameters(cls) if p.name in values})
         for key, cls in classes.items()
     }
-    function(**made, **given)
+    function(**made, **values)
 
 
 def _add(
@@ -107,7 +107,7 @@ def _help(owner: Callable[..., Any]) -> dict[str, str]:
 
 def _item(hint: Any) -> Any:
     """The type of the items of a list, also of one that may be None; None: it is no list."""
-    choices = [hint, *(one for one in get_args(hint) if one is not NoneType)]
+    choices = [hint, *(member for member in get_args(hint) if member is not NoneType)]
     for choice in choices:
         if get_origin(choice) in (list, Sequence):
             return get_args(choice)[0]

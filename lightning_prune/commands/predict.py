@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_prune import distributed
 from lightning_prune.commands.output import say
+from lightning_prune.data.protocols import begun_with
 from lightning_prune.files import atomic_write
 from lightning_prune.models import CausalLM
 from lightning_prune.report.files import print_files
@@ -62,7 +63,7 @@ class WritePredictions(Callback):
         mean = math.fsum(tokens * nll for _, tokens, nll in rows) / total
         assert isinstance(pl_module, CausalLM)
         data: Any = getattr(trainer, "datamodule", None)
-        begin = begun(data.begun_with("test")) if hasattr(data, "begun_with") else ""
+        begin = begun(begun_with(data, "test"))
         say(
             f"{pl_module.path}: {len(rows)} windows{begin}, {total:,} tokens predicted, mean "
             f"negative log likelihood {mean:.4f}, perplexity {_perplexity(mean):.4f}"

@@ -14,8 +14,9 @@ from lightning_prune.models import CausalLM
 from lightning_prune.report.files import print_document, print_files, show
 from lightning_prune.report.grid import grid_document
 from lightning_prune.report.search import spread_document
-from lightning_prune.studies import search_shares, vary_arguments
+from lightning_prune.studies.search import vary_arguments
 from lightning_prune.studies.specs import Spec, with_arguments
+from lightning_prune.studies.spread import search_shares
 
 __all__ = ["search"]
 

@@ -10,7 +10,7 @@ from lightning_prune.commands.study import study_folder
 from lightning_prune.models import CausalLM
 from lightning_prune.report.files import show
 from lightning_prune.report.grid import grid_document
-from lightning_prune.studies import sweep_methods
+from lightning_prune.studies.grid import sweep_methods
 
 __all__ = ["sweep"]
 

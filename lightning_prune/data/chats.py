@@ -23,12 +23,12 @@ def prompt_of(chat: Sequence[Message]) -> str:
     Prompts that differ in case, spaces or empty messages alone are one prompt; so are an
     instruction with its input, and one message that says both.
     """
-    said: list[str] = []
+    texts: list[str] = []
     for message in chat:
         if message["role"] == "assistant":
             break
-        said += [str(message.get(part) or "") for part in ("content", "input")]
-    return " ".join(" ".join(said).casefold().split())
+        texts += [str(message.get(part) or "") for part in ("content", "input")]
+    return " ".join(" ".join(texts).casefold().split())
 
 
 def encoded(
@@ -65,13 +65,13 @@ def encoded(
         templated_text(chat, tokenizer, whole, rendering.day) if templated else alpaca_text(chat)
     )
     # A chat template writes the special tokens itself.
-    found = tokenizer(
+    encoding = tokenizer(
         text, add_special_tokens=not templated, return_offsets_mapping=not whole, verbose=False
     )
-    ids: list[int] = list(found["input_ids"])
+    ids: list[int] = list(encoding["input_ids"])
     labels = list(ids)
     if not whole:
-        places = found["offset_mapping"]
+        places = encoding["offset_mapping"]
         labels = [i if _within(p, answers) else IGNORED for i, p in zip(ids, places, strict=True)]
     if not templated:
         ids, labels = _enclosed(ids, labels, tokenizer, rendering)

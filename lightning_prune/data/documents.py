@@ -60,8 +60,8 @@ class Documents:
         """A hash of the texts or chats, and of how they are read together."""
         digest = hashlib.sha256(repr((self.joiner, self.separate)).encode())
         for item in self.items:
-            said = item if isinstance(item, str) else json.dumps(item, sort_keys=True, default=str)
-            digest.update(said.encode(errors="surrogatepass") + b"\0")
+            text = item if isinstance(item, str) else json.dumps(item, sort_keys=True, default=str)
+            digest.update(text.encode(errors="surrogatepass") + b"\0")
         return digest.hexdigest()
 
     def text(self) -> str:

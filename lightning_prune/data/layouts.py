@@ -189,8 +189,8 @@ def _part(part: Any, number: int) -> str:
 
 def _system(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The system message that stands in a column of its own."""
-    said = [text for name in SYSTEM if (text := _text(row, name))]
-    return [{"role": "system", "content": said[0]}] if said else []
+    texts = [text for name in SYSTEM if (text := _text(row, name))]
+    return [{"role": "system", "content": texts[0]}] if texts else []
 
 
 def _history(row: Mapping[str, Any]) -> list[dict[str, Any]]:

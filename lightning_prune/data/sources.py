@@ -162,8 +162,8 @@ def _dataset(table: Any, split: str, rows: Rows, source: str, whole: bool) -> Do
 
     if not isinstance(table, datasets.DatasetDict):
         return _share(load(table), split, source, whole)
-    found = {_SPLIT_OF_WORD[name]: part for name, part in table.items() if name in _SPLIT_OF_WORD}
-    documents = _split(found, load, split, source)
+    parts = {_SPLIT_OF_WORD[name]: part for name, part in table.items() if name in _SPLIT_OF_WORD}
+    documents = _split(parts, load, split, source)
     if documents is None:
         raise ValueError(f"{source} has the splits {', '.join(table)}, and no {split!r}")
     return documents
@@ -174,13 +174,13 @@ def _folder(folder: Path, split: str, rows: Rows, whole: bool) -> Documents:
     files = sorted(f for f in folder.iterdir() if f.name.lower().endswith(SUFFIXES))
     if not files:
         raise ValueError(f"{folder} has no text files ({KINDS})")
-    found: dict[str, list[Path]] = {}
+    parts: dict[str, list[Path]] = {}
     for file in files:
         if name := _SPLIT_OF_WORD.get(re.split("[^a-z]", file.name.lower())[0]):
-            found.setdefault(name, []).append(file)
-    if not found:
+            parts.setdefault(name, []).append(file)
+    if not parts:
         return _share(_files(files, rows), split, folder, whole)
-    documents = _split(found, lambda mine: _files(mine, rows), split, folder)
+    documents = _split(parts, lambda mine: _files(mine, rows), split, folder)
     if documents is None:
         raise ValueError(
             f"{folder} has no {split} file; it has {', '.join(f.name for f in files)}. "
@@ -190,16 +190,16 @@ def _folder(folder: Path, split: str, rows: Rows, whole: bool) -> Documents:
 
 
 def _split(
-    found: Mapping[str, Any], load: Callable[[Any], Documents], split: str, source: Path | str
+    parts: Mapping[str, Any], load: Callable[[Any], Documents], split: str, source: Path | str
 ) -> Documents | None:
     """One of the splits that were found; None if it is not there.
 
     Without validation text, the training text gives some of its own.
     """
-    missing = [name for name in ("validation", "test") if name not in found]
-    if "train" in found and "validation" in missing and split in ("train", *missing):
-        return share(load(found["train"]), split, source, missing)
-    return load(found[split]) if split in found else None
+    missing = [name for name in ("validation", "test") if name not in parts]
+    if "train" in parts and "validation" in missing and split in ("train", *missing):
+        return share(load(parts["train"]), split, source, missing)
+    return load(parts[split]) if split in parts else None
 
 
 def _files(files: Iterable[Path], rows: Rows) -> Documents:

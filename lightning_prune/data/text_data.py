@@ -34,7 +34,7 @@ class TextData(Texts, LightningDataModule):
 
     Rows with turns (`messages`, `conversations`), or with a prompt and its answer (`instruction`,
     `input`, `output`; `prompt`, `response`; and more, see `data.layouts`), are chats, rendered by
-    the tokenizer's template, or by Alpaca's if it has none: each is a window, cut at seqlen and
+    the tokenizer's template, or by Alpaca's if it has none: each is a window, cut at length and
     padded to the longest of its batch. Where they have no splits, validation and test get 5% each,
     2000 at most, drawn at random. No prompt of validation and test is trained on or calibrated
     with.
@@ -51,7 +51,7 @@ class TextData(Texts, LightningDataModule):
         validation: another source for validation.
         test: another source for test.
         nsamples: number of calibration windows.
-        seqlen: tokens in a window; null: what the model can take, 2048 at most.
+        length: tokens in a window; None: what the model can take, 2048 at most.
         batch_size: windows in a batch, in each process.
         seed: of the calibration windows and of the order of training.
         text_column: the column or key that holds the text.
@@ -60,10 +60,10 @@ class TextData(Texts, LightningDataModule):
         num_workers: processes that load training batches.
         train_on_prompt: of chats, learn and measure the prompts too, not the answers alone.
         group_by_length: put chats of like lengths into one training batch: less padding.
-        begin_token: what windows of text begin with. null: as the tokenizer begins a text; true:
-            with the begin token, also if the tokenizer puts none there; false: in the middle of the
+        begin_token: what windows of text begin with. None: as the tokenizer begins a text; True:
+            with the begin token, also if the tokenizer puts none there; False: in the middle of the
             text, as published perplexities often have it. Chat templates begin chats themselves.
-        date: the day, such as 2026-11-27, that chat templates are told is today; null: today, and
+        date: the day, such as 2026-11-27, that chat templates are told is today; None: today, and
             when a run is resumed the day on which it began.
         bad_rows: "refuse" rows that hold no text, or no chat that can be rendered, or "leave_out"
             such rows, with a line that counts them.
@@ -78,7 +78,7 @@ class TextData(Texts, LightningDataModule):
         validation: str | None = None,
         test: str | None = None,
         nsamples: int = 128,
-        seqlen: int | None = None,
+        length: int | None = None,
         batch_size: int = 8,
         seed: int = 0,
         text_column: str = "text",
@@ -94,8 +94,8 @@ class TextData(Texts, LightningDataModule):
         for name, value in (("nsamples", nsamples), ("batch_size", batch_size)):
             if value < 1:
                 raise ValueError(f"{name}={value}; at least 1 is needed")
-        if seqlen is not None and seqlen < 2:
-            raise ValueError(f"seqlen={seqlen}; a window needs two tokens to predict one")
+        if length is not None and length < 2:
+            raise ValueError(f"length={length}; a window needs two tokens to predict one")
         sources = {"calibration": calibration, "validation": validation, "test": test}
         Texts.__init__(
             self,
@@ -108,7 +108,8 @@ class TextData(Texts, LightningDataModule):
             date=date,
             bad_rows=bad_rows,
         )
-        self.source, self.seqlen, self.batch_size = source, seqlen, batch_size
+        self.source, self.batch_size = source, batch_size
+        self._asked_length, self.length = length, length or 0
         self.train_tokenizer, self.num_workers = train_tokenizer, num_workers
         self.group_by_length = group_by_length
 
@@ -127,12 +128,14 @@ class TextData(Texts, LightningDataModule):
                 that is not known.
 
         Raises:
-            ValueError: seqlen is more than max_length.
+            ValueError: length is more than max_length.
         """
-        length = min(LONGEST_DEFAULT, max_length) if self.seqlen is None else self.seqlen
+        length = (
+            min(LONGEST_DEFAULT, max_length) if self._asked_length is None else self._asked_length
+        )
         if length > max_length:
             raise ValueError(
-                f"seqlen={length} is more than the {max_length} tokens that the model can take; "
+                f"length={length} is more than the {max_length} tokens that the model can take; "
                 f"ask for {max_length} at most"
             )
         self._use(tokenizer, length, vocabulary)
@@ -210,7 +213,7 @@ class TextData(Texts, LightningDataModule):
         if training and len(windows) < world:
             raise ValueError(
                 f"the train text of {self.source!r} has {len(windows)} windows of {self.length} "
-                f"tokens, for {world} processes. Give more text, or a smaller seqlen."
+                f"tokens, for {world} processes. Give more text, or a smaller length."
             )
         alike = self._windows_in_a_step(world) if self.group_by_length else None
         sampler = ShardSampler(windows, rank, world, training, self.seed, alike)

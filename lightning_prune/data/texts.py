@@ -36,7 +36,7 @@ class Texts:
 
     Attributes:
         tokenizer: whose tokens they are; None before one is attached.
-        length: tokens in a window.
+        length: tokens in a window; 0 while that is not known.
         vocabulary: how many tokens the model has; None if that is not known.
         day: the day that chat templates are told is today.
         windows: by use, those that have been made.

@@ -101,13 +101,13 @@ def random_windows(
     generator, rendering = random.Random(seed), rendering or Rendering()
     if documents.chats:
         shuffled = generator.sample(documents.items, len(documents.items))
-        found, _ = _chat_windows(shuffled, tokenizer, length, name, rendering, count)
-        if len(found) < count:
+        items, _ = _chat_windows(shuffled, tokenizer, length, name, rendering, count)
+        if len(items) < count:
             raise ValueError(
-                f"the {name} has {len(found)} chats with an answer within {length} tokens; {count} "
+                f"the {name} has {len(items)} chats with an answer within {length} tokens; {count} "
                 "are asked for. Give more, or lower nsamples."
             )
-        return Windows([ids_T for ids_T, _ in found], [labels_T for _, labels_T in found])
+        return Windows([ids_T for ids_T, _ in items], [labels_T for _, labels_T in items])
     begin = _begin(tokenizer, length, rendering)
     room = length - len(begin)
     if documents.separate:
@@ -119,12 +119,12 @@ def random_windows(
     if tokens - room < count:
         raise ValueError(
             f"the {name} has {tokens} tokens, room for {max(0, tokens - room)} different windows "
-            f"of {length}; {count} are asked for. Give more text, or lower seqlen or nsamples."
+            f"of {length}; {count} are asked for. Give more text, or lower length or nsamples."
         )
     if tokens < count * room:
         warnings.warn(
             f"the {name} has {tokens} tokens, fewer than {count} windows of {length} hold: "
-            "windows will overlap. More text, or lower seqlen or nsamples, avoids it.",
+            "windows will overlap. More text, or lower length or nsamples, avoids it.",
             stacklevel=2,
         )
     starts = [generator.randint(0, tokens - room - 1) for _ in range(count)]
@@ -153,11 +153,11 @@ def blocks(
     """
     rendering = rendering or Rendering()
     if documents.chats:
-        found, unanswered = _chat_windows(documents.items, tokenizer, length, name, rendering)
-        if not found:
+        items, unanswered = _chat_windows(documents.items, tokenizer, length, name, rendering)
+        if not items:
             raise ValueError(
                 f"the {name} has {unanswered} chats, and none has an answer within its first "
-                f"{length} tokens. Give others, or a larger seqlen."
+                f"{length} tokens. Give others, or a larger length."
             )
         if unanswered:
             warnings.warn(
@@ -165,14 +165,14 @@ def blocks(
                 f"their first {length} tokens, and are left out",
                 stacklevel=2,
             )
-        return Windows([ids_T for ids_T, _ in found], [labels_T for _, labels_T in found])
+        return Windows([ids_T for ids_T, _ in items], [labels_T for _, labels_T in items])
     begin = _begin(tokenizer, length, rendering)
     room = length - len(begin)
     stream_S = token_stream(documents.text(), tokenizer, special=not begin)
     if len(stream_S) < room:
         raise ValueError(
             f"the {name} has {len(stream_S)} tokens, fewer than one window of {length}. Give more "
-            "text, or a smaller seqlen."
+            "text, or a smaller length."
         )
     whole = len(stream_S) // room * room
     return _begun(stream_S[:whole].view(-1, room), begin)
@@ -219,7 +219,7 @@ def _from_documents(
         if len(too_short) == len(texts):
             raise ValueError(
                 f"none of {len(texts)} documents has more than {length} tokens, as a calibration "
-                "window needs; ask for a smaller seqlen"
+                "window needs; ask for a smaller length"
             )
     return windows
 
@@ -259,10 +259,10 @@ def _chat_windows(
     most: int | None = None,
 ) -> tuple[list[Item], int]:
     """The first tokens of so many chats, and how many on the way ask for no token."""
-    found: list[Item] = []
+    windows: list[Item] = []
     left_out, unanswered = LeftOut(rendering.bad_rows), 0
     for number, chat in enumerate(chats, 1):
-        if len(found) == most:
+        if len(windows) == most:
             break
         try:
             item = encoded(chat, tokenizer, length, rendering)
@@ -272,6 +272,6 @@ def _chat_windows(
         if item is None:
             unanswered += 1
         else:
-            found.append(item)
-    left_out.say(len(found) + unanswered + len(left_out.reasons), f"chats of the {name}")
-    return found, unanswered
+            windows.append(item)
+    left_out.say(len(windows) + unanswered + len(left_out.reasons), f"chats of the {name}")
+    return windows, unanswered

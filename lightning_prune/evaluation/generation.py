@@ -134,13 +134,13 @@ def plain_settings(model: Any) -> Iterator[None]:
     Many come with a repetition penalty or a temperature, which `generate` adds to what is
     asked for.
     """
-    own = model.generation_config
+    before = model.generation_config
     names = ("bos_token_id", "eos_token_id", "pad_token_id")
-    model.generation_config = GenerationConfig(**{name: getattr(own, name) for name in names})
+    model.generation_config = GenerationConfig(**{name: getattr(before, name) for name in names})
     try:
         yield
     finally:
-        model.generation_config = own
+        model.generation_config = before
 
 
 def _end_tokens(model: Any) -> set[int]:

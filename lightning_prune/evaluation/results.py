@@ -117,18 +117,18 @@ class Evaluation:
         Its standard error takes the tasks as independent. A group of tasks counts as one, and not
         its members. None for fewer than two tasks.
         """
-        found = [task for task in self.tasks if task.metric == "acc" and not task.in_group]
-        if len(found) < 2:
+        accuracies = [task for task in self.tasks if task.metric == "acc" and not task.in_group]
+        if len(accuracies) < 2:
             return None
-        errors = [task.stderr for task in found if task.stderr is not None]
-        whole = len(errors) == len(found)
+        errors = [task.stderr for task in accuracies if task.stderr is not None]
+        whole = len(errors) == len(accuracies)
         return TaskScore(
-            task=f"mean of {len(found)}",
+            task=f"mean of {len(accuracies)}",
             metric="acc",
-            value=sum(task.value for task in found) / len(found),
-            stderr=math.hypot(*errors) / len(found) if whole else None,
-            examples=sum(task.examples for task in found),
-            few_shot=max(task.few_shot for task in found),
+            value=sum(task.value for task in accuracies) / len(accuracies),
+            stderr=math.hypot(*errors) / len(accuracies) if whole else None,
+            examples=sum(task.examples for task in accuracies),
+            few_shot=max(task.few_shot for task in accuracies),
         )
 
     def to_dict(self) -> dict[str, Any]:

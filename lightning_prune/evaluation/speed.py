@@ -9,6 +9,7 @@ import inspect
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -40,8 +41,8 @@ def tokens_per_second(
     try:
         with evaluating(model), on_device([model], device):
             for _ in range(WARM_UP + RUNS):
-                _, one = _timed(lambda: model(**inputs, use_cache=False), device)
-                seconds.append(one)
+                _, run_seconds = _timed(lambda: model(**inputs, use_cache=False), device)
+                seconds.append(run_seconds)
     except torch.cuda.OutOfMemoryError:
         return None
     return batch["input_ids"].numel() / min(seconds[WARM_UP:])
@@ -91,7 +92,7 @@ def generation_speed(
         batch_size=batch_size,
         prompt=prompt,
         prefill_seconds=median(prefill for prefill, _ in timed),
-        decode_seconds=median(one for _, decode in timed for one in decode),
+        decode_seconds=median(token_seconds for _, decode in timed for token_seconds in decode),
         peak_bytes=peak,
     )
 
@@ -134,17 +135,18 @@ def _generate(
     decode = []
     for _ in range(new_tokens):
         next_BT, cache = output.logits[:, -1:].argmax(dim=-1), output.past_key_values
-        output, one = _timed(lambda: model(next_BT, past_key_values=cache, use_cache=True), device)  # noqa: B023
-        decode.append(one)
+        forward = partial(model, next_BT, past_key_values=cache, use_cache=True)
+        output, token_seconds = _timed(forward, device)
+        decode.append(token_seconds)
     return prefill, decode
 
 
 def _timed(work: Callable[[], Any], device: torch.device) -> tuple[Any, float]:
     _synchronize(device)
     start = time.perf_counter()
-    found = work()
+    result = work()
     _synchronize(device)
-    return found, time.perf_counter() - start
+    return result, time.perf_counter() - start
 
 
 def _peak_bytes(work: Callable[[], Any], device: torch.device) -> int | None:

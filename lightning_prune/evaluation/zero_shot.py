@@ -85,7 +85,7 @@ def zero_shot(
 
     device = next(model.parameters()).device if device is None else torch.device(device)
     with evaluating(model), on_device([model], device), _quiet(), _without_git():
-        found = _said_plainly(
+        results = _said_plainly(
             tasks,
             few_shot,
             lambda: simple_evaluate(
@@ -103,7 +103,7 @@ def zero_shot(
                 bootstrap_iters=RESAMPLES,
             ),
         )
-    return list(_scores(found))
+    return list(_scores(results))
 
 
 def _for_tasks(
@@ -178,12 +178,12 @@ def _said_plainly(
         raise ValueError(f"the tasks {', '.join(tasks)} cannot be run{why}") from error
 
 
-def _scores(found: Mapping[str, Any]) -> Iterator[TaskScore]:
+def _scores(results: Mapping[str, Any]) -> Iterator[TaskScore]:
     """Every metric; those of lm-eval are named "acc,none", with the filter behind the comma."""
-    samples = {task: int(counts["effective"]) for task, counts in found["n-samples"].items()}
-    members = {task: _members(task, found) for task in found.get("groups", {})}
+    samples = {task: int(counts["effective"]) for task, counts in results["n-samples"].items()}
+    members = {task: _members(task, results) for task in results.get("groups", {})}
     grouped = set().union(*members.values())
-    for task, metrics in found["results"].items():
+    for task, metrics in results["results"].items():
         for name, value in metrics.items():
             metric, comma, kind = name.partition(",")
             if not comma or metric.endswith("_stderr") or not isinstance(value, (int, float)):
@@ -194,17 +194,17 @@ def _scores(found: Mapping[str, Any]) -> Iterator[TaskScore]:
                 metric=metric if kind == "none" else f"{metric} ({kind})",
                 value=float(value),
                 stderr=float(stderr) if isinstance(stderr, (int, float)) else None,
-                examples=sum(samples.get(one, 0) for one in {task, *members.get(task, ())}),
-                few_shot=int(found["n-shot"].get(task) or 0),
-                higher_is_better=found["higher_is_better"].get(task, {}).get(metric) is not False,
+                examples=sum(samples.get(member, 0) for member in {task, *members.get(task, ())}),
+                few_shot=int(results["n-shot"].get(task) or 0),
+                higher_is_better=results["higher_is_better"].get(task, {}).get(metric) is not False,
                 in_group=task in grouped,
             )
 
 
-def _members(group: str, found: Mapping[str, Any]) -> set[str]:
+def _members(group: str, results: Mapping[str, Any]) -> set[str]:
     """The tasks of a group, and of the groups in it, and those groups."""
-    direct = set(found["group_subtasks"].get(group, ()))
-    return direct.union(*(_members(one, found) for one in direct))
+    direct = set(results["group_subtasks"].get(group, ()))
+    return direct.union(*(_members(member, results) for member in direct))
 
 
 @contextmanager

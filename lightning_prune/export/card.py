@@ -54,14 +54,14 @@ def model_card(
     pipeline, kind = KINDS.get(auto, (None, "model"))
     base = _base_model(model, plan)
     pruned = "Pruned" if plan is not None or uneven else "Trained"
-    found = _evaluations(report)
+    evaluations = _evaluations(report)
     metadata = ModelCardData(
         library_name="transformers",
         pipeline_tag=pipeline,
         base_model=base if base and "/" in base else None,
         tags=[*(["pruned"] if pruned == "Pruned" else []), "lightning_prune"],
         model_name=f"{base or 'model'}, {pruned.lower()}",
-        eval_results=list(_results(found)) or None,
+        eval_results=list(_results(evaluations)) or None,
     )
     parts = [
         f"---\n{metadata.to_yaml()}\n---",
@@ -77,7 +77,7 @@ def model_card(
         parts += ["## What was pruned", _decisions(plan)]
     if report is not None and report.stages:
         parts += ["## What was measured", _measured(report, dtype)]
-        tables = (perplexity_table(found), task_table(found))
+        tables = (perplexity_table(evaluations), task_table(evaluations))
         parts += [f"### {table.title}\n\n{as_markdown(table)}" for table in tables if table]
     parts += ["## Blocks", _blocks(model)] if uneven else []
     parts += ["## How to load it", _loading(auto, uneven)]
@@ -106,28 +106,31 @@ def _evaluations(report: Report | None) -> dict[str, Evaluation]:
     evaluations = report.evaluations if report is not None else {}
     return {
         stage: replace(
-            found,
-            perplexities=[replace(one, text=_text_name(one.text)) for one in found.perplexities],
+            evaluation,
+            perplexities=[
+                replace(figure, text=_text_name(figure.text)) for figure in evaluation.perplexities
+            ],
         )
-        for stage, found in evaluations.items()
+        for stage, evaluation in evaluations.items()
     }
 
 
-def _results(found: dict[str, Evaluation]) -> Iterator[EvalResult]:
+def _results(evaluations: dict[str, Evaluation]) -> Iterator[EvalResult]:
     """The last stage's figures, which are those of the saved model, as the hub lists them."""
-    last = next(reversed(found.values()), Evaluation())
-    for one in last.perplexities:
-        if math.isfinite(one.perplexity):
+    last = next(reversed(evaluations.values()), Evaluation())
+    for figure in last.perplexities:
+        if math.isfinite(figure.perplexity):
             yield EvalResult(
                 task_type="text-generation",
-                dataset_type=one.text,
-                dataset_name=one.text,
-                dataset_split=one.split,
+                dataset_type=figure.text,
+                dataset_name=figure.text,
+                dataset_split=figure.split,
                 metric_type="perplexity",
                 metric_name=(
-                    f"perplexity ({one.windows} windows of {one.window} tokens{begun(one.begin)})"
+                    f"perplexity ({figure.windows} windows of {figure.window} tokens"
+                    f"{begun(figure.begin)})"
                 ),
-                metric_value=round(one.perplexity, 4),
+                metric_value=round(figure.perplexity, 4),
             )
     for task in last.tasks:
         if math.isfinite(task.value):
@@ -160,8 +163,8 @@ def _decisions(plan: Plan) -> str:
 
 def _call(step: dict[str, Any]) -> str:
     """The method with what it was told, as far as that is not a place on a disk."""
-    said = {k: v for k, v in step.get("arguments", {}).items() if v and k != "plan"}
-    return f"`{step['method']}({', '.join(f'{k}={v!r}' for k, v in said.items())})`"
+    arguments = {k: v for k, v in step.get("arguments", {}).items() if v and k != "plan"}
+    return f"`{step['method']}({', '.join(f'{k}={v!r}' for k, v in arguments.items())})`"
 
 
 def _measured(report: Report, dtype: torch.dtype) -> str:

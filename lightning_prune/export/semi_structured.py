@@ -70,11 +70,11 @@ def _check_hardware(weight: torch.Tensor) -> None:
         )
     if not weight.is_cuda:
         raise ValueError(f"the model is on {weight.device}; move it first: model.to('cuda')")
-    found = torch.cuda.get_device_capability(weight.device)
-    if found < CAPABILITY:
+    capability = torch.cuda.get_device_capability(weight.device)
+    if capability < CAPABILITY:
         raise ValueError(
             f"2:4 kernels need compute capability 8.0 or later; "
-            f"{torch.cuda.get_device_name(weight.device)} has {found[0]}.{found[1]}"
+            f"{torch.cuda.get_device_name(weight.device)} has {capability[0]}.{capability[1]}"
         )
     if weight.dtype not in DTYPES:
         raise ValueError(

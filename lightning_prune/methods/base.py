@@ -118,7 +118,9 @@ class Method(Configured, ABC):
     def needs_loss(self) -> bool:
         """Whether its evidence, or its allocation's, is made of a loss, which takes a head."""
         asked = (*self.requests(), self.effective_allocation.evidence)
-        return any(one is not None and one.sweep in ("backward", "removal") for one in asked)
+        return any(
+            evidence is not None and evidence.sweep in ("backward", "removal") for evidence in asked
+        )
 
     # --- what it is about ---
 

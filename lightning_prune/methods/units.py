@@ -33,7 +33,7 @@ class UnitPruning(Method):
         mlp: remove MLP neurons.
         attention_ratio: fraction of the GQA groups to remove, where it is not to be that of the
             neurons; these make up the rest of the budget.
-        allocation: how the budget is shared among blocks; None: the same share for all.
+        allocation: how the budget is shared among blocks; `Uniform()`: the same share for all.
         repair: what is done about what was removed; None: nothing.
         min_units: how many units of each kind every block keeps at least.
         round_to: the number of neurons that stay in a block is a multiple of it, such as 128 for
@@ -50,7 +50,7 @@ class UnitPruning(Method):
     attention: bool = True
     mlp: bool = True
     attention_ratio: float | None = None
-    allocation: Allocation | None = Uniform()
+    allocation: Allocation = Uniform()
     repair: Repair | None = LeastSquares()
     min_units: int = 1
     round_to: int = 1
@@ -91,8 +91,8 @@ class UnitPruning(Method):
 
     @property
     def effective_allocation(self) -> Allocation:
-        """The allocation given, or the same share for all blocks."""
-        return self.allocation or Uniform()
+        """The allocation given."""
+        return self.allocation
 
     @property
     def effective_repair(self) -> Repair | None:
@@ -176,7 +176,7 @@ class UnitPruning(Method):
         self._check_parts(pools, target)
         self._check_shares(anatomy)
         steps = [((pool.above(0) or pool.units) * pool.size, pool) for pool in pools]
-        step, pool = min(steps, key=lambda found: found[0])
+        step, pool = min(steps, key=lambda choice: choice[0])
         part = total / len(self.blocks(anatomy)) if self.keeps_even else total
         if 2 * target * part / total < step:
             enough = math.ceil(1000 * step / part) / 1000
@@ -242,11 +242,11 @@ class UnitPruning(Method):
             return self._share(pools, scores, shares, budget, target)
         counts: dict[tuple[int, str], int] = {}
         for kind in self.kinds:
-            own = [pool for pool in pools if pool.kind == kind]
-            total = sum(pool.parameters for pool in own)
+            members = [pool for pool in pools if pool.kind == kind]
+            total = sum(pool.parameters for pool in members)
             goal = self.attention_ratio * total if kind == "group" else target
             for pool, count in zip(
-                own, self._share(own, scores, shares, budget, goal), strict=True
+                members, self._share(members, scores, shares, budget, goal), strict=True
             ):
                 counts[pool.block, kind] = count
                 target -= count * pool.size
@@ -273,5 +273,5 @@ class UnitPruning(Method):
 
     def select(self, block: Block, scores: Mapping[str, torch.Tensor], share: float) -> Decision:
         """A block alone; see `decide`."""
-        own = {block.index: scores}
-        return self.decide([block], own, {block.index: share}, share)[block.index]
+        table = {block.index: scores}
+        return self.decide([block], table, {block.index: share}, share)[block.index]

@@ -50,7 +50,7 @@ class WeightPruning(Method):
         exclude: patterns of names, as in "*.o_proj" or "model.layers.0.*", to be left alone.
         head: prune the output layer (lm_head) too.
         embeddings: prune the input embeddings too: the smallest values of every token's.
-        allocation: how the budget is shared among blocks; None: the same share for all.
+        allocation: how the budget is shared among blocks; `Uniform()`: the same share for all.
 
     Raises:
         ValueError: sparsity out of range, a pattern that is none, both, or neither.
@@ -67,7 +67,7 @@ class WeightPruning(Method):
     exclude: str | Sequence[str] = ()
     head: bool = False
     embeddings: bool = False
-    allocation: Allocation | None = Uniform()
+    allocation: Allocation = Uniform()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -138,8 +138,8 @@ class WeightPruning(Method):
 
     @property
     def effective_allocation(self) -> Allocation:
-        """The allocation given, or the same share for all blocks."""
-        return self.allocation or Uniform()
+        """The allocation given."""
+        return self.allocation
 
     @property
     def effective_scope(self) -> Scope:

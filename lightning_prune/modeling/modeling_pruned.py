@@ -73,8 +73,8 @@ def set_counts(config: Any, block: nn.Module, counts: dict[str, int], layout: La
     if counts["heads"] == 0 and not isinstance(attention, Silent):
         attention.__class__ = _silent(type(attention), _output(layout))  # type: ignore[arg-type]
     if layout.attention_reads_config:
-        own = {key: counts[role] for role, key in layout.keys.items()}
-        attention.config = BlockConfig(config, own)
+        values = {key: counts[role] for role, key in layout.keys.items()}
+        attention.config = BlockConfig(config, values)
 
 
 def _output(layout: Layout) -> str:
@@ -207,11 +207,11 @@ def _resize_blocks(model: Any, path: str, layout: Layout) -> None:
 
 
 def _counts(config: Any, index: int, keys: dict[str, str]) -> dict[str, int]:
-    own = getattr(config, "per_layer_config", {})
-    if isinstance(own, dict):  # transformers before 5.14 hands on what the JSON says
-        block = {int(i): values for i, values in own.items()}.get(index, {})
+    per_block = getattr(config, "per_layer_config", {})
+    if isinstance(per_block, dict):  # transformers before 5.14 hands on what the JSON says
+        block = {int(i): values for i, values in per_block.items()}.get(index, {})
         counts = {role: block.get(key, getattr(config, key)) for role, key in keys.items()}
     else:
-        counts = {role: getattr(own[index], key) for role, key in keys.items()}
+        counts = {role: getattr(per_block[index], key) for role, key in keys.items()}
     counts.setdefault("kv_heads", counts["heads"])
     return counts

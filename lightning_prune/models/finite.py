@@ -58,9 +58,9 @@ def _advice(module: LightningModule) -> str:
 @torch.no_grad()
 def _overflows(tensors: Iterable[torch.Tensor]) -> bool:
     """Whether one of the tensors has a number that is not finite; of shards, this process's own."""
-    own = [t.to_local() if isinstance(t, DTensor) else t for t in tensors]
-    if not own:
+    local = [t.to_local() if isinstance(t, DTensor) else t for t in tensors]
+    if not local:
         return False
     # The largest magnitude is NaN or infinite where one number is; one answer for all tensors.
-    largest = torch._foreach_norm(own, float("inf"), dtype=torch.float32)
-    return not bool(torch.stack([one.to(largest[0].device) for one in largest]).isfinite().all())
+    largest = torch._foreach_norm(local, float("inf"), dtype=torch.float32)
+    return not bool(torch.stack([norm.to(largest[0].device) for norm in largest]).isfinite().all())

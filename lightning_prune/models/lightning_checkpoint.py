@@ -52,8 +52,8 @@ def leave_frozen_out(checkpoint: Checkpoint, module: nn.Module) -> None:
 
 def fill_in_frozen(checkpoint: Checkpoint, module: nn.Module) -> None:
     """Put the module's own frozen weights where `leave_frozen_out` took them away."""
-    own, saved = module.state_dict(), checkpoint["state_dict"]
-    saved.update({name: own[name] for name in _frozen(module) if name not in saved})
+    state, saved = module.state_dict(), checkpoint["state_dict"]
+    saved.update({name: state[name] for name in _frozen(module) if name not in saved})
 
 
 def check_plan(checkpoint: Checkpoint, plan: Plan | None) -> None:
@@ -62,13 +62,13 @@ def check_plan(checkpoint: Checkpoint, plan: Plan | None) -> None:
     Raises:
         ValueError: it is of another plan than the run.
     """
-    own = _fingerprint(plan)
-    saved = checkpoint.get(PLAN, own)
-    if saved != own:
+    planned = _fingerprint(plan)
+    saved = checkpoint.get(PLAN, planned)
+    if saved != planned:
         raise ValueError(
-            f"the checkpoint was made with {_named(saved)}, and this run has {_named(own)}. Resume "
-            "with the methods, settings and calibration that it was made with, or give the method "
-            "that run's plan (plan=<its folder>/plan); or start without the checkpoint."
+            f"the checkpoint was made with {_named(saved)}, and this run has {_named(planned)}. "
+            "Resume with the methods, settings and calibration that it was made with, or give the "
+            "method that run's plan (plan=<its folder>/plan); or start without the checkpoint."
         )
 
 
@@ -101,12 +101,12 @@ def check_weights(
         )
 
 
-def _different(own: Mapping[str, Any], saved: Mapping[str, Any]) -> list[str]:
+def _different(expected: Mapping[str, Any], saved: Mapping[str, Any]) -> list[str]:
     """Names that are not in both, or of tensors with another shape."""
     return [
         name
-        for name in sorted(own.keys() | saved.keys())
-        if name not in own or name not in saved or own[name].shape != saved[name].shape
+        for name in sorted(expected.keys() | saved.keys())
+        if name not in expected or name not in saved or expected[name].shape != saved[name].shape
     ]
 
 

@@ -58,7 +58,7 @@ class PrunableModule(TaskModule):
         adapter: small weights to train instead of the model's own: an Adapter such as LoRA or
             QLoRA, "lora" or "qlora" for their defaults, or "none" to train all weights.
         dtype: type of the weights; "auto" is the type that they are saved in.
-        attn_implementation: "eager", "sdpa", "flash_attention_2", ...; null lets transformers
+        attn_implementation: "eager", "sdpa", "flash_attention_2", ...; None lets transformers
             choose.
         placement: "memory": the weights are read into memory; "checkpoint": they stay in their
             files, and so do the blocks that pruning changes, so that a model may be larger than

@@ -1,6 +1,6 @@
 """A few steps of training between two rounds of pruning, without a Trainer.
 
-Axes: B windows of a batch, T tokens of a window.
+Axes: N places at which something is asked of the model, K classes that its head tells apart.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import torch
 from torch import nn
 
 from lightning_prune import distributed
-from lightning_prune.evaluation.metrics import next_token_nll
+from lightning_prune.anatomy import Anatomy
+from lightning_prune.evidence import TaskLoss
 from lightning_prune.sweep import home_device
-from lightning_prune.tokens import labels_of
+from lightning_prune.tokens import IGNORED
 
 __all__ = ["Recovery"]
 
@@ -26,9 +27,9 @@ Batch = Mapping[str, torch.Tensor]
 class Recovery:
     """Training of all weights with AdamW, at a constant rate and without weight decay.
 
-    The loss is the mean over the next tokens of all processes. Weights are trained in float32 and
-    put back into their own type. The optimizer starts anew every time, and the text goes on where
-    the time before has ended.
+    The loss is the mean over all that the batches of all processes ask for, such as every next
+    token. Weights are trained in float32 and put back into their own type. The optimizer starts
+    anew every time, and the text goes on where the time before has ended.
 
     Args:
         steps: after each round.
@@ -81,13 +82,12 @@ class Recovery:
         device: torch.device,
         step: int,
     ) -> None:
-        moved = {name: tensor.to(device) for name, tensor in batch.items()}
-        mask = moved.get("attention_mask")
-        logits_BTV = model(
-            input_ids=moved["input_ids"], attention_mask=mask, use_cache=False
-        ).logits
-        nll_BS, counted_BS = next_token_nll(logits_BTV, labels_of(moved))
-        sums = torch.stack([nll_BS.detach().sum().double(), counted_BS.sum().double()])
+        task = Anatomy(model).task
+        moved = {k: tensor.to(device) for k, tensor in task.checked(batch, model).items()}
+        logits = model(**task.called_with(moved), **task.arguments).logits
+        logits_NK, target_N = task.answers(logits, moved)
+        loss_N = TaskLoss().values(logits_NK, target_N)
+        sums = torch.stack([loss_N.detach().sum().double(), (target_N != IGNORED).sum().double()])
         loss, count = distributed.sum_(sums).tolist()
         if not torch.isfinite(torch.tensor(loss)):
             raise ValueError(
@@ -95,7 +95,7 @@ class Recovery:
                 f"than {self.learning_rate:g}"
             )
         optimizer.zero_grad()
-        (nll_BS.sum() / max(count, 1)).backward()
+        (loss_N.sum() / max(count, 1)).backward()
         for parameter in model.parameters():
             if parameter.grad is not None:
                 distributed.sum_(parameter.grad)
@@ -108,11 +108,11 @@ def _again_and_again(batches: Iterable[Batch]) -> Iterator[Batch]:
         sampler: Any = getattr(batches, "sampler", None)
         if hasattr(sampler, "set_epoch"):
             sampler.set_epoch(epoch)
-        found = False
+        empty = True
         for batch in batches:
-            found = True
+            empty = False
             yield batch
-        if not found:
+        if empty:
             raise ValueError("recovery: there is no training text; pass a list of batches")
         epoch += 1
 

@@ -21,7 +21,7 @@ from lightning_prune.pipeline.recovery import Recovery
 from lightning_prune.pipeline.round_budget import RoundBudget, due
 from lightning_prune.pipeline.run import prune
 from lightning_prune.plan import Plan, joined
-from lightning_prune.tokens import IGNORED, labels_of
+from lightning_prune.tokens import IGNORED
 
 __all__ = ["Gate", "Round", "check_rounds", "prune_in_rounds"]
 
@@ -90,10 +90,10 @@ class Round:
 
     def __str__(self) -> str:
         """The round in one line: what is gone, what is left, and the perplexity."""
-        said = f"round {self.number}: {self.ratio:.1%} gone, {self.parameters:,} parameters"
+        line = f"round {self.number}: {self.ratio:.1%} gone, {self.parameters:,} parameters"
         if self.perplexity is not None:
-            said += f", perplexity {self.perplexity:.2f}"
-        return said + (", over the gate: taken back" if not self.kept else "")
+            line += f", perplexity {self.perplexity:.2f}"
+        return line + (", over the gate: taken back" if not self.kept else "")
 
 
 def check_rounds(anatomy: Anatomy, method: UnitPruning, rounds: int) -> None:
@@ -201,7 +201,7 @@ def prune_in_rounds(
     state = model.state_dict()
     for name in whole.corrected:
         whole.set_corrected(name, state[name])  # a later round cut what an earlier one corrected
-    whole.provenance = head | {"rounds": [_plain(one) for one in done]}
+    whole.provenance = head | {"rounds": [_plain(round_) for round_ in done]}
     return whole
 
 
@@ -212,7 +212,8 @@ def _perplexity(
     """Over the windows of all processes; the same number in each."""
     if batches is None:
         return None
-    counts = [int((labels_of(batch)[:, 1:] != IGNORED).sum()) for batch in batches]
+    task = Anatomy(model).task
+    counts = [int((task.targets(batch) != IGNORED).sum()) for batch in batches]
     mine = [batch for batch, count in zip(batches, counts, strict=True) if count]
     nll = math.log(perplexity(model, mine, device)) * sum(counts) if mine else 0.0
     sums = torch.tensor([nll, sum(counts)], dtype=torch.float64)
@@ -227,9 +228,9 @@ def _restore(model: nn.Module, before: nn.Module) -> None:
     model.__dict__.update(before.__dict__)
 
 
-def _plain(one: Round) -> dict[str, Any]:
+def _plain(round_: Round) -> dict[str, Any]:
     """A round as JSON can say it: it has no inf and no nan."""
-    value = asdict(one)
-    if one.perplexity is not None and not math.isfinite(one.perplexity):
-        value["perplexity"] = str(one.perplexity)
+    value = asdict(round_)
+    if round_.perplexity is not None and not math.isfinite(round_.perplexity):
+        value["perplexity"] = str(round_.perplexity)
     return value

@@ -40,10 +40,10 @@ def prune(
     and all processes take the decisions of process 0.
 
     Args:
-        model: a Hugging Face causal LM of a known family, without adapters.
+        model: a Hugging Face model of a known family, without adapters.
         method: a pruning method, e.g. `Wanda(sparsity=0.5)`.
-        batches: calibration data, dicts with `input_ids` (B, T) and optional `attention_mask`
-            (1 = token). Not needed by methods that look at weights only, nor with `plan=`.
+        batches: calibration data that the family's task reads, as dicts with `input_ids` (B, T) or
+            with `pixel_values`. Not needed by methods that look at weights only, nor with `plan=`.
         device: where blocks run, one at a time. Default: where the model is.
         reuse: what earlier calls on copies of this model, with these batches, have collected.
         resume: a folder in which every block that is finished is kept, so that the same call on
@@ -78,7 +78,7 @@ def prune(
     placement = placement_of(anatomy, _device(model, device))
     _check_weights(placement)
     if method.calibrates and batches is None:
-        raise ValueError(f"{method!r} needs calibration batches: dicts with input_ids (B, T)")
+        raise ValueError(f"{method!r} needs calibration batches: {anatomy.task.form}")
     batches = () if batches is None else batches
     own: Unfinished | None = None
     if isinstance(resume, (str, Path)):

@@ -207,8 +207,8 @@ class Run:
         rows = int(distributed.sum_(torch.tensor(states.rows)))
         if rows == 0:
             raise ValueError(
-                "no calibration tokens: pass batches, dicts with input_ids (B, T), not all of them "
-                "padding. An iterator that was read before is empty: pass a list."
+                f"no calibration tokens: pass batches, {self.anatomy.task.form}, in which some "
+                "count. An iterator that was read before is empty: pass a list."
             )
         repair = self.method.effective_repair
         evidence = self.method.requests(self.blocks) + ((repair.evidence,) if repair else ())
@@ -273,10 +273,10 @@ def _readers(blocks: Sequence[Block], plan: Plan) -> tuple[list[Block], dict[str
     parts: list[Block] = []
     keep: dict[str, torch.Tensor] = {}
     for block in blocks:
-        own = {site.name: keep_I for site, axis, keep_I in kept_features(block, plan) if axis == 1}
-        if own:
-            parts.append(block.part(site for site in block.sites if site.name in own))
-            keep |= own
+        kept = {site.name: keep_I for site, axis, keep_I in kept_features(block, plan) if axis == 1}
+        if kept:
+            parts.append(block.part(site for site in block.sites if site.name in kept))
+            keep |= kept
     return parts, keep
 
 

@@ -57,12 +57,12 @@ def _renumbered(plan: Plan, first: Plan) -> Plan:
     """The same decisions, blocks numbered as before `first` took some of them out."""
     gone = first.dropped
     kept = {
-        kind: {numbered_before(block, gone): one for block, one in blocks.items()}
+        kind: {numbered_before(block, gone): kept for block, kept in blocks.items()}
         for kind, blocks in plan._kept.items()
     }
     scores = {
-        (kind, str(numbered_before(int(key), gone)) if key.isdigit() else key): one
-        for (kind, key), one in plan._scores.items()
+        (kind, str(numbered_before(int(key), gone)) if key.isdigit() else key): score
+        for (kind, key), score in plan._scores.items()
     }
     return replace(plan, _kept=kept, _scores=scores)
 

@@ -38,10 +38,10 @@ def left_over(corrected: dict[str, str], gone: Set[int]) -> dict[str, str]:
     """Corrected weights, named as after the blocks of `gone` were taken out."""
     left = {}
     for name, digest in corrected.items():
-        found = re.search(r"(?<=\.)\d+(?=\.)", name)  # the first number is the block's
-        if found is None:
+        number = re.search(r"(?<=\.)\d+(?=\.)", name)  # the first number is the block's
+        if number is None:
             left[name] = digest
-        elif (block := int(found[0])) not in gone:
+        elif (block := int(number[0])) not in gone:
             now = block - sum(index < block for index in gone)
-            left[f"{name[: found.start()]}{now}{name[found.end() :]}"] = digest
+            left[f"{name[: number.start()]}{now}{name[number.end() :]}"] = digest
     return left

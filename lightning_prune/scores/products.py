@@ -79,7 +79,7 @@ def score_units(
     signed: bool,
 ) -> dict[str, torch.Tensor]:
     """The score of every unit of every kind, from the gradients of a block."""
-    products = {name: one.first_OI for name, one in evidence.items()}
+    products = {name: accumulated.first_OI for name, accumulated in evidence.items()}
     return {
         kind: aggregate_units(unit_products(block, kind, products), aggregate, trim, signed)
         for kind in kinds

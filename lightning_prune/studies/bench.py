@@ -17,6 +17,7 @@ from torch import nn
 
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.checkpoints.journal import Journal
+from lightning_prune.data.protocols import Calibrating, Windowed, begun_with, sources_of
 from lightning_prune.evaluation import perplexity, window_losses
 from lightning_prune.methods.base import Method
 from lightning_prune.models import CausalLM
@@ -27,7 +28,7 @@ from lightning_prune.report.grid import Cell
 from lightning_prune.report.numbers import perplexity_text
 from lightning_prune.version import __version__
 
-__all__ = ["Asked", "Batches", "Bench", "attach", "begun_with", "first_windows"]
+__all__ = ["Asked", "Batches", "Bench", "attach", "first_windows"]
 
 Batches = list[dict[str, torch.Tensor]]
 
@@ -74,7 +75,7 @@ class Bench:
             raise ValueError(f"windows={windows}; give 1 or more, or nothing for all of them")
         module.load()
         attach(data, module)
-        keeps = journal is not None and hasattr(data, "keep")
+        keeps = journal is not None and isinstance(data, Windowed)
         if keeps:  # the tokens of what was done before are ours
             data.restore(journal)
         self.module, self.data = module, data
@@ -147,7 +148,7 @@ class Bench:
             "calibration": f"calibrated on {windows} x {length} tokens",
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
             "dtype": str(self.module.base.dtype).removeprefix("torch."),
-            "data": getattr(self.data, "sources", {}),
+            "data": dict(sources_of(self.data)),
             "versions": {"torch": str(torch.__version__), "lightning_prune": __version__},
         }
 
@@ -203,21 +204,17 @@ def attach(data: Any, module: CausalLM) -> None:
     Raises:
         ValueError: it has no calibration batches.
     """
-    if not hasattr(data, "calibration_dataloader"):
+    calibrates, windowed = isinstance(data, Calibrating), isinstance(data, Windowed)
+    if not calibrates:
         raise ValueError(
             f"{type(data).__name__} has no calibration_dataloader; give a data module that has "
             "one, such as lightning_prune.TextData"
         )
-    if not hasattr(data, "attach"):
+    if not windowed:
         data.prepare_data()
         data.setup("fit")
     elif module.tokenizer is not None:
         data.attach(module.tokenizer, module.max_position_embeddings, module.vocabulary)
-
-
-def begun_with(data: Any, use: str) -> str:
-    """What windows of a use begin with, as a data module says it; "" where it does not."""
-    return str(data.begun_with(use)) if hasattr(data, "begun_with") else ""
 
 
 def first_windows(batches: Iterable[Mapping[str, torch.Tensor]], count: int) -> Batches:

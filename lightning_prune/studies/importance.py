@@ -7,12 +7,13 @@ from typing import Any, get_args
 import torch
 
 from lightning_prune.anatomy import Anatomy
+from lightning_prune.data.protocols import begun_with, sources_of
 from lightning_prune.evidence import Evidence, Measure, Part
 from lightning_prune.evidence import measure as evidence_of
 from lightning_prune.models import CausalLM
 from lightning_prune.progress import BlockProgress
 from lightning_prune.report.importance import Importance
-from lightning_prune.studies.bench import attach, begun_with, first_windows
+from lightning_prune.studies.bench import attach, first_windows
 from lightning_prune.sweep import HiddenStates, collect, evaluating, placement_of
 from lightning_prune.version import __version__
 
@@ -32,7 +33,7 @@ def measure_importance(
     """Measure how important each block is, for allocations to use.
 
     ```python
-    importance = measure_importance(CausalLM("quickstart"), TextData(seqlen=128), "angular")
+    importance = measure_importance(CausalLM("quickstart"), TextData(length=128), "angular")
     importance.write("runs/importance")
     ```
 
@@ -72,7 +73,7 @@ def measure_importance(
         "windows": sum(len(batch["input_ids"]) for batch in batches),
         "length": batches[0]["input_ids"].shape[1],
         "begin": begun_with(data, "calibration"),
-        "calibration": getattr(data, "sources", {}).get("calibration"),
+        "calibration": sources_of(data).get("calibration"),
         "versions": {"lightning_prune": __version__, "torch": str(torch.__version__)},
     }
     return Importance(str(module.path), measure, part, values, settings)

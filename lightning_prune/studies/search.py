@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from lightning_prune.callbacks.base import PruningCallback
+from lightning_prune.data.protocols import Windowed
 from lightning_prune.models import CausalLM
 from lightning_prune.pipeline.reuse import Reuse
 from lightning_prune.report.grid import Grid
@@ -36,7 +37,7 @@ def vary_arguments(
     """Prune one model by one method with every combination of some arguments.
 
     ```python
-    vary_arguments(CausalLM("quickstart"), TextData(seqlen=128), FLAP, {"ratio": [0.1, 0.2, 0.3]})
+    vary_arguments(CausalLM("quickstart"), TextData(length=128), FLAP, {"ratio": [0.1, 0.2, 0.3]})
     ```
 
     What goes wrong in a cell is written in its row.
@@ -100,7 +101,7 @@ def _with_samples(data: Any, counts: Sequence[Any]) -> Any:
     """The same data with as many calibration windows as are ever asked for."""
     if any(not isinstance(count, int) or count < 1 for count in counts):
         raise ValueError(f"search: nsamples={list(counts)} must be whole numbers, 1 or more")
-    if not hasattr(data, SAMPLES):
+    if not isinstance(data, Windowed):
         raise ValueError(f"search: {type(data).__name__} has no nsamples that could be varied")
     more = copy.copy(data)
     more.nsamples, more.windows = max(counts), {}

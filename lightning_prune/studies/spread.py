@@ -82,7 +82,7 @@ def search_shares(
     """Move budget between blocks, and keep what lowers the perplexity on held-out training text.
 
     ```python
-    best = search_shares(CausalLM("quickstart"), TextData(seqlen=128), FLAP(ratio=0.3), trials=64)
+    best = search_shares(CausalLM("quickstart"), TextData(length=128), FLAP(ratio=0.3), trials=64)
     best.write("runs/search")
     ```
 
@@ -159,16 +159,16 @@ class _Search:
         }
         wished = [removed_share(plan, method, block) for block in blocks]
         self.uniform = [round(self.budget, 6)] * len(blocks)
-        own = meet(wished, self.budget, self.sizes, high=HIGHEST)
-        self.given = [round(fraction, 6) for fraction in own]
+        fractions = meet(wished, self.budget, self.sizes, high=HIGHEST)
+        self.given = [round(fraction, 6) for fraction in fractions]
         self.trials: list[Trial] = []
 
     def run(self, trials: int, step: float, rng: random.Random) -> Trial:
         """The best of the two distributions to begin with, and of so many that come of the best."""
         for name, fractions in (("uniform", self.uniform), ("as given", self.given)):
             self._try(name, fractions)
-        uniform, given = self.trials
-        best = given if given.value < uniform.value else uniform
+        uniform, as_given = self.trials
+        best = as_given if as_given.value < uniform.value else uniform
         for count in range(1, trials + 1):
             trial = self._try(
                 f"{count}", moved(best.fractions, self.sizes, step * self.budget, rng)

@@ -18,13 +18,13 @@ __all__ = ["add_biases", "lacking_biases"]
 
 def lacking_biases(anatomy: Anatomy, plan: Plan) -> list[str]:
     """Paths in the block of Linears that get a bias by the plan and have none yet."""
-    found = {
+    paths = {
         site.table.path
         for block in anatomy.blocks
         for site in block.sites
         if site.module.bias is None and f"{site.name}.bias" in plan.corrected
     }
-    return sorted(found)
+    return sorted(paths)
 
 
 def add_biases(anatomy: Anatomy, paths: Iterable[str]) -> None:

@@ -112,16 +112,16 @@ def mask_block(
         weights: by name, the corrected weight (O, I), or bias (O,).
     """
     for site in block.sites:
-        for own, parameter in site.module.named_parameters(recurse=False):
-            if weights and f"{site.name}.{own}" in weights:
-                parameter.copy_(weights[f"{site.name}.{own}"])
+        for name, parameter in site.module.named_parameters(recurse=False):
+            if weights and f"{site.name}.{name}" in weights:
+                parameter.copy_(weights[f"{site.name}.{name}"])
         if site.weight_name in masks:
             gone_OI = ~masks[site.weight_name].to(site.module.weight.device)
             site.module.weight.masked_fill_(gone_OI, 0)
-    one = Plan()
+    block_plan = Plan()
     for kind, index_U in kept.items():
-        one.set_kept(kind, block.index, index_U, block.units(kind))
-    _mask_units(block, one)
+        block_plan.set_kept(kind, block.index, index_U, block.units(kind))
+    _mask_units(block, block_plan)
 
 
 def _mask_units(block: Block, plan: Plan) -> None:

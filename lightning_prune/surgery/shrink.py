@@ -111,8 +111,8 @@ def _bring_in_step(anatomy: Anatomy) -> None:
     config: Any = anatomy.model.config
     layout = layout_of(anatomy.family)
     counts = [_counts(block) for block in anatomy.blocks]
-    for block, own in zip(anatomy.blocks, counts, strict=True):
-        set_counts(config, block.module, own, layout)
+    for block, block_counts in zip(anatomy.blocks, counts, strict=True):
+        set_counts(config, block.module, block_counts, layout)
     if _fits_stock(anatomy, counts):
         _make_stock(anatomy, counts)
     else:
@@ -145,7 +145,8 @@ def _make_uneven(anatomy: Anatomy, counts: list[dict[str, int]]) -> None:
         config.allow_global_per_layer_attribute_access = True
     keys = layout_of(anatomy.family).keys
     config.per_layer_config = {
-        index: {key: own[role] for role, key in keys.items()} for index, own in enumerate(counts)
+        index: {key: block_counts[role] for role, key in keys.items()}
+        for index, block_counts in enumerate(counts)
     }
 
 
@@ -173,16 +174,18 @@ def _planned_counts(anatomy: Anatomy, plan: Plan) -> list[dict[str, int]]:
 def _fits_stock(anatomy: Anatomy, counts: list[dict[str, int]]) -> bool:
     """Whether the stock class can build a model whose blocks have these counts."""
     config: Any = anatomy.model.config
-    if any(own != counts[0] for own in counts) or getattr(config, "pruned_biases", None):
+    if any(block_counts != counts[0] for block_counts in counts) or getattr(
+        config, "pruned_biases", None
+    ):
         return False
     if 0 in counts[0].values():
         return False
     attention_width = counts[0]["heads"] * anatomy.blocks[0].head_dim
     if not anatomy.family.stores_head_dim and attention_width != config.hidden_size:
         return False
-    given = {key: value for key, value in config.to_dict().items() if key not in UNEVEN_KEYS}
+    values = {key: value for key, value in config.to_dict().items() if key not in UNEVEN_KEYS}
     try:
-        CONFIG_MAPPING[_base(config)](**(given | _stock_values(anatomy, counts)))
+        CONFIG_MAPPING[_base(config)](**(values | _stock_values(anatomy, counts)))
     except (ValueError, StrictDataclassError):  # some want heads that divide the hidden size
         return False
     return True

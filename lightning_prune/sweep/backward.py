@@ -14,8 +14,7 @@ Axes: B sequences, T tokens, D hidden size.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -25,10 +24,9 @@ from lightning_prune.sweep.listening import listening
 from lightning_prune.sweep.losses import Loss, Roots, loss_of
 from lightning_prune.sweep.memory import fits_whole
 from lightning_prune.sweep.states import HiddenStates
+from lightning_prune.sweep.steps import Steps, handed_over
 
 __all__ = ["gradient_sweep"]
-
-Steps = Iterator[tuple[Block, dict[str, Any]]]
 
 
 def gradient_sweep(
@@ -70,7 +68,9 @@ def _whole(loss: Loss, kind: WeightEvidence, blocks: Sequence[Block]) -> Steps:
     every = states.anatomy.blocks
     with states.placement.blocks(every), states.placement.outside():
         evidence = {index: _begun(kind, block) for index, block in wanted.items()}
-        by_weight = {name: one for table in evidence.values() for name, one in table.items()}
+        by_weight = {
+            name: accumulator for table in evidence.values() for name, accumulator in table.items()
+        }
         for i in states.indices:
             hidden = states.entering(i)
             with torch.no_grad():
@@ -119,8 +119,7 @@ def _complete(loss: Loss, block: Block, evidence: dict[str, WeightEvidence]) -> 
     for accumulator in evidence.values():
         accumulator.complete(loss.total)
     results = {name: evidence.pop(name).result() for name in list(evidence)}
-    yield block, results
-    results.clear()  # or the caller's name for it keeps it through the next block
+    yield from handed_over(block, results)
 
 
 def _inputs_of_blocks(states: HiddenStates, first: int) -> list[HiddenStates]:
@@ -180,6 +179,6 @@ def _weights_of_sequences(
     loss: Loss, index: int, evidence: Mapping[str, WeightEvidence]
 ) -> torch.Tensor | None:
     """What makes the gradient of each sequence that of its own mean, where that is wanted."""
-    if not any(one.by_sequence for one in evidence.values()):
+    if not any(accumulator.by_sequence for accumulator in evidence.values()):
         return None
     return loss.weight_B(index).to(loss.states.device)

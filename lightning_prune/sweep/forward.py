@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import torch
 from torch import nn
@@ -16,10 +15,9 @@ from lightning_prune.anatomy import Block
 from lightning_prune.evidence import InputEvidence, Propagate
 from lightning_prune.sweep.layer_by_layer import layer_steps
 from lightning_prune.sweep.states import HiddenStates
+from lightning_prune.sweep.steps import Steps, handed_over
 
-__all__ = ["Steps", "forward_sweep"]
-
-Steps = Iterator[tuple[Block, dict[str, Any]]]
+__all__ = ["forward_sweep"]
 
 
 def forward_sweep(
@@ -96,8 +94,7 @@ def _block_step(
         accumulator.reduce()
     # Popped, so that an accumulator and its result are not held together for all inputs.
     results = {name: accumulators.pop(name).result() for name in list(accumulators)}
-    yield block, results
-    results.clear()  # or the caller's name for it keeps it while the next block's is collected
+    yield from handed_over(block, results)
     if feeds and propagate == "block":
         states.advance(block)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import nn
@@ -16,10 +16,10 @@ from torch import nn
 from lightning_prune.anatomy import Block
 from lightning_prune.evidence import BlockEvidence, Propagate
 from lightning_prune.sweep.states import HiddenStates
+from lightning_prune.sweep.steps import Steps
 
 __all__ = ["influence_sweep", "without"]
 
-Steps = Iterator[tuple[Block, dict[str, Any]]]
 
 READERS = {"attention": "query", "mlp": "neuron"}
 """Role of the columns of the Linear through which a part speaks to the residual stream."""

@@ -8,22 +8,18 @@ Axes: B sequences, T tokens, I input features.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 import torch
 
 from lightning_prune.anatomy import Block
 from lightning_prune.evidence import InputEvidence
 from lightning_prune.sweep.states import HiddenStates
+from lightning_prune.sweep.steps import Steps, handed_over
 from lightning_prune.sweep.waiting import Waiting
 
 __all__ = ["layer_steps", "shaped"]
 
 
-def layer_steps(
-    states: HiddenStates, block: Block, evidence: InputEvidence, feeds: bool
-) -> Iterator[tuple[Block, dict[str, Any]]]:
+def layer_steps(states: HiddenStates, block: Block, evidence: InputEvidence, feeds: bool) -> Steps:
     """Yield a block once an input, with the sites that read it and their evidence.
 
     Args:
@@ -44,8 +40,7 @@ def layer_steps(
             accumulator.reduce()
             results = {name: accumulator.result()}
             del accumulator
-            yield block.part(sites), results
-            results.clear()  # or the caller's name for it keeps it through the next input
+            yield from handed_over(block.part(sites), results)
         if feeds:
             for i in states.indices:
                 states.put(i, calls.output(i))

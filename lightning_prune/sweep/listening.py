@@ -32,12 +32,14 @@ def listening(
     """
 
     def hook(
-        one: WeightEvidence,
+        accumulator: WeightEvidence,
     ) -> Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Tensor], None]:
         def listen(_: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
             if output.requires_grad:
                 input_BTI = inputs[0].detach()
-                output.register_hook(lambda gradient: _add(one, gradient, input_BTI, weight_B))
+                output.register_hook(
+                    lambda gradient: _add(accumulator, gradient, input_BTI, weight_B)
+                )
 
         return listen
 
@@ -52,13 +54,13 @@ def listening(
 
 @torch.no_grad()
 def _add(
-    one: WeightEvidence,
+    accumulator: WeightEvidence,
     gradient_BTO: torch.Tensor,
     input_BTI: torch.Tensor,
     weight_B: torch.Tensor | None,
 ) -> None:
     if weight_B is None:
-        one.update(_product(gradient_BTO.flatten(0, -2), input_BTI.flatten(0, -2)))
+        accumulator.update(_product(gradient_BTO.flatten(0, -2), input_BTI.flatten(0, -2)))
         return
     sequences = weight_B.numel()
     for weight, gradient_TO, input_TI in zip(
@@ -68,9 +70,9 @@ def _add(
         strict=True,
     ):
         sequence_OI = _product(gradient_TO, input_TI)
-        one.update(sequence_OI)
+        accumulator.update(sequence_OI)
         if weight > 0:
-            one.update_own(sequence_OI * weight)
+            accumulator.update_own(sequence_OI * weight)
 
 
 def _product(gradient_TO: torch.Tensor, input_TI: torch.Tensor) -> torch.Tensor:

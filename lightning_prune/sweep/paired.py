@@ -6,19 +6,17 @@ Axes: B sequences, T tokens, D hidden size.
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Any
 
 from lightning_prune.anatomy import Block
 from lightning_prune.evidence import CrossGram, Propagate
 from lightning_prune.sweep.layer_by_layer import shaped
 from lightning_prune.sweep.states import HiddenStates
+from lightning_prune.sweep.steps import Steps, handed_over
 from lightning_prune.sweep.waiting import Waiting
 
 __all__ = ["paired_sweep"]
-
-Steps = Iterator[tuple[Block, dict[str, Any]]]
 
 
 def paired_sweep(
@@ -98,8 +96,7 @@ def _paired_steps(
             accumulator.reduce()
             results = {name: accumulator.result()}
             del accumulator
-            yield block.part(sites), results
-            results.clear()  # or the caller's name for it keeps it through the next input
+            yield from handed_over(block.part(sites), results)
         if feeds:
             for i in states.indices:
                 states.put(i, calls.output(i))

@@ -217,10 +217,10 @@ def replaced_forward(
             module.forward = forward(i)
         yield
     finally:
-        for module, own in zip(modules, before, strict=True):
+        for module, replaced in zip(modules, before, strict=True):
             module.__dict__.pop("forward", None)
-            if own is not None:
-                module.forward = own
+            if replaced is not None:
+                module.forward = replaced
 
 
 @contextmanager

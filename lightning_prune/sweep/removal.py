@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 
@@ -12,6 +11,7 @@ from lightning_prune.anatomy import Block
 from lightning_prune.evidence import Propagate, Removal
 from lightning_prune.sweep.influence import without
 from lightning_prune.sweep.states import HiddenStates
+from lightning_prune.sweep.steps import Steps
 from lightning_prune.tokens import IGNORED
 
 __all__ = ["removal_sweep"]
@@ -23,7 +23,7 @@ def removal_sweep(
     evidence: Removal,
     blocks: Sequence[Block],
     propagate: Propagate = "none",
-) -> Iterator[tuple[Block, dict[str, Any]]]:
+) -> Steps:
     """Yield each wanted block with the rise of the perplexity without it, first to last.
 
     Each trial starts from the hidden states in front of the block, so all of them cost about half

@@ -220,7 +220,8 @@ class HiddenStates:
 
     def _inputs(self, index: int) -> dict[str, torch.Tensor]:
         batch, home = self.batches[index], home_device(self.anatomy.body)
-        return {name: batch[name].to(home) for name in self.anatomy.task.inputs if name in batch}
+        inputs = self.anatomy.task.called_with(batch)
+        return {name: tensor.to(home) for name, tensor in inputs.items()}
 
     # --- what enters the first block ---
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from typing import Any
 
 import torch
 
@@ -13,6 +12,7 @@ from lightning_prune.anatomy import Block
 from lightning_prune.evidence import Propagate, Trial, moved
 from lightning_prune.sweep.forward import forward_sweep
 from lightning_prune.sweep.states import HiddenStates
+from lightning_prune.sweep.steps import Steps
 
 __all__ = ["trial_sweep"]
 
@@ -23,7 +23,7 @@ def trial_sweep(
     evidence: Trial,
     blocks: Sequence[Block],
     propagate: Propagate = "none",
-) -> Iterator[tuple[Block, dict[str, Any]]]:
+) -> Steps:
     """Yield each wanted block with its output's squared relative change, by Linear.
 
     Args:

@@ -58,10 +58,14 @@ PUBLIC = [
     "WriteReport",
     "__version__",
     "load",
+    "measure_importance",
     "prune",
     "prune_in_rounds",
     "register_family",
     "save",
+    "search_shares",
+    "sweep_methods",
+    "vary_arguments",
 ]
 """A name is added or taken away on purpose: here, in the stub, and in the changelog."""
 

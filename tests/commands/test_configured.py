@@ -117,12 +117,15 @@ TYPOS = {
     "trainr: {max_steps: 1}": "fit has no argument 'trainr'. Did you mean trainer? Allowed: ",
     "trainer: {max_stps: 1}": "PruneTrainer has no argument 'max_stps'. Did you mean max_steps?",
     "model: {pth: a}": "CausalLM has no argument 'pth'. Did you mean path? Allowed: path, config",
-    "data: {seqln: 3}": "TextData has no argument 'seqln'. Did you mean seqlen? Allowed: source",
+    "data: {lenght: 3}": "TextData has no argument 'lenght'. Did you mean length? Allowed: source",
+    "data: {seqlen: 3}": "TextData has no argument 'seqlen'. Did you mean length? Allowed: source",
     "trainer: {callbacks: [Wandda]}": "trainer.callbacks=Wandda is not allowed. Did you mean Wand",
     "trainer: {callbacks: [{clas_path: Wanda, init_args: {}}]}": "trainer.callbacks: "
     "clas_path is not allowed. Did you mean class_path? Allowed: class_path, init_args",
     "trainer: {callbacks: [{clas_path: Wanda}]}": "Callback: clas_path is not allowed. Did you me",
     WANDA.format("exlude: [a]"): "Wanda has no argument 'exlude'. Did you mean exclude? Allowed: ",
+    "trainer: {callbacks: [{class_path: Progressive, init_args: {method: FLAPP}}]}": "Progressive."
+    "method=FLAPP is not allowed. Did you mean FLAP?",
     WANDA.format("allocation: OWLL"): "Wanda.allocation=OWLL is not allowed. Did you mean OWL?",
     WANDA.format("scope: rows"): "Wanda.scope=rows is not allowed. Did you mean row? Allowed: ",
     WANDA.format("sparsity: half"): "Wanda.sparsity=half is not allowed. Allowed: a number, null.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +20,10 @@ from lightning_prune import (
     prune,
 )
 from tests.contract.masked import masked
-from tests.contract.vit import IMAGES, batches, registered
+from tests.contract.vit import IMAGES, batches
 from tests.tiny import tiny_classifier
 
-
-@pytest.fixture(autouse=True)
-def known() -> Iterator[None]:
-    """The table is there for one test."""
-    with registered():
-        yield
+pytestmark = pytest.mark.usefixtures("images_known")
 
 
 @pytest.mark.parametrize(

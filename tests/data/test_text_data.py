@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,8 +11,8 @@ from transformers import PreTrainedTokenizerFast
 
 from lightning_prune.data import TextData
 from lightning_prune.data.tokenizer import train_tokenizer
-from tests.data.test_sources import write_rows
-from tests.data.words import chat, text
+from tests.data.modules import ids_of, in_trainer, module_of
+from tests.data.words import chat, text, write_rows
 
 Tokenizer = PreTrainedTokenizerFast
 
@@ -25,33 +24,9 @@ def book(tmp_path: Path) -> str:
     return str(tmp_path / "book.txt")
 
 
-def in_trainer(
-    data: TextData, module: Any, rank: int = 0, world: int = 1, accumulated: int = 1
-) -> TextData:
-    progress = SimpleNamespace(current=SimpleNamespace(processed=0))
-    fit_loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress))
-    data.trainer = SimpleNamespace(
-        limit_train_batches=1.0,
-        lightning_module=module,
-        global_rank=rank,
-        world_size=world,
-        accumulate_grad_batches=accumulated,
-        fit_loop=fit_loop,
-    )
-    return data
-
-
-def module_of(tokenizer: Any, length: int = 64) -> SimpleNamespace:
-    return SimpleNamespace(tokenizer=tokenizer, max_position_embeddings=length)
-
-
-def ids_of(batches: Any) -> list[list[list[int]]]:
-    return [batch["input_ids"].tolist() for batch in batches]
-
-
 def test_every_split_comes_in_windows(book: str, tokenizer: Tokenizer) -> None:
-    """Of seqlen tokens, in batches, with labels and without a mask."""
-    data = TextData(book, nsamples=5, seqlen=16, batch_size=4).attach(tokenizer, 64)
+    """Of as many tokens as asked for, in batches, with labels and without a mask."""
+    data = TextData(book, nsamples=5, length=16, batch_size=4).attach(tokenizer, 64)
     loaders = {
         "calibration": data.calibration_dataloader(),
         "train": data.train_dataloader(),
@@ -82,13 +57,15 @@ def test_the_builtin_text_needs_no_argument(tokenizer: Tokenizer) -> None:
 
 
 def test_windows_are_no_longer_than_the_model_can_take(book: str, tokenizer: Tokenizer) -> None:
-    """By default they fit; what is asked for is checked."""
-    assert TextData(book).attach(tokenizer, 24).val_dataloader().dataset[0][0].shape == (24,)
-    with pytest.raises(ValueError, match="seqlen=25 is more than the 24 tokens"):
-        TextData(book, seqlen=25).attach(tokenizer, 24)
+    """By default they fit, also another model later; what is asked for is checked."""
+    data = TextData(book)
+    for most in (24, 16, 32):
+        assert data.attach(tokenizer, most).val_dataloader().dataset[0][0].shape == (most,)
+    with pytest.raises(ValueError, match="length=25 is more than the 24 tokens"):
+        TextData(book, length=25).attach(tokenizer, 24)
 
 
-@pytest.mark.parametrize("wrong", [{"nsamples": 0}, {"batch_size": 0}, {"seqlen": 1}])
+@pytest.mark.parametrize("wrong", [{"nsamples": 0}, {"batch_size": 0}, {"length": 1}])
 def test_values_out_of_range_are_refused_at_once(wrong: dict[str, Any]) -> None:
     """In the constructor, by their names."""
     with pytest.raises(ValueError, match=f"{next(iter(wrong))}={next(iter(wrong.values()))}"):
@@ -102,7 +79,7 @@ def test_splits_can_come_from_other_sources(tmp_path: Path, tokenizer: Tokenizer
         for split in ("train", "validation", "test"):
             (tmp_path / name / f"{split}.txt").write_text(f"{name} {split} {'.' * 99}")
     others = {n: str(tmp_path / n) for n in ("calibration", "validation", "test")}
-    data = TextData(str(tmp_path / "source"), nsamples=1, seqlen=30, **others)  # type: ignore[arg-type]
+    data = TextData(str(tmp_path / "source"), nsamples=1, length=30, **others)  # type: ignore[arg-type]
     data.attach(tokenizer, 30)
 
     def text_of(loader: Any) -> str:
@@ -112,7 +89,7 @@ def test_splits_can_come_from_other_sources(tmp_path: Path, tokenizer: Tokenizer
     assert "validation validation ." in text_of(data.val_dataloader())
     assert "test test ." in text_of(data.test_dataloader())
     fingerprint = data.calibration_fingerprint()
-    alone = TextData(others["calibration"], nsamples=1, seqlen=30).attach(tokenizer, 30)
+    alone = TextData(others["calibration"], nsamples=1, length=30).attach(tokenizer, 30)
     assert fingerprint == alone.calibration_fingerprint()
 
 
@@ -126,7 +103,7 @@ def test_calibration_batches_are_the_same_for_any_number_of_processes(
     """Each process takes every n-th batch; together they are the batches of one process."""
 
     def share(rank: int, world: int) -> list[list[list[int]]]:
-        data = TextData(book, nsamples=13, seqlen=16, batch_size=4)
+        data = TextData(book, nsamples=13, length=16, batch_size=4)
         in_trainer(data, module_of(tokenizer), rank, world).setup("fit")
         return ids_of(data.calibration_dataloader())
 
@@ -137,7 +114,7 @@ def test_calibration_batches_are_the_same_for_any_number_of_processes(
 def test_a_process_without_calibration_is_refused_in_all(book: str, tokenizer: Tokenizer) -> None:
     """One that fails alone would leave the others waiting."""
     for rank in range(3):
-        data = TextData(book, nsamples=8, seqlen=16, batch_size=4)
+        data = TextData(book, nsamples=8, length=16, batch_size=4)
         in_trainer(data, module_of(tokenizer), rank, 3).setup("fit")
         with pytest.raises(ValueError, match="2 batches, for 3 processes"):
             data.calibration_dataloader()
@@ -147,7 +124,7 @@ def test_the_fingerprint_is_that_of_the_tokens(book: str, tokenizer: Tokenizer) 
     """Whatever the batches and the process; another seed gives another."""
 
     def fingerprint(rank: int = 0, world: int = 1, **config: Any) -> str:
-        data = TextData(book, nsamples=6, seqlen=16, **config)
+        data = TextData(book, nsamples=6, length=16, **config)
         in_trainer(data, module_of(tokenizer), rank, world).setup("fit")
         return data.calibration_fingerprint()
 
@@ -158,85 +135,12 @@ def test_the_fingerprint_is_that_of_the_tokens(book: str, tokenizer: Tokenizer) 
 
 def test_loaders_leave_the_global_random_state_alone(book: str, tokenizer: Tokenizer) -> None:
     """So that dropout does not depend on how often text was read."""
-    data = TextData(book, nsamples=4, seqlen=16).attach(tokenizer, 64)
+    data = TextData(book, nsamples=4, length=16).attach(tokenizer, 64)
     before = torch.get_rng_state()
     list(data.calibration_dataloader())
     list(data.train_dataloader())
     list(data.val_dataloader())
     assert torch.get_rng_state().equal(before)
-
-
-# --- chats ---
-
-
-@pytest.mark.parametrize("train_on_prompt", [False, True])
-def test_chats_are_padded_and_masked(
-    tmp_path: Path, chat_tokenizer: Tokenizer, train_on_prompt: bool
-) -> None:
-    """Each chat is a row; the model is asked neither for the padding nor for prompts."""
-    write_rows(tmp_path / "chats.jsonl", [chat(i, words=1 + i % 5) for i in range(40)])
-    data = TextData(
-        str(tmp_path / "chats.jsonl"), nsamples=8, batch_size=8, train_on_prompt=train_on_prompt
-    )
-    data.attach(chat_tokenizer, 40)
-    for batch in (*data.calibration_dataloader(), *data.train_dataloader()):
-        mask = batch["attention_mask"].bool()
-        asked = batch["labels"] != -100
-        assert not mask.all()
-        assert batch["input_ids"].shape[1] <= 40
-        assert asked.any(dim=1).all()
-        assert batch["labels"][asked].equal(batch["input_ids"][asked])
-        assert not (asked & ~mask).any()
-        assert asked[mask].all() == train_on_prompt
-
-
-def test_what_is_asked_of_chats_is_part_of_the_calibration(
-    tmp_path: Path, chat_tokenizer: Tokenizer
-) -> None:
-    """The gradients of answers alone are others than those of whole chats."""
-    write_rows(tmp_path / "chats.jsonl", [chat(i) for i in range(40)])
-    prints = {
-        TextData(str(tmp_path / "chats.jsonl"), nsamples=8, train_on_prompt=prompts)
-        .attach(chat_tokenizer, 40)
-        .calibration_fingerprint()
-        for prompts in (False, True)
-    }
-    assert len(prints) == 2
-
-
-def test_no_prompt_that_is_measured_is_trained_on_or_calibrated_with(
-    tmp_path: Path, chat_tokenizer: Tokenizer
-) -> None:
-    """Also where the splits of a folder overlap, or another source is to measure by."""
-    write_rows(tmp_path / "train.jsonl", [chat(i) for i in range(30)])
-    write_rows(tmp_path / "validation.jsonl", [chat(i, words=2) for i in range(5)])
-    write_rows(tmp_path / "other.jsonl", [chat(i) for i in range(8, 28)])
-    data = TextData(str(tmp_path), test=str(tmp_path / "other.jsonl"), nsamples=24)
-    data.attach(chat_tokenizer, 40).setup("test")
-    seen = {
-        chat_tokenizer.decode(window).split("<assistant>")[0]
-        for loader in (data.train_dataloader(), data.calibration_dataloader())
-        for window in loader.dataset.windows
-    }
-    measured = {
-        chat_tokenizer.decode(window).split("<assistant>")[0]
-        for loader in (data.val_dataloader(), data.test_dataloader())
-        for window in loader.dataset.windows
-    }
-    assert len(measured) == 6
-    assert len(seen) == 24
-    assert not seen & measured
-
-
-def test_training_chats_that_are_all_measured_are_refused(
-    tmp_path: Path, chat_tokenizer: Tokenizer
-) -> None:
-    """With the source of both."""
-    for split in ("train", "validation"):
-        write_rows(tmp_path / f"{split}.jsonl", [chat(i) for i in range(9)])
-    data = TextData(str(tmp_path))
-    with pytest.raises(ValueError, match="every prompt of the train text .* nothing is left"):
-        in_trainer(data, module_of(chat_tokenizer)).setup("fit")
 
 
 # --- tokenizers ---
@@ -252,7 +156,7 @@ def test_without_a_tokenizer_the_error_says_what_to_call(book: str) -> None:
 
 def test_a_tokenizer_is_trained_once_and_given_to_the_module(book: str) -> None:
     """Also to the module of a later run, and the same in another process."""
-    data, other = (TextData(book, train_tokenizer=290, seqlen=16) for _ in range(2))
+    data, other = (TextData(book, train_tokenizer=290, length=16) for _ in range(2))
     first, second, elsewhere = (module_of(None) for _ in range(3))
     for module in (first, first, second):
         in_trainer(data, module).setup("fit")
@@ -272,7 +176,7 @@ def test_a_tokenizer_is_not_trained_on_chats(tmp_path: Path) -> None:
 
 def test_another_model_gets_windows_of_its_own_tokens(book: str, tokenizer: Tokenizer) -> None:
     """The windows of the model before are not used again."""
-    data = TextData(book, nsamples=4, seqlen=16)
+    data = TextData(book, nsamples=4, length=16)
     in_trainer(data, module_of(tokenizer)).setup("fit")
     before, same = data.calibration_fingerprint(), data.windows["train"]
     data.setup("fit")
@@ -288,7 +192,7 @@ def test_another_model_gets_windows_of_its_own_tokens(book: str, tokenizer: Toke
 def test_too_little_text_is_refused_in_setup(tmp_path: Path, tokenizer: Tokenizer) -> None:
     """Before anything is pruned, and by the split that lacks it."""
     (tmp_path / "short.txt").write_text(text(100))
-    data = TextData(str(tmp_path / "short.txt"), seqlen=400)
+    data = TextData(str(tmp_path / "short.txt"), length=400)
     with pytest.raises(ValueError, match=r"validation text of .*short.txt' has \d+ tokens.*400"):
         in_trainer(data, module_of(tokenizer, 400)).setup("fit")
 
@@ -299,7 +203,7 @@ def test_fewer_windows_than_processes_cannot_be_trained_on(
     """Rather than an epoch without a step."""
     for split in ("train", "validation"):
         (tmp_path / f"{split}.txt").write_text(text(2))
-    data = TextData(str(tmp_path), seqlen=16)
+    data = TextData(str(tmp_path), length=16)
     in_trainer(data, module_of(tokenizer), rank=0, world=50).setup("fit")
     with pytest.raises(
         ValueError, match=r"train text of .* windows of 16 tokens, for 50 processes"
@@ -318,7 +222,7 @@ def test_accumulated_batches_and_processes_take_the_same_steps(
     def steps(world: int, accumulated: int) -> list[list[list[int]]]:
         found: list[list[list[int]]] = []
         for rank in range(world):
-            data = TextData(str(tmp_path), seqlen=64, batch_size=2, group_by_length=True)
+            data = TextData(str(tmp_path), length=64, batch_size=2, group_by_length=True)
             in_trainer(data, module_of(tokenizer), rank, world, accumulated).setup("fit")
             for i, batch in enumerate(data.train_dataloader()):
                 if rank == 0 and i % accumulated == 0:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import random
+from pathlib import Path
+from typing import Any
 
+import datasets
 from tokenizers import processors
 from transformers import PreTrainedTokenizerFast
 
 from lightning_prune.data.tokenizer import train_tokenizer
 
 _WORDS = ("the", "a", "tree", "river", "runs", "under", "old", "bridge", "quiet", "birds", "sing")
+
+SPLITS = ("train", "validation", "test")
 
 CHAT_TEMPLATE = (
     "{% for m in messages %}{{ '<' + m['role'] + '>' + m['content'] + eos_token }}{% endfor %}"
@@ -55,3 +62,13 @@ def chat(number: int, words: int = 3) -> dict[str, list[dict[str, str]]]:
             {"role": "assistant", "content": answer},
         ]
     }
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows into a file of the kind that its name says."""
+    if path.suffix == ".parquet":
+        datasets.Dataset.from_list(rows).to_parquet(str(path))
+        return
+    opener: Any = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "wt", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)

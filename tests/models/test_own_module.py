@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +20,10 @@ from lightning_prune.tokens import labels_of
 from tests.lightning.runs import Losses, checkpoints, make_trainer
 from tests.lightning.test_lifecycle import zeros_hold
 from tests.models.test_causal_lm import CONFIG, QUIET
+from tests.pages import run_page
 from tests.tiny import tiny_batch
 
 pytestmark = QUIET
-DOCS = Path(__file__).parents[2] / "docs"
-
-
-def documented_classifier() -> type[PrunableModule]:
-    """The class of the example in the documentation."""
-    page = (DOCS / "adding" / "module.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"# Adding a module\n.*?```python\n(.*?)```", page, re.DOTALL)
-    names: dict[str, Any] = {"__name__": __name__}
-    exec(code, names)
-    return names["TextClassifier"]
 
 
 class SmoothedLM(CausalLM):
@@ -73,7 +63,10 @@ class Texts(LightningDataModule):
         return self.train_dataloader()
 
 
-MODULES = {"own loss": SmoothedLM, "documented": documented_classifier()}
+MODULES = {
+    "own loss": SmoothedLM,
+    "documented": run_page("docs/adding/module.md")["TextClassifier"],
+}
 MEASURES = {"own loss": "perplexity", "documented": "accuracy"}
 METHODS = {"magnitude": lambda: Magnitude(sparsity=0.5), "wanda": lambda: Wanda(pattern="2:4")}
 

@@ -21,6 +21,7 @@ from lightning_prune import (
     ReFer,
     SparseGPT,
     Taylor,
+    Uniform,
     Wanda,
     prune,
 )
@@ -76,7 +77,7 @@ def test_what_needs_a_loss_is_refused_before_any_calibration(method: Method) -> 
         Magnitude(sparsity=0.5),
         Wanda(sparsity=0.5, allocation=OWL()),
         SparseGPT(sparsity=0.5),
-        FLAP(ratio=0.25, allocation=None),
+        FLAP(ratio=0.25, allocation=Uniform()),
         DropBlocks(count=1),
     ],
     ids=lambda method: type(method).__name__,

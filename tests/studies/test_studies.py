@@ -23,18 +23,16 @@ from lightning_prune import (
     Wanda,
     WandaSP,
     load,
-    prune,
-)
-from lightning_prune.evaluation import perplexity
-from lightning_prune.report.files import write
-from lightning_prune.report.importance import importance_document
-from lightning_prune.studies import (
-    bench,
     measure_importance,
+    prune,
     search_shares,
     sweep_methods,
     vary_arguments,
 )
+from lightning_prune.evaluation import perplexity
+from lightning_prune.report.files import write
+from lightning_prune.report.importance import importance_document
+from lightning_prune.studies import bench
 from tests.commands.theirs import TheirData
 
 

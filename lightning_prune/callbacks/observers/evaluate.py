@@ -14,6 +14,7 @@ from lightning_prune.callbacks.base import methods_of
 from lightning_prune.callbacks.observers.base import PruneObserver
 from lightning_prune.callbacks.observers.judge import Judge
 from lightning_prune.data.judged import JudgedText
+from lightning_prune.data.protocols import Windowed, sources_of
 from lightning_prune.data.rendering import Rendering
 from lightning_prune.data.text_data import SEEN
 from lightning_prune.evaluation import Evaluation
@@ -73,9 +74,9 @@ class Evaluate(Judge, PruneObserver):
 
     def _rendering_beside(self, data: Any) -> Rendering:
         """How the datamodule makes tokens, but for what was asked for here."""
-        theirs: Rendering | None = getattr(data, "rendering", None)
-        if theirs is None:
+        if not isinstance(data, Windowed):
             return self.rendering
+        theirs = data.rendering
         begin = theirs.begin_token if self.begin_token is None else self.begin_token
         day = theirs.day if self.date is None else self.rendering.day
         return Rendering(begin, day=day, bad_rows=theirs.bad_rows)
@@ -140,5 +141,5 @@ class Evaluate(Judge, PruneObserver):
 
 def _made_with(trainer: Trainer) -> set[str]:
     """The sources of text that a Trainer's model is calibrated and trained with."""
-    sources = getattr(getattr(trainer, "datamodule", None), "sources", {})
+    sources = sources_of(getattr(trainer, "datamodule", None))
     return {source for use, source in sources.items() if use in SEEN}

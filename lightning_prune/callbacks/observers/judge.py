@@ -177,8 +177,8 @@ class Judge:
         device = next(model.parameters()).device if device is None else torch.device(device)
         evaluation = Evaluation([text_perplexity(model, t, self.batch_size, device) for t in texts])
         for prompt in self.prompts:
-            said = continuation(model, tokenizer, prompt, device, self.new_tokens)
-            evaluation.answers += [said] if said is not None else []
+            answer = continuation(model, tokenizer, prompt, device, self.new_tokens)
+            evaluation.answers += [answer] if answer is not None else []
         if self.tasks:
             evaluation.tasks = zero_shot(
                 model,

@@ -19,6 +19,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning_prune.callbacks.base import PruningCallback
 from lightning_prune.callbacks.observers.evaluate import Evaluate
 from lightning_prune.callbacks.observers.save_pretrained import SavePretrained
+from lightning_prune.data.protocols import sources_of
 from lightning_prune.evaluation import Evaluation
 from lightning_prune.models.module import PrunableModule
 from lightning_prune.plan import Plan
@@ -74,15 +75,15 @@ def asked_and_done(method: PruningCallback, plan: Plan, before: int, after: int)
         after: parameters of the model after it.
     """
     inner = getattr(method, "method", method)  # Progressive has one inside
-    given = {name: getattr(inner, name, None) for name in BUDGETS}
-    asked = ", ".join(f"{name} {value}" for name, value in given.items() if value is not None)
+    budgets = {name: getattr(inner, name, None) for name in BUDGETS}
+    asked = ", ".join(f"{name} {value}" for name, value in budgets.items() if value is not None)
     done = []
     if plan.mask_names:
         total = sum(plan.mask_shape(name).numel() for name in plan.mask_names)
         done.append(f"{plan.sparsity():.2%} of {total:,} weights are zero")
     for kind in plan.kinds:
         kept = plan.blocks(kind).values()
-        gone, total = sum(one.removed for one in kept), sum(one.total for one in kept)
+        gone, total = sum(units.removed for units in kept), sum(units.total for units in kept)
         done.append(
             f"{gone:,} of {total:,} {UNITS.get(kind, kind)} are gone ({gone / max(total, 1):.1%})"
         )
@@ -115,7 +116,7 @@ def configuration(trainer: Trainer, pl_module: PrunableModule) -> dict[str, dict
     tables = {
         "model": _arguments(pl_module),
         "data": _arguments(data) if data is not None else {},
-        "texts": dict(getattr(data, "sources", {})),
+        "texts": dict(sources_of(data)),
     }
     names = ("max_epochs", "max_steps", "precision", "world_size", "accumulate_grad_batches")
     tables["trainer"] = {
@@ -148,14 +149,14 @@ def with_judgements(trainer: Trainer, measured: Mapping[str, Evaluation]) -> dic
     """What was measured, with what the callbacks that evaluate have judged, by stage."""
     judges = [c for c in trainer.callbacks if isinstance(c, Evaluate)]  # type: ignore[attr-defined]
     complete = {}
-    for stage, own in measured.items():
+    for stage, evaluation in measured.items():
         judged = [judge.results[stage] for judge in judges if stage in judge.results]
         answers = [answer for result in judged for answer in result.answers]
         complete[stage] = replace(
-            own,
-            perplexities=[one for result in judged for one in result.perplexities],
-            tasks=[one for result in judged for one in result.tasks],
-            answers=[*own.answers, *(a for a in answers if a not in own.answers)],
+            evaluation,
+            perplexities=[text for result in judged for text in result.perplexities],
+            tasks=[task for result in judged for task in result.tasks],
+            answers=[*evaluation.answers, *(a for a in answers if a not in evaluation.answers)],
         )
     return complete
 
@@ -186,12 +187,12 @@ def _commit() -> str | None:
     if not (root / ".git").exists():
         return None
     try:
-        said = subprocess.run(
+        result = subprocess.run(
             ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return said.stdout.strip() or None
+    return result.stdout.strip() or None
 
 
 def files(trainer: Trainer) -> dict[str, str]:

@@ -36,6 +36,7 @@ from lightning_prune.callbacks.observers.run_facts import (
     with_judgements,
 )
 from lightning_prune.checks import known_arguments
+from lightning_prune.data.protocols import begun_with
 from lightning_prune.evaluation import Answer, Evaluation, continuation
 from lightning_prune.models.module import PrunableModule
 from lightning_prune.models.recovery.zeros import check_zeros
@@ -224,12 +225,12 @@ class WriteReport(PruneObserver):
                 measured.answers = self._answers(pl_module, model, batches[0], device)
             gone = pl_module.plan.dropped if pl_module.plan is not None else set()
             judged = first_windows(batches, self.windows)
-            begun = getattr(getattr(trainer, "datamodule", None), "begun_with", None)
+            data = getattr(trainer, "datamodule", None)
             report = self._reports[pl_module] = replace(
                 report,
                 settings={
                     "window": window,
-                    "begin": begun("validation") if begun and batches else "",
+                    "begin": begun_with(data, "validation") if batches else "",
                     "validation_windows": sum(len(batch["input_ids"]) for batch in judged),
                     "device": device_name(device),
                     "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),

@@ -20,24 +20,23 @@ Axes: U units of one block.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 
-from lightning_prune.anatomy import Block, Labels
+from lightning_prune.anatomy import Labels
 from lightning_prune.callbacks.base import PruningCallback
 from lightning_prune.evidence import Feature, Gradients, TaskLoss
 from lightning_prune.evidence.objective import FeatureKind, Modules
 from lightning_prune.methods.base import Scores
-from lightning_prune.methods.units import UnitPruning
-from lightning_prune.scores.products import score_units
+from lightning_prune.methods.products import ProductPruning
 from lightning_prune.selection import standardised
 
 __all__ = ["AFR"]
 
 
-class AFR(PruningCallback, UnitPruning):
+class AFR(PruningCallback, ProductPruning):
     """Remove the GQA groups and MLP neurons that neither the features nor the loss would miss.
 
     ```python
@@ -66,12 +65,10 @@ class AFR(PruningCallback, UnitPruning):
     labels: Labels = "all"
     aggregate: Literal["mean_abs", "snr"] = "mean_abs"
     trim: float = 0.02
-    signed: bool = True
     power: float = 2.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require("trim", 0 <= self.trim < 0.5, "left out at either end, it is in [0, 0.5)")
         self.require("power", 0 < self.power < math.inf, "it is above 0; 1 leaves SNIP's scores")
 
     @property
@@ -79,11 +76,6 @@ class AFR(PruningCallback, UnitPruning):
         """Gradients of the size of the features, and of the loss."""
         feature = Feature(kind=self.kind, modules=self.modules)
         return Gradients(objective=feature), Gradients(objective=TaskLoss(labels=self.labels))
-
-    def score(self, block: Block, evidence: Mapping[str, Gradients]) -> dict[str, torch.Tensor]:
-        """Aggregate the products of every unit of every kind asked for."""
-        kinds = self.kinds_of(block)
-        return score_units(block, kinds, evidence, self.aggregate, self.trim, self.signed)
 
     def combine(self, tables: Sequence[Scores]) -> Scores:
         """Standardise ReFer and SNIP, each over the units of a kind in all blocks, and add them."""

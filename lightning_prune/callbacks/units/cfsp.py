@@ -67,7 +67,7 @@ class CFSP(PruningCallback, UnitPruning):
     c: float = 1.0
     formula: Formula = "paper"
     attention: bool = False
-    allocation: Allocation | None = CFSPSigmoid()
+    allocation: Allocation = CFSPSigmoid()
 
     def __post_init__(self) -> None:
         if self.attention:

@@ -65,7 +65,7 @@ class FLAP(PruningCallback, UnitPruning):
     metric: Metric = "WIFV"
     fluctuation: Literal["variance", "reference"] = "variance"
     square_attention: bool = False
-    allocation: Allocation | None = GlobalStandardised(standardise=False)
+    allocation: Allocation = GlobalStandardised(standardise=False)
 
     @property
     def evidence(self) -> InputMoments:

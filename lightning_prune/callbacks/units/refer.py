@@ -20,21 +20,15 @@ Axes: U units of one block.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import torch
-
-from lightning_prune.anatomy import Block
 from lightning_prune.callbacks.base import PruningCallback
 from lightning_prune.evidence import Feature, Gradients
 from lightning_prune.evidence.objective import FeatureKind, Modules
-from lightning_prune.methods.units import UnitPruning
-from lightning_prune.scores.products import Aggregate, score_units
+from lightning_prune.methods.products import ProductPruning
 
 __all__ = ["ReFer"]
 
 
-class ReFer(PruningCallback, UnitPruning):
+class ReFer(PruningCallback, ProductPruning):
     """Remove the GQA groups and MLP neurons that the size of the features would miss least.
 
     ```python
@@ -59,20 +53,9 @@ class ReFer(PruningCallback, UnitPruning):
 
     kind: FeatureKind = "frobenius"
     modules: Modules = "linear"
-    aggregate: Aggregate = "mean_abs"
     trim: float = 0.02
-    signed: bool = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.require("trim", 0 <= self.trim < 0.5, "left out at either end, it is in [0, 0.5)")
 
     @property
     def evidence(self) -> Gradients:
         """Gradients of the size of the features."""
         return Gradients(objective=Feature(kind=self.kind, modules=self.modules))
-
-    def score(self, block: Block, evidence: Mapping[str, Gradients]) -> dict[str, torch.Tensor]:
-        """Aggregate the products of every unit of every kind asked for."""
-        kinds = self.kinds_of(block)
-        return score_units(block, kinds, evidence, self.aggregate, self.trim, self.signed)

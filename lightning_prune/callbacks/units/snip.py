@@ -17,20 +17,15 @@ Axes: U units of one block.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import torch
-
-from lightning_prune.anatomy import Block, Labels
+from lightning_prune.anatomy import Labels
 from lightning_prune.callbacks.base import PruningCallback
 from lightning_prune.evidence import Gradients, TaskLoss
-from lightning_prune.methods.units import UnitPruning
-from lightning_prune.scores.products import Aggregate, score_units
+from lightning_prune.methods.products import ProductPruning
 
 __all__ = ["SNIP"]
 
 
-class SNIP(PruningCallback, UnitPruning):
+class SNIP(PruningCallback, ProductPruning):
     """Remove the GQA groups and MLP neurons whose products w·g of the loss are small on average.
 
     ```python
@@ -51,20 +46,8 @@ class SNIP(PruningCallback, UnitPruning):
     """
 
     labels: Labels = "all"
-    aggregate: Aggregate = "mean_abs"
-    trim: float = 0.0
-    signed: bool = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.require("trim", 0 <= self.trim < 0.5, "left out at either end, it is in [0, 0.5)")
 
     @property
     def evidence(self) -> Gradients:
         """Gradients of the loss."""
         return Gradients(objective=TaskLoss(labels=self.labels))
-
-    def score(self, block: Block, evidence: Mapping[str, Gradients]) -> dict[str, torch.Tensor]:
-        """Aggregate the products of every unit of every kind asked for."""
-        kinds = self.kinds_of(block)
-        return score_units(block, kinds, evidence, self.aggregate, self.trim, self.signed)

@@ -149,7 +149,7 @@ def choose(model: Model, source: str) -> Architecture:
     for table in tried:
         if not reasons[table.name]:
             return table
-    why = "; ".join(f"{name}: {', and '.join(said)}" for name, said in reasons.items())
+    why = "; ".join(f"{name}: {', and '.join(objections)}" for name, objections in reasons.items())
     raise ValueError(
         f"no architecture of llama.cpp can express the {model.base} model in {source} "
         f"({why or 'none is known for this family'}). Save it as a Hugging Face folder (--to hf), "

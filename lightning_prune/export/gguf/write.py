@@ -98,8 +98,8 @@ def to_gguf(
     if path.suffix != ".gguf" or path.is_dir():
         raise ValueError(f"{path} is not the name of a GGUF file: give one that ends in .gguf")
     reader, config, own_head = check_stored(folder, verify)
-    found = read_model(reader, config, str(folder))
-    model = _without_idle_blocks(_padded(found, pad))
+    stored = read_model(reader, config, str(folder))
+    model = _without_idle_blocks(_padded(stored, pad))
     table = choose(model, str(folder))
     if dtype is None:
         dtype = _STORED.get(reader.info["model.embed_tokens.weight"].dtype, "f32")  # type: ignore[assignment]
@@ -117,7 +117,7 @@ def to_gguf(
         notes = add_tokenizer(writer, tokenizer, folder, config)
         zeros = _write(writer, path, tensors, types)
     parameters = sum(prod(tensor.shape) for tensor in tensors.values())
-    notes = [*_notes(found, model, table, types, dtype, parameters), *notes]
+    notes = [*_notes(stored, model, table, types, dtype, parameters), *notes]
     if own_head:
         notes.append("the head is the stored one, though config.json says that it is tied")
     if zeros > 0.05 * parameters:
@@ -133,8 +133,8 @@ def to_gguf(
 
 
 def _padded(model: Model, pad: int) -> Model:
-    def width(own: int) -> int:
-        return pad * ceil((own or LEAST_WIDTH) / pad)
+    def width(neurons: int) -> int:
+        return pad * ceil((neurons or LEAST_WIDTH) / pad)
 
     blocks = [b if b.is_nothing else b.with_width(width(b.width)) for b in model.blocks]
     return replace(model, blocks=blocks)
@@ -261,23 +261,23 @@ def _array(name: str, values: torch.Tensor, type_: gguf.GGMLQuantizationType) ->
 
 
 def _notes(
-    found: Model,
+    stored: Model,
     model: Model,
     table: Architecture,
     types: dict[str, gguf.GGMLQuantizationType],
     dtype: str,
     parameters: int,
 ) -> Iterator[str]:
-    before = [block.width for block in found.blocks if not block.is_nothing]
+    before = [block.width for block in stored.blocks if not block.is_nothing]
     after = [block.width for block in model.blocks]
     widened = [new - old for old, new in zip(before, after, strict=True) if new > old]
     if widened:
-        more = sum(widened) * 3 * int(found.config.hidden_size)
+        more = sum(widened) * 3 * int(stored.config.hidden_size)
         yield (
             f"padding: {sum(widened)} neurons of zeros in {len(widened)} blocks, "
             f"{more / parameters:.1%} of all parameters in the file"
         )
-    if idle := len(found.blocks) - len(model.blocks):
+    if idle := len(stored.blocks) - len(model.blocks):
         yield f"{idle} blocks that do nothing are left out"
     halves = [n for n, t in types.items() if t == gguf.GGMLQuantizationType.F16 and dtype != "f16"]
     if halves:
@@ -287,7 +287,7 @@ def _notes(
             + (" (--pad 32 widens MLPs)" if any("ffn" in n for n in halves) else "")
         )
     longest = context_length(model, table)
-    if longest < found.config.max_position_embeddings:
+    if longest < stored.config.max_position_embeddings:
         yield (
             f"the context is {longest} tokens, the sliding window, which {table.name} does not "
             "know: up to there the results are the same"

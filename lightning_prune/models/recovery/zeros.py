@@ -76,8 +76,8 @@ def check_zeros(model: nn.Module, plan: Plan, when: str) -> int:
     for name in plan.mask_names:
         gone_OI = ~plan.mask(name)
         zeros += int(gone_OI.sum())
-        found = int((weights[name].detach().cpu() != 0).logical_and_(gone_OI).sum())
-        revived += [f"{found} in {name}"] if found else []
+        count = int((weights[name].detach().cpu() != 0).logical_and_(gone_OI).sum())
+        revived += [f"{count} in {name}"] if count else []
     if revived:
         raise ValueError(
             f"{when}, weights that the plan sets to zero are not zero: {', '.join(revived[:3])}"
