@@ -13,7 +13,6 @@ from lightning_prune.plan import Plan
 __all__ = [
     "check_plan",
     "check_weights",
-    "fill_in_frozen",
     "leave_frozen_out",
     "note",
     "plans_of",
@@ -50,7 +49,7 @@ def leave_frozen_out(checkpoint: Checkpoint, module: nn.Module) -> None:
         checkpoint["state_dict"].pop(name)
 
 
-def fill_in_frozen(checkpoint: Checkpoint, module: nn.Module) -> None:
+def _fill_in_frozen(checkpoint: Checkpoint, module: nn.Module) -> None:
     """Put the module's own frozen weights where `leave_frozen_out` took them away."""
     state, saved = module.state_dict(), checkpoint["state_dict"]
     saved.update({name: state[name] for name in _frozen(module) if name not in saved})
@@ -73,19 +72,22 @@ def check_plan(checkpoint: Checkpoint, plan: Plan | None) -> None:
 
 
 def check_weights(
-    checkpoint: Checkpoint, module: nn.Module, path: str | None, resumes: bool
+    checkpoint: Checkpoint, module: nn.Module, path: str | None, resumes: bool, adapted: bool
 ) -> None:
     """Refuse a checkpoint whose weights are not those of the module, by name and shape.
 
     Args:
-        checkpoint: with all weights; see `fill_in_frozen`.
+        checkpoint: of weights, all of them or all that are trained.
         module: pruned and adapted, if it is to be.
         path: where its model comes from, for the message.
         resumes: training goes on from the checkpoint; else it is validated, tested or the like.
+        adapted: frozen weights were left out, and are put back.
 
     Raises:
         ValueError: a weight is missing, unknown or of another shape.
     """
+    if adapted:
+        _fill_in_frozen(checkpoint, module)
     wrong = _different(module.state_dict(), checkpoint["state_dict"])
     if wrong and not resumes:
         raise ValueError(

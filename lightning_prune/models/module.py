@@ -37,11 +37,10 @@ __all__ = ["PrunableModule"]
 class PrunableModule(TaskModule):
     """A Hugging Face model that can be pruned, recovered by training, validated and tested.
 
-    What is here is the same for every task: loading, plans, adapters, a teacher, zeros that stay
-    in training, merging, optimizer, seeds, checkpoints, sharding. `TaskModule` says what a subclass
-    has to add.
+    Here is what is the same for every task: loading, plans, adapters, a teacher, zeros that stay,
+    merging, optimizer, seeds, checkpoints, sharding. `TaskModule` says what a subclass adds.
 
-    Checkpoints of a run with an adapter hold the trainable weights only. The frozen ones come from
+    Checkpoints of a run with an adapter hold trainable weights only; the frozen ones come from
     `path` again, cut or masked by the run's plan, when `fit` resumes.
 
     Attributes:
@@ -51,31 +50,26 @@ class PrunableModule(TaskModule):
         seed: of the training, the same in all processes and when a run is resumed; None before it.
 
     Args:
-        path: the model: a Hugging Face folder, a name on the hub, or "quickstart" for the small
-            model that comes with the package.
-        config: configuration (with its model_type) of a model to train from random weights; given
-            instead of path.
-        adapter: small weights to train instead of the model's own: an Adapter such as LoRA or
-            QLoRA, "lora" or "qlora" for their defaults, or "none" to train all weights.
+        path: the model: a Hugging Face folder, a name on the hub, or "quickstart", which comes with
+            the package.
+        config: in place of path, keys (with model_type) of a model to train from random weights.
+        adapter: small weights to train in place of the model's own: LoRA or QLoRA, "lora" or
+            "qlora" for their defaults; "none": all weights are trained.
         dtype: type of the weights; "auto" is the type that they are saved in.
-        attn_implementation: "eager", "sdpa", "flash_attention_2", ...; None lets transformers
-            choose.
-        placement: "memory": the weights are read into memory; "checkpoint": they stay in their
-            files, and so do the blocks that pruning changes, so that a model may be larger than
-            memory.
+        attn_implementation: "eager", "sdpa", "flash_attention_2", ...; None: transformers chooses.
+        placement: "memory": the weights are read; "checkpoint": they stay in their files, as do
+            blocks that pruning changes, so that a model may be larger than memory.
         distillation: a teacher to learn from; None: from the labels alone.
         learning_rate: the highest learning rate of AdamW.
         weight_decay: AdamW's weight decay; norms and biases are not decayed.
         warmup_steps: steps in which the learning rate rises from 0.
         schedule: what the learning rate does then: stay, or fall to 0 by a line or a cosine.
-        gradient_checkpointing: keep only the blocks' inputs for the backward pass, and compute the
-            rest again: less memory, more time.
+        gradient_checkpointing: compute a block again for its backward pass: less memory, more time.
         trust_remote_code: run Python code that comes with the model.
         revision: branch, tag or commit of a hub model.
 
     Raises:
-        ValueError: neither path nor config is given, or both; config's model_type is unknown; or
-            a number is negative.
+        ValueError: not one of path and config, an unknown model_type, or a negative number.
     """
 
     @known_arguments
@@ -144,9 +138,8 @@ class PrunableModule(TaskModule):
 
         Raises:
             FileNotFoundError: there is no model of this path.
-            ValueError: its type is unknown, its weights are incomplete, the plan beside it, the
-                adapter or the teacher does not fit, the strategy asks for tensor parallelism, or a
-                callback monitors what is not logged.
+            ValueError: its type is unknown, its weights are incomplete; its plan, the adapter, the
+                teacher, the strategy, or what a callback monitors does not fit.
         """
         if self.model is not None:
             return
@@ -154,9 +147,10 @@ class PrunableModule(TaskModule):
             check_monitors(self.trainer, self.logged, Distillation.logged)
         if self.device_mesh is not None:
             data_mesh(self.device_mesh)
-        root = None if self._trainer is None else Path(self.trainer.default_root_dir)
-        placed = self.placement, root and root / "weights"
-        self.model = self.origin.model(self.dtype_name, self.attn_implementation, *placed)
+        run = self._trainer
+        changes = None if run is None else Path(run.default_root_dir) / "weights"
+        how = self.dtype_name, self.attn_implementation, self.placement, changes
+        self.model = self.origin.model(*how)
         plan = self.origin.plan(self.model)
         if plan is not None:
             self.plans.append(plan)
@@ -250,9 +244,9 @@ class PrunableModule(TaskModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW over the trainable parameters, and the schedule, by the step."""
+        steps = self.trainer.estimated_stepping_batches
         optimizer = adamw(self, self.learning_rate, self.weight_decay)
-        total = self.trainer.estimated_stepping_batches
-        return by_step(optimizer, self.schedule, self.warmup_steps, total)
+        return by_step(optimizer, self.schedule, self.warmup_steps, steps)
 
     def on_fit_start(self) -> None:
         """Load the teacher."""
@@ -295,15 +289,12 @@ class PrunableModule(TaskModule):
         """Put the frozen weights back, and check that the checkpoint fits the run and the model.
 
         Raises:
-            ValueError: it does not: another pruning plan, or other names or shapes of weights.
+            ValueError: another pruning plan, or other names or shapes of weights.
         """
         fits = self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
         if fits:
             checkpoints.check_plan(checkpoint, self.plan)
             self.seed = checkpoints.seed_of(checkpoint)
-        if self.sharded:
-            return
-        if self.adapted:
-            checkpoints.fill_in_frozen(checkpoint, self)
-        resumes = fits or self._trainer is None
-        checkpoints.check_weights(checkpoint, self, self.path, resumes)
+        if not self.sharded:
+            resumes = fits or self._trainer is None
+            checkpoints.check_weights(checkpoint, self, self.path, resumes, self.adapted)
