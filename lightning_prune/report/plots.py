@@ -56,7 +56,7 @@ class Plot:
         return (
             f'<div class="scroll"><svg viewBox="0 0 {self.width:.0f} {self.height:.0f}" role="img" '
             f"aria-label={quoteattr(clean(self.alt))} "
-            f'style="min-width:{self.width * 0.85:.0f}px;max-width:{self.width * 1.35:.0f}px">'
+            f'style="min-width:{self.width * 0.8:.0f}px;max-width:{self.width * 1.35:.0f}px">'
             f"{''.join(self.body)}</svg></div>"
         )
 

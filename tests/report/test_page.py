@@ -236,3 +236,11 @@ def test_what_was_asked_is_broken_between_arguments_only() -> None:
     asked = [Asked("FLAP", "ratio 0.4, attention_ratio 0.2", "done")]
     text = read(replace(example_report(), asked=asked)).text
     assert "ratio\u00a00.4, attention_ratio\u00a00.2" in text
+
+
+def test_a_picture_of_few_blocks_fits_a_phone() -> None:
+    """Whole, on a page of 372 pixels; that of many blocks scrolls."""
+    needed = r"min-width:(\d+)px"
+    narrow, wide = (report_page(full_report(blocks=blocks), ".") for blocks in (30, 80))
+    assert max(map(int, re.findall(needed, narrow))) <= 372
+    assert max(map(int, re.findall(needed, wide))) > 372
