@@ -45,7 +45,7 @@ def stage_table(report: Report, counted: Callable[[int], str] = count_text) -> T
     )
     figures = [_figures(stage, compared, counted) for stage in report.stages.values()]
     known = [any(row[i].value is not None for row in figures) for i in range(len(columns))]
-    header = ("stage", *compress(columns, known))
+    header: list[str | Column] = ["stage", *compress(columns, known)]
     rows: list[Row] = [
         (name, *compress(row, known)) for name, row in zip(report.stages, figures, strict=True)
     ]
