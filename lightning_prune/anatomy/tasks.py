@@ -30,8 +30,11 @@ __all__ = ["CausalTask", "ImageTask", "Labels", "Task"]
 Batch = Mapping[str, torch.Tensor]
 Labels = Literal["all", "reference"]
 
-LOGITS = 2**26
-"""How many logits are held at once where only losses are asked for: 256 MiB in fp32."""
+LOGITS = 2**24
+"""How many logits are held at once where only losses are asked for: 64 MiB in fp32.
+
+A pass back holds several of that size. On a CPU more at once is no faster.
+"""
 
 
 class Task(ABC):

@@ -8,7 +8,9 @@ of its own, and maps all of it anew.
 
 from __future__ import annotations
 
+import ctypes
 import shutil
+import sys
 import tempfile
 import weakref
 from collections.abc import Mapping
@@ -96,6 +98,7 @@ class WeightFiles:
             del written
         for name, tensor in tensors.items():
             self._put(tensor, known[name])
+        _give_back()
         if changed:
             distributed.once(lambda: [file.unlink(missing_ok=True) for file in set(older.values())])
 
@@ -112,6 +115,14 @@ class WeightFiles:
 
 _FILES: weakref.WeakKeyDictionary[nn.Module, WeightFiles] = weakref.WeakKeyDictionary()
 """By model, where its weights are; a copy of a model is in memory, and not here."""
+
+
+def _give_back() -> None:
+    """Let the system have what was freed: glibc keeps it, in pieces, and grows with every block."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
 
 def _save(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:

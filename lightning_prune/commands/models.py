@@ -9,6 +9,7 @@ from pathlib import Path
 from lightning_prune.checkpoints.load import check_stored
 from lightning_prune.models import CausalLM
 from lightning_prune.models.loading import DType
+from lightning_prune.report.names import short_names
 
 __all__ = ["known_models", "loaded"]
 
@@ -18,7 +19,7 @@ def known_models(
 ) -> dict[str, CausalLM]:
     """The models by what tables call them; none is loaded yet.
 
-    That is the last part of a path, where it tells a model from the others.
+    That is the last part of a path, or as many as tell a model from the others.
 
     Raises:
         FileNotFoundError: there is no such model, or files of it are missing.
@@ -26,8 +27,8 @@ def known_models(
     """
     modules: dict[str, CausalLM] = {}
     path_of: dict[str, str] = {}
-    names = [Path(os.path.abspath(path)).name for path in paths]
-    for path, name in zip(paths, names, strict=True):
+    names = short_names(os.path.abspath(path) for path in paths)
+    for path in paths:
         module = CausalLM(path, dtype=dtype, trust_remote_code=trust_remote_code)
         assert module.source is not None
         location = module.source.location
@@ -41,7 +42,7 @@ def known_models(
         config = module.source.config()
         if module.source.is_folder:
             check_stored(Path(location), False, config, trust_remote_code)
-        modules[name if names.count(name) == 1 else path] = module
+        modules[names[os.path.abspath(path)]] = module
     return modules
 
 

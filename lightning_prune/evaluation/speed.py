@@ -23,6 +23,8 @@ from lightning_prune.sweep import evaluating, on_device
 __all__ = ["check_numbers", "generation_speed", "tokens_per_second"]
 
 WARM_UP, RUNS = 3, 15
+ENOUGH = 10.0
+"""Seconds after which no further run begins: one that takes long is hardly disturbed."""
 SAMPLING = 0.002  # seconds between two looks at the memory of the process
 
 
@@ -32,7 +34,8 @@ def tokens_per_second(
 ) -> float | None:
     """Tokens per second of a forward pass over one batch: the fastest of fifteen runs after three.
 
-    The fastest, because other programs on the machine can only slow a run down.
+    The fastest, because other programs on the machine can only slow a run down. Of a slow model it
+    is the fastest of those after the first that begin within ten seconds, one at least.
 
     The whole model is on the device meanwhile; None if it does not fit there.
     """
@@ -43,9 +46,11 @@ def tokens_per_second(
             for _ in range(WARM_UP + RUNS):
                 _, run_seconds = _timed(lambda: model(**inputs, use_cache=False), device)
                 seconds.append(run_seconds)
+                if len(seconds) > 1 and sum(seconds) > ENOUGH:
+                    break
     except torch.cuda.OutOfMemoryError:
         return None
-    return batch["input_ids"].numel() / min(seconds[WARM_UP:])
+    return batch["input_ids"].numel() / min(seconds[WARM_UP:] or seconds[1:])
 
 
 @torch.no_grad()

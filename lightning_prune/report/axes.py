@@ -82,9 +82,10 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
 
 
 def count_ticks(full: int) -> list[float]:
-    """Whole numbers up to a count: its quarters where they are whole, else round numbers."""
-    if full and full % 4 == 0:
-        return [full * quarter / 4 for quarter in range(5)]
+    """Whole numbers up to a count: its quarters or thirds where whole, else round numbers."""
+    for parts in (4, 3):
+        if full and full % parts == 0:
+            return [full * part / parts for part in range(parts + 1)]
     magnitude = 10 ** max(0, len(str(full)) - 2)
     step = next(m * magnitude for m in (1, 2, 5, 10, 20, 50) if full <= 5 * m * magnitude)
     return [float(tick) for tick in range(0, full + 1, step)]

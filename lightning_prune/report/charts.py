@@ -30,6 +30,8 @@ BAND = 12.0
 """Pixels for a block at least."""
 LEFT, TOP, PANEL, BOTTOM, RIGHT = 54.0, 14.0, 140.0, 36.0, 8.0
 CELL, MEAN = 20.0, 46.0
+CELL_BAND = 8.0
+"""Pixels for a cell at least; no bar stands in it."""
 CELL_TEXT = 30.0
 """Pixels that a percentage in a cell takes."""
 APART = 7.0
@@ -147,7 +149,7 @@ def heat_map(
     """
     left = max(map(width_of, rows)) + 14
     room -= left + MEAN - LEFT - RIGHT  # as wide in all as the other pictures
-    area = Area(left, TOP + 6, max(room, BAND * len(indices)), CELL * len(rows))
+    area = Area(left, TOP + 6, max(room, CELL_BAND * len(indices)), CELL * len(rows))
     band = area.width / max(len(indices), 1)
     body = [text(area.right + 8, area.top - 6, "mean", colour="faint")]
     for i, (name, shares) in enumerate(rows.items()):

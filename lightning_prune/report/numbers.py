@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 __all__ = [
     "count_text",
     "duration_text",
     "finite",
+    "moment_text",
     "of_text",
     "perplexity_text",
     "roughly",
@@ -82,6 +84,14 @@ def duration_text(seconds: float) -> str:
     if minutes < 60:
         return f"{seconds // 60:.0f} min {seconds % 60:02.0f} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def moment_text(moment: str) -> str:
+    """A time in ISO 8601 to the minute, with its zone if it has one; other words as they are."""
+    try:
+        return datetime.fromisoformat(moment).strftime("%Y-%m-%d %H:%M %Z").strip()
+    except ValueError:
+        return moment
 
 
 def of_text(kept: Sequence[int], dense: Sequence[int]) -> str:

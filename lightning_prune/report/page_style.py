@@ -92,6 +92,7 @@ dt { color: var(--faint); } dd { margin: 0; overflow-wrap: anywhere; }
   main { padding: 18px 14px 36px; } h1 { font-size: 21px; } .tile .figure { font-size: 21px; }
   .tiles { grid-template-columns: 1fr 1fr; } th, td { padding-right: 12px; }
   table { font-size: 13px; } th { font-size: 12px; }
+  th small, td small { display: block; font-size: 12px; }
   dl { gap: 3px 14px; font-size: 14px; }
 }
 @media print {

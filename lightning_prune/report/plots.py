@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape, quoteattr
 
-from lightning_prune.report.svg import clean, fitted, mark, rect, text, width_of
+from lightning_prune.report.svg import clean, fitted, mark, rect, text, width_of, wrapped
 
 __all__ = ["Key", "Plot", "document", "keys"]
 
@@ -56,7 +56,7 @@ class Plot:
         return (
             f'<div class="scroll"><svg viewBox="0 0 {self.width:.0f} {self.height:.0f}" role="img" '
             f"aria-label={quoteattr(clean(self.alt))} "
-            f'style="min-width:{self.width * 0.85:.0f}px;max-width:{self.width * 1.35:.0f}px">'
+            f'style="min-width:{self.width * 0.8:.0f}px;max-width:{self.width * 1.35:.0f}px">'
             f"{''.join(self.body)}</svg></div>"
         )
 
@@ -67,16 +67,16 @@ def document(name: str, heading: str, lines: Sequence[str], plots: Sequence[Plot
     Args:
         name: a word that no other picture on a page has.
         heading: in bold; what does not fit is left out in the middle.
-        lines: below the heading.
+        lines: below the heading; long ones are broken between words.
         plots: from above to below.
     """
     width = math.ceil(2 * MARGIN + max(plot.width for plot in plots))
     room = width - 2 * MARGIN
     body = [text(MARGIN, 26, fitted(heading, room, 15), size=15, bold=True)]
     top = 26.0
-    for words in filter(None, lines):
+    for words in (part for whole in lines for part in wrapped(whole, room, 12)):
         top += 17
-        body.append(text(MARGIN, top, fitted(words, room, 12), size=12, colour="faint"))
+        body.append(text(MARGIN, top, words, size=12, colour="faint"))
     for plot in plots:
         top += GAP
         body.append(text(MARGIN, top, plot.title, size=12, bold=True))

@@ -15,6 +15,7 @@ from lightning_prune.report.evaluation import ZEROS, perplexity_table, speed_tab
 from lightning_prune.report.numbers import (
     count_text,
     duration_text,
+    moment_text,
     perplexity_text,
     roughly,
     size_text,
@@ -24,7 +25,12 @@ from lightning_prune.report.numbers import (
 from lightning_prune.report.plots import Plot
 from lightning_prune.report.report import Report
 from lightning_prune.report.stages import stage_table, windows_words
-from lightning_prune.report.structure import importance_plots, structure_plots, whole_words
+from lightning_prune.report.structure import (
+    gone_words,
+    importance_plots,
+    structure_plots,
+    whole_words,
+)
 from lightning_prune.report.tables import Figure, Table, as_html
 
 __all__ = [
@@ -49,7 +55,11 @@ WIDE = 600.0
 
 def head(report: Report) -> str:
     """Model, method, when and on what."""
-    facts = [report.created, report.settings.get("device"), report.settings.get("dtype")]
+    facts = [
+        moment_text(report.created),
+        report.settings.get("device"),
+        report.settings.get("dtype"),
+    ]
     said = " · ".join(escape(str(fact)) for fact in facts if fact)
     return (
         f'<header><p class="kicker">Pruning report</p><h1>{escape(report.model)}</h1>'
@@ -95,7 +105,7 @@ def stages(report: Report) -> str:
 
 def asked(report: Report) -> str:
     """What each method was asked for, and what it came to."""
-    rows = [(one.method, one.asked, one.done) for one in report.asked]
+    rows = [(one.method, _unbroken(one.asked), one.done) for one in report.asked]
     return as_html(Table("", ("method", "asked", "done"), rows, words=3)) if rows else ""
 
 
@@ -113,8 +123,8 @@ def blocks(report: Report) -> str:
     heads, neurons, *zeros = structure_plots(shapes)
     cut = any(shape.is_cut for shape in shapes)
     plots = [*([heads, neurons] if cut else []), *zeros, *importance_plots(report)]
-    words = "" if cut else f"<p>{escape(whole_words(shapes))}</p>"
-    return words + _figures(plots)
+    words = gone_words(shapes) if cut else whole_words(shapes)
+    return (f"<p>{escape(words)}</p>" if words else "") + _figures(plots)
 
 
 def recovery(report: Report) -> str:
@@ -254,7 +264,14 @@ def _speed_tile(report: Report, last: str) -> list[tuple[str, str, str]]:
     return []
 
 
+def _unbroken(pairs: str) -> str:
+    """Names with their values, each in one piece: lines are broken between them only."""
+    return ", ".join(pair.replace(" ", "\u00a0") for pair in pairs.split(", "))
+
+
 def _change(now: int, before: int) -> str:
+    if now == before:
+        return "unchanged"
     return f"{now / max(before, 1) - 1:+.1%}".replace("-", "−")
 
 
@@ -271,9 +288,9 @@ def _pairs(values: Mapping[str, Any]) -> str:
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Names and texts of what is given; None is left out."""
+    """Names and texts of what is given; None and empty texts are left out."""
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
-        elif value is not None:
+        elif value not in (None, ""):
             yield f"{prefix}{name}", str(value)

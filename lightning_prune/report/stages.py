@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import compress
 
 from lightning_prune.report.numbers import (
     count_text,
@@ -13,7 +14,7 @@ from lightning_prune.report.numbers import (
     times,
 )
 from lightning_prune.report.report import Report, StageMetrics
-from lightning_prune.report.tables import Cell, Column, Figure, Table
+from lightning_prune.report.tables import Column, Figure, Row, Table
 from lightning_prune.tokens import begun
 
 __all__ = ["seconds_words", "stage_table", "windows_words"]
@@ -24,8 +25,9 @@ ZEROS_NOTE = "Zeros in dense tensors save neither bytes nor time."
 def stage_table(report: Report, counted: Callable[[int], str] = count_text) -> Table:
     """One row per stage: perplexity, parameters, zeros, bytes and speed.
 
-    Where there is a stage "dense", the figures of the others are followed by their relation to it;
-    not the speed of one that has only more zeros, which do the same work.
+    What was measured of no stage has no column. Where there is a stage "dense", the figures of the
+    others are followed by their relation to it; not the speed of one that has only more zeros,
+    which do the same work.
 
     Args:
         report: of the run.
@@ -34,15 +36,19 @@ def stage_table(report: Report, counted: Callable[[int], str] = count_text) -> T
     dense = report.stages.get("dense")
     compared = dense if len(report.stages) > 1 else None
     related = ("x dense", "% of dense", "x dense") if compared else ("", "", "")
-    header = (
-        "stage",
+    columns = (
         Column("perplexity", related[0]),
         Column("parameters", related[1]),
-        "zeros",
-        "size",
+        Column("zeros"),
+        Column("size"),
         Column("tokens/s", related[2]),
     )
-    rows = [(name, *_figures(stage, compared, counted)) for name, stage in report.stages.items()]
+    figures = [_figures(stage, compared, counted) for stage in report.stages.values()]
+    known = [any(row[i].value is not None for row in figures) for i in range(len(columns))]
+    header: list[str | Column] = ["stage", *compress(columns, known)]
+    rows: list[Row] = [
+        (name, *compress(row, known)) for name, row in zip(report.stages, figures, strict=True)
+    ]
     masked = dense is not None and any(s.only_masked(dense) for s in report.stages.values())
     return Table(_title(report), header, rows, ZEROS_NOTE if masked else "")
 
@@ -68,7 +74,7 @@ def _title(report: Report) -> str:
 
 def _figures(
     stage: StageMetrics, dense: StageMetrics | None, counted: Callable[[int], str]
-) -> list[Cell]:
+) -> list[Figure]:
     """The figures of a stage, each with its relation to that of `dense`; none for itself."""
     before = None if stage is dense else dense
     speed, speed_before = (s.tokens_per_second if s else None for s in (stage, before))

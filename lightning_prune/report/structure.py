@@ -9,7 +9,13 @@ from lightning_prune.report.numbers import of_text
 from lightning_prune.report.plots import Key, Plot, document
 from lightning_prune.report.report import BlockShape, Report
 
-__all__ = ["importance_plots", "structure_plots", "structure_svg", "whole_words"]
+__all__ = [
+    "gone_words",
+    "importance_plots",
+    "structure_plots",
+    "structure_svg",
+    "whole_words",
+]
 
 
 def structure_svg(report: Report) -> str:
@@ -49,6 +55,12 @@ def whole_words(blocks: Sequence[BlockShape]) -> str:
     totals = {name: sum(getattr(b, kind) for b in blocks) for name, kind in kinds.items()}
     counts = ", ".join(f"{total:,} {name}" for name, total in totals.items())
     return f"Nothing is cut off: {len(blocks)} blocks with {counts} in all."
+
+
+def gone_words(blocks: Sequence[BlockShape]) -> str:
+    """Which blocks have nothing left; "" if each has something."""
+    gone = [str(b.index) for b in blocks if b.is_cut and not (b.heads or b.kv_heads or b.width)]
+    return f"{len(gone)} of {len(blocks)} blocks are gone: {', '.join(gone)}." if gone else ""
 
 
 def _heads(blocks: Sequence[BlockShape], room: float) -> Plot:

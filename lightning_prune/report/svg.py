@@ -24,6 +24,7 @@ __all__ = [
     "rect",
     "text",
     "width_of",
+    "wrapped",
 ]
 
 PALETTE = {
@@ -161,6 +162,18 @@ def fitted(words: str, room: float, size: float = SIZE) -> str:
     ):
         most -= 1
     return f"{words[: most // 2]}\u2026{words[-(most - most // 2) :]}"
+
+
+def wrapped(words: str, room: float, size: float = SIZE) -> list[str]:
+    """Words in as many lines of `room` pixels as they need; a longer word is shortened."""
+    lines: list[str] = []
+    for word in words.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and width_of(longer, size) <= room:
+            lines[-1] = longer
+        else:
+            lines.append(fitted(word, room, size))
+    return lines
 
 
 def clean(words: str) -> str:

@@ -25,7 +25,7 @@ def fits_whole(loss: Loss, evidence: WeightEvidence, blocks: Sequence[Block]) ->
     At most half of what is free on a GPU; on the CPU no more than `SMALL`.
     """
     states = loss.states
-    if states.offload or not states.indices:
+    if states.offload or states.placement.saves_memory or not states.indices:
         return False
     sums = sum(site.module.weight.numel() for block in blocks for site in block.sites)
     first = min(block.index for block in blocks)

@@ -54,6 +54,11 @@ class Placement(ABC):
     def edited(self, block: Block) -> AbstractContextManager[None]:
         """Context in which a block's weights are changed, or cut, where they lie."""
 
+    @property
+    def saves_memory(self) -> bool:
+        """Whether memory is to be saved where it costs time."""
+        return False
+
     @abstractmethod
     def bytes_missing(self) -> int:
         """Bytes that the blocks' weights would take on the device, beyond those that are there."""
@@ -118,6 +123,11 @@ class Mapped(InMemory):
         """Move them, and settle what was changed when they are back."""
         with self._settled(blocks), super().blocks(blocks):
             yield
+
+    @property
+    def saves_memory(self) -> bool:
+        """That is what the model is in its files for."""
+        return True
 
     @contextmanager
     def edited(self, block: Block) -> Iterator[None]:

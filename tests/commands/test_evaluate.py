@@ -54,6 +54,20 @@ def test_two_models_are_judged_side_by_side(
     assert found["settings"]["lengths"] == [16, 32]
 
 
+def test_models_of_the_same_name_are_told_apart_by_their_runs(
+    masked: Path, text_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By as many parts of their paths as that takes, not by all of them."""
+    for run in ("first", "second"):
+        shutil.copytree(masked, f"runs/{run}/pruned")
+    models = [str(Path(f"runs/{run}/pruned").resolve()) for run in ("first", "second")]
+    main(["evaluate", *models, "--texts", str(text_file), "--windows", "2", "--device", "cpu"])
+    said = capsys.readouterr().out
+    assert "first/pruned" in said
+    assert "second/pruned" in said
+    assert "runs/" not in said
+
+
 def test_validate_and_test_take_the_same_callback(
     run: Any, text_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -103,3 +103,20 @@ def test_the_model_is_left_as_it_was() -> None:
 def test_speed_is_a_positive_number_of_tokens_per_second() -> None:
     """Measured on the whole batch."""
     assert tokens_per_second(shared_model("llama"), padded("none"), torch.device("cpu")) > 0
+
+
+@pytest.mark.parametrize(("seconds", "runs"), [(0.1, 18), (4.0, 4), (60.0, 2)])
+def test_a_slow_model_is_timed_less_often(
+    seconds: float, runs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that looking at a model takes seconds; the first run, which warms up, never counts."""
+    begun: list[object] = []
+
+    def timed(work: object, device: torch.device) -> tuple[None, float]:
+        begun.append(work)
+        return None, seconds / 2 if len(begun) == 1 else seconds
+
+    monkeypatch.setattr("lightning_prune.evaluation.speed._timed", timed)
+    batch = {"input_ids": torch.zeros(2, 30, dtype=torch.long)}
+    assert tokens_per_second(nn.Identity(), batch, torch.device("cpu")) == 60 / seconds
+    assert len(begun) == runs

@@ -123,3 +123,21 @@ def test_words_are_shortened_in_the_middle() -> None:
     assert words.endswith("end")
     assert width_of(words) <= 200
     assert fitted("short", 200) == "short"
+
+
+def test_long_lines_are_broken_and_not_cut() -> None:
+    """Every word of how it was measured can be read below the heading of a picture."""
+    facts = "so many windows, judged one by one, " * 12
+    text = document("x", "tiny", [facts], [numbers([1.0])])
+    root = ElementTree.fromstring(text.encode("utf-8"))
+    shown = [element.text or "" for element in root.iter() if element.tag.endswith("}text")]
+    lines = [line for line in shown if "judged" in line]
+    assert len(lines) > 1
+    assert " ".join(shown).count("so many windows,") == 12
+    assert all(width_of(line, 12) <= float(root.get("width", "0")) for line in lines)
+
+
+@pytest.mark.parametrize(("full", "last"), [(9, 9), (15, 15), (192, 192), (22, 20)])
+def test_the_scale_of_counts_ends_with_all_where_it_can(full: int, last: int) -> None:
+    """Nine heads are seen to be nine."""
+    assert count_ticks(full)[-1] == last

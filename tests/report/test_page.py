@@ -12,7 +12,7 @@ import pytest
 
 from lightning_prune.evaluation import Evaluation, Speed
 from lightning_prune.report.page import report_page
-from lightning_prune.report.report import Report
+from lightning_prune.report.report import Asked, Report
 from tests.report.example import example_report, full_report
 
 VOID = {"meta", "br"}
@@ -191,3 +191,56 @@ def test_the_time_of_each_part_is_on_the_page() -> None:
     assert "Where the time went" in text
     assert "pruning1 min 15 s2%" in text
     assert "training1 h 07 min98%" in text
+
+
+def test_blocks_that_are_gone_are_named() -> None:
+    """By their places in the dense model; a block that has something left is not."""
+    report = example_report(blocks=5)
+    gone = [
+        replace(b, heads=0, kv_heads=0, width=0, sparsity={}) if b.index in (1, 3) else b
+        for b in report.blocks
+    ]
+    assert "2 of 5 blocks are gone: 1, 3." in read(replace(report, blocks=gone)).text
+    assert "are gone:" not in read(report).text
+
+
+def test_settings_without_a_value_are_left_out() -> None:
+    """A name with nothing beside it says nothing."""
+    report = example_report()
+    page = report_page(replace(report, settings={**report.settings, "begin": ""}), ".")
+    assert "<dt>begin</dt>" not in page
+    assert "<dt>window</dt>" in page
+
+
+def test_a_size_that_stays_is_said_to_stay() -> None:
+    """Not to change by "+0.0%"."""
+    report = example_report(sparsity=0.5)
+    dense = report.stages["dense"]
+    masked = replace(dense, nonzero=dense.parameters // 2)
+    text = read(replace(report, stages={"dense": dense, "pruned": masked})).text
+    assert "sizeunchanged" in text
+    assert "+0.0%" not in text
+
+
+@pytest.mark.parametrize(
+    ("created", "shown"),
+    [("2020-01-02T03:04:05+00:00", "2020-01-02 03:04 UTC"), ("now", "now")],
+)
+def test_the_time_is_one_for_people(created: str, shown: str) -> None:
+    """To the minute, with its zone."""
+    assert f"{shown} · cpu" in read(replace(example_report(), created=created)).text
+
+
+def test_what_was_asked_is_broken_between_arguments_only() -> None:
+    """A number stays beside its name."""
+    asked = [Asked("FLAP", "ratio 0.4, attention_ratio 0.2", "done")]
+    text = read(replace(example_report(), asked=asked)).text
+    assert "ratio\u00a00.4, attention_ratio\u00a00.2" in text
+
+
+def test_a_picture_of_few_blocks_fits_a_phone() -> None:
+    """Whole, on a page of 372 pixels; that of many blocks scrolls."""
+    needed = r"min-width:(\d+)px"
+    narrow, wide = (report_page(full_report(blocks=blocks), ".") for blocks in (30, 80))
+    assert max(map(int, re.findall(needed, narrow))) <= 372
+    assert max(map(int, re.findall(needed, wide))) > 372

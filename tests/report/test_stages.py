@@ -118,3 +118,13 @@ def test_the_time_of_each_part_is_printed() -> None:
     text = printed(dataclasses.replace(example_report(), seconds=seconds))
     assert "time: measuring dense 2.0 s, pruning 1 min 15 s, training 1 h 07 min\n" in text
     assert "time:" not in printed(example_report())
+
+
+def test_what_was_not_measured_has_no_column() -> None:
+    """Neither on the terminal nor anywhere else; what one stage has, all have."""
+    report = example_report()
+    timeless = {n: dataclasses.replace(s, tokens_per_second=None) for n, s in report.stages.items()}
+    text = printed(dataclasses.replace(report, stages=timeless))
+    assert "tokens/s" not in text
+    assert row(text, "pruned") == "pruned 88.02 2.43x 712.35K 78.1% 0.0% 2.85 MB"
+    assert "tokens/s" in printed(report)

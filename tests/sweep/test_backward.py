@@ -117,6 +117,20 @@ def test_the_head_sees_some_tokens_at_a_time(
     torch.testing.assert_close(parts[1], whole[1], rtol=1e-5, atol=1e-6)
 
 
+def test_the_logits_of_a_large_vocabulary_take_little() -> None:
+    """64 MiB at once at most, in fp32; a pass back holds them more than once."""
+    model = tiny_model("llama", vocab_size=50_000, num_hidden_layers=1)
+    states = states_of(model, [{"input_ids": torch.arange(2 * 200).view(2, 200)}])
+    seen: list[int] = []
+    head = states.anatomy.head.module
+    with states.from_start():
+        hidden = torch.randn_like(states.entering(0))
+        note = head.register_forward_hook(lambda _, __, output: seen.append(output.nbytes))
+        states.head_gradient(0, hidden, TaskLoss())
+        note.remove()
+    assert max(seen) <= 64 * 2**20
+
+
 @pytest.mark.parametrize(
     ("model_type", "attention"), [("llama", "eager"), ("llama", "sdpa"), ("gemma3_text", "eager")]
 )
