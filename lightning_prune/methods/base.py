@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 
@@ -54,7 +54,8 @@ class Method(Configured, ABC):
         layer_start: first block to prune.
         layer_end: block to stop before; None: the last block is pruned too.
         keep_scores: leave the scores in the plan.
-        offload: keep the calibration set's hidden states on the CPU between blocks.
+        offload: keep the calibration set's hidden states in the CPU's memory between blocks, or on
+            the "disk" (in TMPDIR), not on the device.
 
     Attributes:
         cuts: whether it takes units or blocks out of the model.
@@ -66,7 +67,7 @@ class Method(Configured, ABC):
     layer_start: int = 0
     layer_end: int | None = None
     keep_scores: bool = False
-    offload: bool = False
+    offload: bool | Literal["disk"] = False
 
     # --- what it needs ---
 

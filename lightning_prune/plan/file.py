@@ -10,6 +10,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -25,10 +26,13 @@ _BITS_8 = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8)
 
 
 def pack(keep_OI: torch.Tensor) -> torch.Tensor:
-    """A mask as bits, (P,), on the CPU."""
-    flat = keep_OI.flatten().cpu().to(torch.uint8)
-    flat = torch.nn.functional.pad(flat, (0, -flat.numel() % 8))
-    return (flat.view(-1, 8) * _BITS_8).sum(dim=1, dtype=torch.uint8)
+    """A mask as bits, (P,), on the CPU; on a GPU it is packed before it is moved."""
+    flat = keep_OI.flatten()
+    if flat.is_cpu:
+        return torch.from_numpy(np.packbits(flat.numpy(), bitorder="little"))
+    flat = torch.nn.functional.pad(flat.to(torch.uint8), (0, -flat.numel() % 8))
+    bits_P = (flat.view(-1, 8) * _BITS_8.to(flat.device)).sum(dim=1, dtype=torch.uint8)
+    return bits_P.cpu()
 
 
 def unpack(bits_P: torch.Tensor, shape: torch.Size) -> torch.Tensor:

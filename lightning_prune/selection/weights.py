@@ -4,7 +4,7 @@ The reference codes compare with a threshold and remove every tie; here the coun
 count removed, and among equal scores the lower index goes first.
 
 Axes: O output features, I input features, S scopes compared within themselves, M members of one,
-R of them removed.
+R of them removed, G groups of an N:M pattern.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ __all__ = [
     "keep_per_matrix",
     "keep_per_row",
 ]
+
+AT_ONCE = 2**26
+"""Comparisons that are held at a time on a GPU."""
 
 
 def keep_per_row(score_OI: torch.Tensor, sparsity: float) -> torch.Tensor:
@@ -63,8 +66,8 @@ def keep_above_threshold(score_OI: torch.Tensor, sparsity: float) -> torch.Tenso
 def keep_n_of_m(score_OI: torch.Tensor, pattern: Pattern) -> torch.Tensor:
     """Keep the `pattern.kept` highest of every `pattern.group` consecutive inputs.
 
-    Each score is compared with the others of its group, which takes `group` passes over the
-    matrix and no sort.
+    Each score is compared with the others of its group, without a sort: pair by pair on the CPU,
+    where it takes the least memory traffic, and all at once on a GPU, where that is few launches.
 
     Raises:
         ValueError: the number of inputs is not a multiple of the group.
@@ -72,16 +75,34 @@ def keep_n_of_m(score_OI: torch.Tensor, pattern: Pattern) -> torch.Tensor:
     outputs, inputs = score_OI.shape
     if inputs % pattern.group:
         raise ValueError(f"{pattern} needs inputs divisible by {pattern.group}; got {inputs}")
-    groups = score_OI.view(outputs, inputs // pattern.group, pattern.group)
-    columns = groups.unbind(-1)
-    keep = torch.empty_like(groups, dtype=torch.bool)
+    score_GM = score_OI.reshape(-1, pattern.group)
+    higher = _higher_at_once if score_OI.is_cuda else _higher_by_pairs
+    return (higher(score_GM) < pattern.kept).view(outputs, inputs)
+
+
+def _higher_by_pairs(score_GM: torch.Tensor) -> torch.Tensor:
+    """How many of its group each score gives way to: higher ones, and equal ones behind it."""
+    columns = score_GM.unbind(1)
+    higher_GM = torch.empty_like(score_GM, dtype=torch.int16)
     for i, column in enumerate(columns):
         above = torch.zeros_like(column, dtype=torch.int16)
         for j, other in enumerate(columns):
             if j != i:
                 above += (other >= column) if j > i else (other > column)
-        keep[..., i] = above < pattern.kept
-    return keep.view(outputs, inputs)
+        higher_GM[:, i] = above
+    return higher_GM
+
+
+def _higher_at_once(score_GM: torch.Tensor) -> torch.Tensor:
+    """As `_higher_by_pairs`, in eight launches; some groups at a time, for memory."""
+    group = score_GM.shape[1]
+    behind_MM = torch.ones(group, group, dtype=torch.bool, device=score_GM.device).triu(1)
+    parts = []
+    for part_GM in score_GM.split(max(1, AT_ONCE // group**2)):
+        other_G1M, own_GM1 = part_GM[:, None, :], part_GM[:, :, None]
+        wins = (other_G1M > own_GM1) | ((other_G1M == own_GM1) & behind_MM)
+        parts.append(wins.sum(dim=2, dtype=torch.int16))
+    return torch.cat(parts)
 
 
 def _keep_highest(score_SM: torch.Tensor, removed: int) -> torch.Tensor:

@@ -90,7 +90,7 @@ def _by_block(loss: Loss, kind: WeightEvidence, blocks: Sequence[Block]) -> Step
     with states.placement.outside():
         evidence = _begun(kind, head)
         upstream_BTD = [
-            _at_head(loss, i, states.entering(i), evidence).to(states.store) for i in states.indices
+            states.kept(_at_head(loss, i, states.entering(i), evidence)) for i in states.indices
         ]
         if head is not None:
             yield from _complete(loss, head, evidence)
@@ -103,7 +103,7 @@ def _by_block(loss: Loss, kind: WeightEvidence, blocks: Sequence[Block]) -> Step
                 upstream = upstream_BTD[i].to(states.device)
                 hidden = entering.entering(i)
                 gradient = _backward(loss, i, [block or whole], hidden, evidence, upstream)
-                upstream_BTD[i] = gradient.to(states.store)
+                upstream_BTD[i] = states.kept(gradient)
             del entering
             if block is not None:
                 yield from _complete(loss, block, evidence)

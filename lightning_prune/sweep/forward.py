@@ -86,7 +86,7 @@ def _block_step(
 ) -> Steps:
     """Collect at all inputs of a block, yield it, and feed the next one."""
     accumulators = {
-        name: evidence.begin(sites[0].module.in_features, states.store)
+        name: evidence.begin(sites[0].module.in_features, states.device)
         for name, sites in block.inputs().items()
     }
     _collect(states, block, accumulators, keep_outputs=feeds and propagate == "none")

@@ -67,7 +67,7 @@ def influence_sweep(
 
 
 def _value(evidence: BlockEvidence, before: HiddenStates, after: HiddenStates) -> float:
-    accumulator = evidence.begin(before.store)
+    accumulator = evidence.begin(before.device)
     for i in before.indices:
         accumulator.update(before.entering(i), after.entering(i), before.keep(i))
     accumulator.reduce()

@@ -34,7 +34,7 @@ def layer_steps(states: HiddenStates, block: Block, evidence: InputEvidence, fee
     """
     with Waiting(states, block) as calls:
         for name, sites in block.inputs().items():
-            accumulator = evidence.begin(sites[0].module.in_features, states.store)
+            accumulator = evidence.begin(sites[0].module.in_features, states.device)
             for i in states.indices:
                 accumulator.update(shaped(calls.until(name, i), states, i), states.keep(i))
             accumulator.reduce()

@@ -67,9 +67,7 @@ def _paired_steps(
     dense = replace(whole, module=copy.deepcopy(block.module))
     dense = dense.part(block.sites_in(dense.module))
     paths = [site.table.path for site in whole.sites if site.table.adds]
-    error = [
-        (dense_states.entering(i) - states.entering(i)).to(states.store) for i in states.indices
-    ]
+    error = [states.kept(dense_states.entering(i) - states.entering(i)) for i in states.indices]
     adding = [block.module.get_submodule(path) for path in paths]
     dense_adding = [dense.module.get_submodule(path) for path in paths]
     with (
@@ -79,13 +77,13 @@ def _paired_steps(
         for name, sites in block.inputs().items():
             site = sites[0]
             width, adds = site.module.in_features, site.module.out_features * site.table.adds
-            accumulator = evidence.begin(width, states.store, adds)
+            accumulator = evidence.begin(width, states.device, adds)
             for i in states.indices:
                 arrived, expected = calls.until(name, i), dense_calls.until(name, i)
                 added, dense_added = calls.added(i), dense_calls.added(i)
                 if added is not None and dense_added is not None:
                     change = (dense_added - added).view_as(error[i])
-                    error[i] += change.to(states.store)
+                    error[i] += change.to(error[i].device)
                 accumulator.update_pair(
                     shaped(arrived, states, i),
                     shaped(expected, states, i),

@@ -18,6 +18,7 @@ from lightning_prune.anatomy import Anatomy, Block
 from lightning_prune.evidence.objective import HeadObjective, TaskLoss
 from lightning_prune.sweep.block_calls import BlockCall, SharedCalls
 from lightning_prune.sweep.placement import Placement, home_device, replaced_forward
+from lightning_prune.sweep.store import Offload, stored
 from lightning_prune.tokens import IGNORED
 
 __all__ = ["HiddenStates"]
@@ -37,7 +38,8 @@ class HiddenStates:
         batches: what the family's task reads, e.g. dicts with `input_ids` (B, T) and optional
             `attention_mask` (1 = token).
         placement: where weights live and blocks run.
-        offload: keep the hidden states on the CPU between blocks, not on the device.
+        offload: keep the hidden states in the CPU's memory between blocks, or on the "disk", not on
+            the device.
 
     Raises:
         ValueError: a batch is not of that form, or holds tokens that the model does not have.
@@ -48,11 +50,10 @@ class HiddenStates:
         anatomy: Anatomy,
         batches: Iterable[Mapping[str, torch.Tensor]],
         placement: Placement,
-        offload: bool = False,
+        offload: Offload = False,
     ) -> None:
         self.anatomy, self.placement, self.offload = anatomy, placement, offload
         self.device = placement.device
-        self.store = torch.device("cpu") if offload else self.device
         self.batches = [anatomy.task.checked(batch, anatomy.model) for batch in batches]
         keeps = [anatomy.task.counts(batch) for batch in self.batches]
         self._keeps = [None if keep is None else keep.to(self.device) for keep in keeps]
@@ -96,7 +97,11 @@ class HiddenStates:
 
     def put(self, index: int, hidden: torch.Tensor) -> None:
         """Let something else enter the next block for one batch."""
-        self._hidden[index] = hidden.to(self.store)
+        self._hidden[index] = self.kept(hidden)
+
+    def kept(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Something as large as hidden states, where these are kept between blocks."""
+        return stored(hidden, self.offload)
 
     def shape(self, index: int) -> torch.Size:
         """(B, T) of a batch's hidden states."""
@@ -228,7 +233,7 @@ class HiddenStates:
     @torch.no_grad()
     def _entering(self) -> list[torch.Tensor]:
         """Run every batch up to the first block; the first time, note the blocks' arguments."""
-        return [self._embedded(index).to(self.store) for index in range(len(self.batches))]
+        return [self.kept(self._embedded(index)) for index in range(len(self.batches))]
 
     def _embedded(self, index: int) -> torch.Tensor:
         calls: list[BlockCall] = []

@@ -121,5 +121,5 @@ def test_offloading_changes_nothing(case: Case) -> None:
     """Where hidden states wait between blocks does not show."""
     here, away = even_model("llama"), even_model("llama")
     prune(here, case.make(), batches())
-    prune(away, case.make(offload=True), batches())
+    prune(away, case.make(offload="disk"), batches())
     assert_same_state(away, state(here))

@@ -12,6 +12,7 @@ from lightning_prune.selection import (
     keep_per_matrix,
     keep_per_row,
     removed_count,
+    weights,
 )
 
 SPARSITIES = (0.0, 0.01, 0.1, 0.29, 0.3, 0.5, 0.66, 0.75, 0.9, 0.99)
@@ -153,3 +154,13 @@ def test_the_threshold_of_the_reference_codes_removes_one_more() -> None:
     tied_OI = torch.tensor([[0.0, 1.0, 1.0, 1.0, 2.0, 3.0]])
     assert keep_above_threshold(tied_OI, 1 / 6).tolist() == [[False] * 4 + [True] * 2]
     assert not keep_above_threshold(tied_OI, 1.0).any()
+
+
+@pytest.mark.parametrize("group", [4, 8, 15])
+def test_all_at_once_is_pair_by_pair(group: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With ties, and in several parts."""
+    monkeypatch.setattr(weights, "AT_ONCE", 5 * group**2)
+    score_GM = scores(13, group).mul(3).round()
+    torch.testing.assert_close(
+        weights._higher_at_once(score_GM), weights._higher_by_pairs(score_GM)
+    )
