@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
+import re
+import shutil
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
 
+import psutil
 import torch
 from safetensors.torch import save_file
 
-__all__ = ["atomic_write", "replacing", "save_tensors", "sha256", "write_json"]
+__all__ = ["atomic_write", "hidden_name", "replacing", "save_tensors", "sha256", "write_json"]
 
 
 @contextmanager
@@ -41,8 +46,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Process ids repeat on the nodes that share a disk.
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+    temporary = hidden_name(path, "tmp")
     try:
         yield temporary
         with open(temporary, "rb") as file:
@@ -50,6 +54,19 @@ def replacing(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def hidden_name(path: Path, ending: str) -> Path:
+    """A name beside `path` for what is about to become it; what a killed process left is removed.
+
+    It tells the machine and the process, as process ids repeat on nodes that share a disk.
+    """
+    machine = re.sub(r"\W", "-", socket.gethostname())
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{machine}-*"):
+        process = left.name.removeprefix(f".{path.name}.{machine}-").partition("-")[0]
+        if process.isdigit() and not psutil.pid_exists(int(process)):
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(True)
+    return path.with_name(f".{path.name}.{machine}-{os.getpid()}-{uuid4().hex[:8]}.{ending}")
 
 
 def write_json(path: str | Path, value: Any) -> None:

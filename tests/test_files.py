@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from lightning_prune.files import atomic_write, replacing, save_tensors, sha256, write_json
+from lightning_prune.files import (
+    atomic_write,
+    hidden_name,
+    replacing,
+    save_tensors,
+    sha256,
+    write_json,
+)
 
 
 def fail_in(path: Path, how: str) -> None:
@@ -89,3 +99,26 @@ def test_sha256_is_that_of_the_whole_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"abc" * 500_000)
     assert sha256(path) == hashlib.sha256(b"abc" * 500_000).hexdigest()
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    """By the next that writes there; what a living one is writing is left alone."""
+    child = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"],
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    dead, alive = child.stdout.strip(), os.getpid()
+    name = hidden_name(tmp_path / "plan", "tmp").name
+    of_dead = tmp_path / name.replace(f"-{alive}-", f"-{dead}-")
+    of_another_file = tmp_path / f".plan.json.{of_dead.name.removeprefix('.plan.')}"
+    of_living = tmp_path / name
+    of_dead.mkdir()
+    (of_dead / "weights").write_text("half")
+    of_another_file.write_text("half")
+    of_living.write_text("half")
+    hidden_name(tmp_path / "plan", "tmp")
+    assert not of_dead.exists()
+    assert of_living.exists()
+    assert of_another_file.exists()

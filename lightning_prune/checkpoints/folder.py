@@ -8,10 +8,10 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from uuid import uuid4
 
 from lightning_prune.checkpoints.config import raw_config
 from lightning_prune.checkpoints.names import CONFIG
+from lightning_prune.files import hidden_name
 
 __all__ = ["check_replaceable", "check_room", "replaced_folder"]
 
@@ -37,9 +37,7 @@ def replaced_folder(folder: Path, size: int) -> Iterator[Path]:
     folder = folder.resolve()  # what a link points to is replaced, and not the link
     folder.parent.mkdir(parents=True, exist_ok=True)
     check_room(folder, size)
-    unique = uuid4().hex  # process ids repeat on the nodes that share a disk
-    temporary = folder.with_name(f".{folder.name}.{unique}.tmp")
-    old = folder.with_name(f".{folder.name}.{unique}.old")
+    temporary, old = hidden_name(folder, "tmp"), hidden_name(folder, "old")
     try:
         temporary.mkdir()
         yield temporary

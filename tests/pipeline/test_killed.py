@@ -1,0 +1,60 @@
+"""A process that is killed at any moment leaves what the next one goes on from, nothing else."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lightning_prune import FLAP, ResidualFit, Wanda, load, prune, save
+from tests.contract.cases import batches, even_model
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="processes are forked"),
+    pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
+]
+
+KILLS = 5
+
+
+def work(folder: Path, method: Any, out: str) -> None:
+    """Prune the model in a folder where it lies, and save what is left."""
+    model = load(folder / "model", placement="checkpoint", changes=folder / "changes")
+    plan = prune(model, method, batches(), resume=folder / "unfinished")
+    save(model, folder / out, plan)
+    del model
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    "method",
+    [Wanda(sparsity=0.3), ResidualFit(sparsity=0.3), FLAP(ratio=0.3)],
+    ids=repr,
+)
+def test_a_run_that_is_killed_goes_on(method: Any, tmp_path: Path) -> None:
+    """To the same bytes, however often."""
+    save(even_model("llama"), tmp_path / "model")
+    begun = time.monotonic()
+    work(tmp_path, method, "whole")
+    whole_seconds = time.monotonic() - begun
+    moments, fork = random.Random(0), multiprocessing.get_context("fork")
+    kept = 0
+    for _ in range(KILLS):
+        process = fork.Process(target=work, args=(tmp_path, method, "stopped"))
+        process.start()
+        process.join(timeout=moments.uniform(0.2, 0.9) * whole_seconds)
+        process.kill()
+        process.join()
+        kept = max(kept, len(list(tmp_path.glob("unfinished/*.json"))))
+    work(tmp_path, method, "stopped")
+    assert kept, "no process was killed between two blocks"
+    assert files(tmp_path / "stopped") == files(tmp_path / "whole")
+    assert {path.name for path in tmp_path.iterdir()} == {"model", "stopped", "whole"}
