@@ -2,13 +2,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+LOWEST := .venv-lowest
 TORCH := $(shell sed -n 's/^\(torch==[0-9.]*\).*/\1/p' constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format clean
+.PHONY: help install demo test test-lowest test-wheel check format clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s%s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-20s%s\n", $$1, $$2 }'
 
 install: $(INSTALLED) ## make .venv with the tested versions; the other targets do it by themselves
 
@@ -24,6 +25,19 @@ demo: $(INSTALLED) ## prune, recover and validate the small model that comes wit
 
 test: $(INSTALLED) ## run the tests
 	$(BIN)/python -m pytest -n auto --durations=10
+
+test-lowest: $(LOWEST)/.installed ## run what knows other libraries with the lowest versions allowed
+	$(LOWEST)/bin/python -m pytest -n auto tests/contract tests/commands tests/test_cli.py tests/models tests/export
+
+$(LOWEST)/.installed: pyproject.toml constraints.txt .ci/lowest.py
+	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install '$(TORCH)'
+	$(LOWEST)/bin/python -m pip install -e . pytest pytest-timeout pytest-xdist \
+		$$($(LOWEST)/bin/python .ci/lowest.py evaluation export)
+	touch $@
+
+test-wheel: $(INSTALLED) ## build the wheel and use it in an environment that has nothing else
+	.ci/wheel $(BIN)/python '$(TORCH)'
 
 check: $(INSTALLED) ## lint, formatting and types
 	$(BIN)/ruff check .

@@ -103,13 +103,9 @@ def test_sha256_is_that_of_the_whole_file(tmp_path: Path) -> None:
 
 def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     """By the next that writes there; what a living one is writing is left alone."""
-    child = subprocess.run(
-        [sys.executable, "-c", "import os; print(os.getpid())"],
-        capture_output=True,
-        check=True,
-        text=True,
-    )
-    dead, alive = child.stdout.strip(), os.getpid()
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    dead, alive = child.pid, os.getpid()
     name = hidden_name(tmp_path / "plan", "tmp").name
     of_dead = tmp_path / name.replace(f"-{alive}-", f"-{dead}-")
     of_another_file = tmp_path / f".plan.json.{of_dead.name.removeprefix('.plan.')}"
