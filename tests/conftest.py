@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 
 from lightning_prune.data.sources import read
 from lightning_prune.data.tokenizer import train_tokenizer
+from tests.fresh import Fresh
 from tests.processes import Pair
 from tests.tiny import tiny_model
 
@@ -58,18 +60,34 @@ def pair() -> Iterator[Pair]:
     processes.close()
 
 
+@pytest.fixture(scope="session", params=["fresh"])
+def fresh() -> Iterator[Fresh]:
+    """Processes that have imported one thing and nothing else; see `tests.fresh`."""
+    processes = Fresh()
+    yield processes
+    processes.close()
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Tests that share the pair run in one worker of pytest-xdist, the others one by one.
+    """Tests that share something dear run in one worker of pytest-xdist, the others one by one.
 
-    The parameter of the fixture tells them: of a test, the scheduler knows its name alone.
-    (Groups of xdist 3.8 do nothing with pytest 9.2.)
+    That is a pair of processes or a fresh one, told by the parameter of the fixture, or something
+    that is made for a file. Of a test, the scheduler knows its name alone. (Groups of xdist 3.8 do
+    nothing with pytest 9.2.)
     """
     from xdist.scheduler import LoadScopeScheduling
 
+    @cache
+    def shares(path: str) -> bool:
+        return 'scope="module"' in Path(config.rootpath, path).read_text(encoding="utf-8")
+
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "pair" if re.search(r"[\[-]pair[\]-]", nodeid) else nodeid
+            if processes := re.search(r"[\[-](pair|fresh)[\]-]", nodeid):
+                return processes[1]
+            path = nodeid.partition("::")[0]
+            return path if shares(path) else nodeid
 
     return Scheduling(config, log)
 

@@ -35,10 +35,17 @@ from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Outcome", "Pair"]
+__all__ = ["Outcome", "Pair", "environment", "form_group"]
 
 ROOT = Path(__file__).parents[1]
 COUNT = 2
+USED = (
+    "lightning_prune.callbacks",
+    "lightning_prune.commands.configured",
+    "transformers.models.llama.modeling_llama",
+    "peft",
+)
+"""What most cases need: imported once, before there are two processes."""
 PATIENCE = 20.0
 """Seconds that a process is waited for when the other one has failed."""
 
@@ -177,14 +184,15 @@ def part(folder: Path, handles: list[int], group: bool) -> None:
     warnings.simplefilter("ignore")
     if group:
         importlib.import_module("torch").set_num_threads(1)
-        importlib.import_module("lightning_prune.callbacks")
+        for module in USED:
+            importlib.import_module(module)
     for rank, handle in enumerate(handles):
         if os.fork() == 0:
             for other in set(handles) - {handle}:
                 os.close(other)
             _become(rank, folder)
             if group:
-                _form_group(folder, rank)
+                form_group(folder, rank)
             serve(Connection(handle))
             os._exit(0)
     for handle in handles:
@@ -216,6 +224,14 @@ def serve(connection: Connection) -> None:
 
 def _become(rank: int, folder: Path) -> None:
     """Be told what torchrun tells its processes, and print to a file."""
+    os.environ.update(environment(rank))
+    with _log(folder, rank).open("ab") as file:
+        os.dup2(file.fileno(), sys.stdout.fileno())
+        os.dup2(file.fileno(), sys.stderr.fileno())
+
+
+def environment(rank: int) -> dict[str, str]:
+    """What torchrun tells its processes."""
     names = {
         "RANK": rank,
         "LOCAL_RANK": rank,
@@ -226,13 +242,11 @@ def _become(rank: int, folder: Path) -> None:
         "MASTER_PORT": 29500,  # not used: the process group is there before Lightning asks for it
         "TORCHELASTIC_RUN_ID": "pair",
     }
-    os.environ.update({name: str(value) for name, value in names.items()})
-    with _log(folder, rank).open("ab") as file:
-        os.dup2(file.fileno(), sys.stdout.fileno())
-        os.dup2(file.fileno(), sys.stderr.fileno())
+    return {name: str(value) for name, value in names.items()}
 
 
-def _form_group(folder: Path, rank: int) -> None:
+def form_group(folder: Path, rank: int) -> None:
+    """Meet the other process in a file of the folder."""
     import torch.distributed as dist
     from lightning.pytorch.utilities import rank_zero_only
 

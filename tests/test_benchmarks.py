@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from tests.fresh import Fresh
 
 
-def test_the_program_for_a_gpu_runs_on_the_cpu(tmp_path: Path) -> None:
+def test_the_program_for_a_gpu_runs_on_the_cpu(fresh: Fresh, tmp_path: Path) -> None:
     """With tiny shapes: every method has a row of figures."""
     out = tmp_path / "gpu.json"
-    done = subprocess.run(
-        [sys.executable, "benchmarks/gpu.py", "--cpu", "--no_tests", f"--out={out}"],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=280,
+    done = fresh.run(
+        "import sys, runpy\n"
+        "sys.path.insert(0, 'benchmarks')\n"
+        "runpy.run_path('benchmarks/gpu.py', run_name='__main__')\n",
+        *("--cpu", "--no_tests", f"--out={out}"),
+        after="lightning_prune.callbacks",
     )
     assert done.returncode == 0, done.stdout + done.stderr
     results = json.loads(out.read_text())

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +12,8 @@ import pytest
 from lightning_prune import cli
 from lightning_prune.cli import COMMANDS, main
 from lightning_prune.version import __version__
+from tests.fresh import Fresh
 
-ROOT = Path(__file__).parents[1]
 PLAIN = [name for name, command in COMMANDS.items() if command.run is cli._plain]
 CONFIGURED = [name for name in COMMANDS if name not in PLAIN]
 
@@ -163,7 +160,7 @@ def test_a_kernel_that_is_not_there_is_not_spoken_of(caplog: pytest.LogCaptureFi
     assert [record.getMessage() for record in caplog.records] == ["something else"]
 
 
-def test_cheap_commands_start_without_lightning(tmp_path: Path) -> None:
+def test_cheap_commands_start_without_lightning(fresh: Fresh, tmp_path: Path) -> None:
     """Nor adapters; and `python -m lightning_prune` is the command line."""
     code = (
         "import sys, runpy\n"
@@ -174,14 +171,7 @@ def test_cheap_commands_start_without_lightning(tmp_path: Path) -> None:
         "    slow = {'lightning', 'pytorch_lightning', 'peft', 'bitsandbytes', 'datasets'}\n"
         "    assert not slow & set(sys.modules), (arguments, slow & set(sys.modules))\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
+    done = fresh.run(code, after="lightning_prune", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "usage: lightning-prune" in done.stdout
     assert "zeros by block and kind of matrix" in done.stdout

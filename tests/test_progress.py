@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import io
-import subprocess
-import sys
 
 import pytest
 from rich.console import Console
 
 from lightning_prune.progress import BlockProgress
+from tests.fresh import Fresh
 
 SHOW_CURSOR = "\x1b[?25h"
 
@@ -68,12 +67,12 @@ def test_an_exception_leaves_the_count_in_the_log() -> None:
     assert output(console).startswith("Wanda [2:4]: 2/3 blocks in ")
 
 
-def test_importing_it_does_not_import_what_draws_the_bar() -> None:
+def test_importing_it_does_not_import_what_draws_the_bar(fresh: Fresh) -> None:
     """Sweeps that show no bar do not pay for one."""
     code = (
         "import sys, lightning_prune.progress as progress\n"
         "with progress.BlockProgress(1, 'Wanda', enabled=False) as bar: bar.advance('0')\n"
         "assert 'rich.progress' not in sys.modules, 'rich.progress'\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = fresh.run(code, after="lightning_prune")
     assert done.returncode == 0, done.stderr

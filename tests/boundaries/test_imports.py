@@ -7,13 +7,13 @@ top, inside a function, and for type checkers only.
 from __future__ import annotations
 
 import ast
-import subprocess
-import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+
+from tests.fresh import STAGES, Fresh
 
 PACKAGE = Path(__file__).parents[2] / "lightning_prune"
 ROOT_ROOM = "lightning_prune"
@@ -201,32 +201,40 @@ def test_the_rules_are_what_they_are_meant_to_be(source: str, importer: str, all
     assert (wrong == [None]) is allowed
 
 
-def run_python(code: str) -> None:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+def succeed(fresh: Fresh, code: str, after: str) -> None:
+    done = fresh.run(code, after=after)
     assert done.returncode == 0, done.stderr
 
 
-def test_importing_everything_does_not_start_cuda() -> None:
+def test_importing_everything_does_not_start_cuda(fresh: Fresh) -> None:
     """A process that forks or chooses its device later must find CUDA untouched."""
-    run_python(
-        "import torch\n"
-        "def refuse(*_): raise SystemExit('importing lightning_prune started CUDA')\n"
-        "torch.cuda._lazy_init = refuse\n"
-        "import lightning_prune\n"
+    succeed(
+        fresh,
+        "import torch, lightning_prune\n"
         "for name in lightning_prune.__all__: getattr(lightning_prune, name)\n"
-        "assert not torch.cuda.is_initialized()\n"
+        "assert not torch.cuda.is_initialized()\n",
+        after="lightning_prune.callbacks",
     )
+
+
+@pytest.mark.parametrize("after", STAGES)
+def test_starting_cuda_would_be_seen(fresh: Fresh, after: str) -> None:
+    """Whatever is imported, it ends the process."""
+    done = fresh.run("import torch\ntry: torch.cuda.init()\nexcept Exception: pass", after=after)
+    assert (done.returncode, done.stderr) == (1, "CUDA was started\n")
 
 
 LATER = ("lightning", "peft", "rich", "datasets", "jsonargparse")
 
 
-def test_importing_the_package_imports_nothing_for_later() -> None:
+def test_importing_the_package_imports_nothing_for_later(fresh: Fresh) -> None:
     """It makes uneven models known to transformers, and that is all that is waited for."""
-    run_python(
-        "import sys, lightning_prune\n"
+    succeed(
+        fresh,
+        "import sys\n"
         f"found = [name for name in {LATER} if name in sys.modules]\n"
-        "assert not found, found\n"
+        "assert not found, found\n",
+        after="lightning_prune",
     )
 
 
@@ -252,16 +260,18 @@ def alone(modules: Collection[str]) -> str:
     return ALONE.format(blocked=blocked, path=str(PACKAGE), modules=sorted(modules))
 
 
-def test_tensor_rooms_stand_on_torch_alone() -> None:
+def test_tensor_rooms_stand_on_torch_alone(fresh: Fresh) -> None:
     """From plan to methods, every module is imported where no model library and no host can be."""
     modules = {dotted_name(path) for path in MODULES}
     rooms = {module for module in modules if room_of(module) in LAYERS[1] | LAYERS[2]}
     assert len(rooms) > 40
-    run_python(
+    succeed(
+        fresh,
         alone(rooms)
         + "import torch\n"
         + "from lightning_prune.scores.wanda import wanda_score\n"
-        + "assert wanda_score(torch.ones(2, 3), torch.ones(3)).shape == (2, 3)\n"
+        + "assert wanda_score(torch.ones(2, 3), torch.ones(3)).shape == (2, 3)\n",
+        after="torch",
     )
 
 
@@ -272,16 +282,18 @@ def test_tensor_rooms_stand_on_torch_alone() -> None:
         ("lightning_prune.surgery.shrink", "transformers"),
     ],
 )
-def test_what_needs_more_is_seen_by_that(module: str, library: str) -> None:
+def test_what_needs_more_is_seen_by_that(fresh: Fresh, module: str, library: str) -> None:
     """The program above would notice a room that is not of tensors alone."""
     with pytest.raises(AssertionError, match=f"(import of |No module named '){library}"):
-        run_python(alone([module]))
+        succeed(fresh, alone([module]), after="torch")
 
 
-def test_importing_results_does_not_import_what_shows_them() -> None:
+def test_importing_results_does_not_import_what_shows_them(fresh: Fresh) -> None:
     """Pruning and saving do not pay for tables on a terminal."""
-    run_python(
+    succeed(
+        fresh,
         "import sys, lightning_prune.report.run, lightning_prune.report.grid\n"
         "import lightning_prune.report.scores, lightning_prune.progress\n"
-        "assert not {'rich', 'lightning'} & set(sys.modules)\n"
+        "assert not {'rich', 'lightning'} & set(sys.modules)\n",
+        after="lightning_prune",
     )

@@ -7,8 +7,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning_prune.cli import main
 from lightning_prune.commands import errors, recipes
 from lightning_prune.models import CausalLM
+from tests.fresh import Fresh
 
 MISTAKES = {
     "no such model": (["--model.path=no/such/model/here"], "no model 'no/such/model/here'"),
@@ -199,22 +198,32 @@ def test_a_gpu_that_is_not_there_is_one_line(
 # --- several processes ---
 
 
-@pytest.mark.slow
-def test_an_error_of_all_processes_is_said_once(model_folder: Path, text_file: Path) -> None:
+TWO = """
+import os, sys
+from pathlib import Path
+from lightning_prune.cli import main
+from tests.processes import environment, form_group
+
+rank = 0 if os.fork() else 1
+os.environ.update(environment(rank))
+form_group(Path.cwd(), rank)
+main(sys.argv[1:])
+"""
+"""A process and one that it has started, as Lightning does it."""
+
+
+def test_an_error_of_all_processes_is_said_once(
+    fresh: Fresh, model_folder: Path, text_file: Path, tmp_path: Path
+) -> None:
     """By the first one; the others see it go."""
-    command = [sys.executable, "-m", "lightning_prune", "prune"]
-    done = subprocess.run(
-        [
-            *(*command, "--config=quickstart-wanda.yaml", f"--model.path={model_folder}"),
-            *(f"--data.source={text_file}", "--data.length=32", "--data.nsamples=32"),
-            *("--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"),
-            *("--trainer.callbacks.sparsity=null", "--trainer.callbacks.pattern=2:5"),
-        ],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=240,
+    done = fresh.run(
+        TWO,
+        *("prune", "--config=quickstart-wanda.yaml", f"--model.path={model_folder}"),
+        *(f"--data.source={text_file}", "--data.length=32", "--data.nsamples=32"),
+        *("--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"),
+        *("--trainer.callbacks.sparsity=null", "--trainer.callbacks.pattern=2:5"),
+        after="lightning_prune.callbacks",
+        cwd=tmp_path,
     )
     assert done.returncode == 2
     assert done.stderr.count("lightning-prune: error") == 1, done.stderr
@@ -283,7 +292,7 @@ def test_ctrl_c_before_the_first_checkpoint_says_so(
 ) -> None:
     """While pruning, there is none."""
 
-    def press(*_: Any) -> None:
+    def press(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("lightning_prune.pipeline.prune", press)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from lightning_prune.cli import main
 from lightning_prune.evaluation import Evaluation, Speed
 from lightning_prune.models.loading import Source
 from lightning_prune.pipeline import prune
+from tests.processes import Pair
 from tests.tiny import tiny_batch
 
 
@@ -232,24 +231,19 @@ def test_tasks_without_lm_eval_are_one_line(
     assert "pip install 'lightning-prune[evaluation]'" in said
 
 
-@pytest.mark.slow
 def test_two_processes_find_what_one_finds(
-    model_folder: Path, text_file: Path, tmp_path: Path
+    model_folder: Path, text_file: Path, tmp_path: Path, pair: Pair
 ) -> None:
     """Together what Lightning measures, and the first process alone of the whole model."""
-    command = [sys.executable, "-m", "lightning_prune", "test", f"--model.path={model_folder}"]
+    command = ["test", f"--model.path={model_folder}"]
     command += [f"--data.source={text_file}", "--data.length=32", "--data.batch_size=2"]
     command += ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=fsdp2"]
     command += ["--trainer.callbacks=Evaluate", f"--trainer.callbacks.texts=[{text_file}]"]
-    command += ["--trainer.callbacks.lengths=[32]", "--trainer.default_root_dir=run"]
-    done = subprocess.run(
-        command,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    command += [
+        "--trainer.callbacks.lengths=[32]",
+        f"--trainer.default_root_dir={tmp_path / 'run'}",
+    ]
+    pair.run(main, command)
     [model] = json.loads((tmp_path / "run/evaluation.json").read_text())["models"].values()
     [logged] = (tmp_path / "run").rglob("metrics.csv")
     row = dict(zip(*(line.split(",") for line in logged.read_text().split()), strict=True))

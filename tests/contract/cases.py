@@ -5,6 +5,7 @@ A new method needs an entry in `SETTINGS`, and then has the whole contract to ke
 
 from __future__ import annotations
 
+import copy
 import inspect
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,8 @@ from lightning_prune import (
     Wanda,
 )
 from lightning_prune.callbacks.base import PruningCallback
+from lightning_prune.pipeline import prune
+from lightning_prune.plan import Plan
 from tests.contract.outside import Louder, Quietest
 from tests.tiny import tiny_batch, tiny_model
 
@@ -123,6 +126,19 @@ def even_model(model_type: str, **overrides: Any) -> nn.Module:
 
 def batches(size: int = 2, total: int = 4, tokens: int = 12) -> list[dict[str, torch.Tensor]]:
     return [{"input_ids": part} for part in tiny_batch(total, tokens).split(size)]
+
+
+_PRUNED: dict[tuple[str, str], tuple[nn.Module, Plan]] = {}
+
+
+def pruned(case: Case, model_type: str = "llama", **more: Any) -> tuple[nn.Module, Plan]:
+    """A model that is even, pruned with `batches()`, and its plan: made once, and then copied."""
+    method = case.make(**more)
+    key = (repr(method), model_type)
+    if key not in _PRUNED:
+        model = even_model(model_type)
+        _PRUNED[key] = model, prune(model, method, batches())
+    return copy.deepcopy(_PRUNED[key])
 
 
 def state(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -31,6 +31,11 @@ def in_turn(ones: Iterable[Any], others: Sequence[Any], each: int) -> Iterator[t
             yield one, other
 
 
+def alternately(ones: Iterable[Any], others: Sequence[Any]) -> list[tuple[Any, Any]]:
+    """Every one with one of the others, which take turns."""
+    return list(zip(ones, cycle(others)))  # the others have no end
+
+
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 unit_cases = pytest.mark.parametrize("case", CUTS, ids=str)
 calibrated = pytest.mark.parametrize("case", CALIBRATED, ids=str)

@@ -15,12 +15,13 @@ from tests.contract.cases import (
     assert_same_state,
     batches,
     even_model,
+    pruned,
     state,
 )
 from tests.contract.marks import (
     CALIBRATED,
+    alternately,
     every_case,
-    in_turn,
 )
 from tests.sweep.helpers import padded, split
 
@@ -40,7 +41,7 @@ def test_the_same_again_gives_the_same_again(case: Case) -> None:
 
 @pytest.mark.parametrize(
     ("case", "model_type"),
-    list(in_turn(CALIBRATED, ["llama", "gemma3_text", "phi3", "opt"], 2)),
+    alternately(CALIBRATED, ["llama", "gemma3_text", "phi3", "opt"]),
     ids=str,
 )
 def test_batch_size_and_padding_side_do_not_show(case: Case, model_type: str) -> None:
@@ -93,7 +94,7 @@ def scores(
 @every_case
 def test_scores_are_kept_on_request(case: Case, tmp_path: Path) -> None:
     """Finite fp32, one for each weight or unit; what stays scores no less than what goes."""
-    plan = prune(even_model("llama"), case.make(keep_scores=True), batches())
+    _, plan = pruned(case, keep_scores=True)
     plan = Plan.load(plan.save(tmp_path))
     for name in plan.mask_names:
         score_OI = plan.scores("weight", name)
@@ -110,7 +111,7 @@ def test_scores_are_kept_on_request(case: Case, tmp_path: Path) -> None:
             gone = torch.ones(kept.total, dtype=torch.bool).index_fill(0, kept.index_U, False)
             if kept.removed:
                 assert score_U[gone].max() <= score_U[kept.index_U].min()
-    without = prune(even_model("llama"), case.make(), batches())
+    _, without = pruned(case)
     asked = ("weight", plan.mask_names[0]) if plan.mask_names else (plan.kinds[0], 0)
     with pytest.raises(KeyError, match="keep_scores=True"):
         without.scores(*asked)
@@ -119,7 +120,6 @@ def test_scores_are_kept_on_request(case: Case, tmp_path: Path) -> None:
 @every_case
 def test_offloading_changes_nothing(case: Case) -> None:
     """Where hidden states wait between blocks does not show."""
-    here, away = even_model("llama"), even_model("llama")
-    prune(here, case.make(), batches())
+    (here, _), away = pruned(case), even_model("llama")
     prune(away, case.make(offload="disk"), batches())
     assert_same_state(away, state(here))

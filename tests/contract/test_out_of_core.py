@@ -14,7 +14,7 @@ from lightning_prune.callbacks.base import PruningCallback
 from lightning_prune.checkpoints.mapped import files_of
 from lightning_prune.evaluation import perplexity
 from lightning_prune.pipeline import prune
-from tests.contract.cases import Case, assert_same_state, batches, even_model, state
+from tests.contract.cases import Case, assert_same_state, batches, even_model, pruned, state
 from tests.contract.marks import every_case
 from tests.tiny import MODEL_TYPES
 
@@ -45,7 +45,8 @@ def both(folder: Path, method: PruningCallback) -> tuple[nn.Module, nn.Module]:
 @every_case
 def test_the_same_bits_as_in_memory(case: Case, saved: Saved) -> None:
     """Decisions and weights, with every method."""
-    inside, outside = both(saved("llama"), case.make())
+    (inside, plan), outside = pruned(case), load(saved("llama"), placement="checkpoint")
+    assert prune(outside, case.make(), batches()).fingerprint() == plan.fingerprint()
     assert_same_state(outside, state(inside))
 
 

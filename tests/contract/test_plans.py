@@ -14,11 +14,13 @@ from lightning_prune.methods.units import UnitPruning
 from lightning_prune.methods.weights import WeightPruning
 from lightning_prune.pipeline import prune
 from tests.contract.cases import (
+    CASES,
     METHODS,
     Case,
     assert_same_state,
     batches,
     even_model,
+    pruned,
     state,
 )
 from tests.contract.marks import (
@@ -26,22 +28,21 @@ from tests.contract.marks import (
     every_method,
     in_turn,
     unit_cases,
-    unit_methods,
 )
 from tests.sweep.helpers import counting_blocks
 from tests.tiny import MODEL_TYPES, tiny_batch
 
 
-@every_case
-@pytest.mark.parametrize("model_type", ["llama", "phi3", "opt"])
+@pytest.mark.parametrize(
+    ("case", "model_type"), list(in_turn(CASES, ["llama", "phi3", "opt"], 2)), ids=str
+)
 def test_a_saved_plan_gives_the_identical_model(
     case: Case, model_type: str, tmp_path: Path
 ) -> None:
     """Without calibration, without a forward pass, from a folder or from memory."""
-    model = even_model(model_type)
-    plan = prune(model, case.make(), batches())
+    model, plan = pruned(case, model_type)
     plan.save(tmp_path, model)
-    for saved in (tmp_path, str(tmp_path), plan):
+    for saved in (str(tmp_path) if model_type == "llama" else tmp_path, plan):
         again = even_model(model_type)
         with counting_blocks(again) as seen:
             prune(again, case.cls(plan=saved))
@@ -55,7 +56,7 @@ def test_a_saved_plan_gives_the_identical_model(
 )
 def test_a_plan_for_another_model_is_refused(case: Case, overrides: dict[str, int]) -> None:
     """And nothing is changed, although its first blocks might fit."""
-    plan = prune(even_model("llama"), case.make(), batches())
+    _, plan = pruned(case)
     other = even_model("llama", intermediate_size=20, num_key_value_heads=8, **overrides)
     before = state(other)
     with pytest.raises(ValueError, match=r"Was the plan made for another model"):
@@ -66,8 +67,7 @@ def test_a_plan_for_another_model_is_refused(case: Case, overrides: dict[str, in
 @unit_cases
 def test_a_plan_that_cuts_is_not_applied_twice(case: Case) -> None:
     """The second time the units are gone already."""
-    model = even_model("llama")
-    plan = prune(model, case.make(), batches())
+    model, plan = pruned(case)
     before = state(model)
     with pytest.raises(ValueError, match="or applied already"):
         prune(model, case.cls(plan=plan))
@@ -87,7 +87,7 @@ def test_a_plan_that_is_not_there_is_an_error(cls: type[PruningCallback], tmp_pa
         in_turn(
             [c for c in METHODS if issubclass(c, WeightPruning)],
             [c for c in METHODS if issubclass(c, UnitPruning)],
-            4,
+            2,
         )
     ),
     ids=lambda cls: cls.__name__,
@@ -105,8 +105,11 @@ def test_a_cut_model_can_be_masked(
         assert torch.isfinite(model(tiny_batch()).logits).all()
 
 
-@unit_methods
-@pytest.mark.parametrize("model_type", MODEL_TYPES)
+@pytest.mark.parametrize(
+    ("cls", "model_type"),
+    list(in_turn([c for c in METHODS if issubclass(c, UnitPruning)], MODEL_TYPES, 3)),
+    ids=lambda one: getattr(one, "__name__", one),
+)
 def test_a_cut_model_can_be_cut_again(cls: type[UnitPruning], model_type: str) -> None:
     """First some blocks, then all: the model keeps in step with itself."""
     model = even_model(model_type)

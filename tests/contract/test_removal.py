@@ -21,14 +21,15 @@ from tests.contract.cases import (
     Case,
     batches,
     even_model,
+    pruned,
     state,
 )
 from tests.contract.marks import (
     CUTS,
+    alternately,
     calibrated,
     every_case,
     in_turn,
-    unit_cases,
 )
 from tests.contract.masked import masked
 from tests.sweep.helpers import counting_blocks
@@ -38,9 +39,8 @@ from tests.tiny import MODEL_TYPES, tiny_batch
 @pytest.mark.parametrize(("case", "model_type"), list(in_turn(CASES, MODEL_TYPES, 3)), ids=str)
 def test_it_removes_exactly_what_was_asked(case: Case, model_type: str) -> None:
     """Of every weight or unit in every block, and nothing outside the blocks."""
-    model = even_model(model_type)
-    before, method = state(model), case.make()
-    plan = prune(model, method, batches())
+    before, method = state(even_model(model_type)), case.make()
+    model, plan = pruned(case, model_type)
     if isinstance(method, WeightPruning):
         assert_exact_weights(model, method, plan, before)
     elif isinstance(method, UnitPruning):
@@ -113,8 +113,7 @@ def test_the_shrunken_model_computes_what_the_masked_one_computes(
     case: Case, model_type: str
 ) -> None:
     """The strongest test of a method that cuts."""
-    model = even_model(model_type)
-    plan = prune(model, case.make(), batches())
+    model, plan = pruned(case, model_type)
     assert_same_logits(model, masked_copy(model_type, model, plan))
 
 
@@ -127,8 +126,7 @@ def test_every_repair_goes_with_every_family(repair: Repair, model_type: str) ->
     assert_same_logits(model, masked_copy(model_type, model, plan))
 
 
-@pytest.mark.parametrize("repair", REPAIRS, ids=repr)
-@unit_cases
+@pytest.mark.parametrize(("case", "repair"), list(in_turn(CUTS, REPAIRS, 2)), ids=str)
 def test_every_repair_goes_with_every_score(case: Case, repair: Repair) -> None:
     """Any score, any repair."""
     model = even_model("llama")
@@ -136,22 +134,19 @@ def test_every_repair_goes_with_every_score(case: Case, repair: Repair) -> None:
     assert_same_logits(model, masked_copy("llama", model, plan))
 
 
-@unit_cases
-@pytest.mark.parametrize(
-    ("model_type", "overrides"),
-    [
-        ("llama", {"attention_bias": True, "mlp_bias": True}),
-        ("llama", {"tie_word_embeddings": True}),
-        ("opt", {"tie_word_embeddings": True}),
-        ("llama", {"num_key_value_heads": 8}),
-        ("llama", {"num_key_value_heads": 2, "intermediate_size": 23, "head_dim": 10}),
-    ],
-    ids=str,
-)
-def test_unusual_models_are_cut_right(
-    case: Case, model_type: str, overrides: dict[str, Any]
-) -> None:
+UNUSUAL: list[tuple[str, dict[str, Any]]] = [
+    ("llama", {"attention_bias": True, "mlp_bias": True}),
+    ("llama", {"tie_word_embeddings": True}),
+    ("opt", {"tie_word_embeddings": True}),
+    ("llama", {"num_key_value_heads": 8}),
+    ("llama", {"num_key_value_heads": 2, "intermediate_size": 23, "head_dim": 10}),
+]
+
+
+@pytest.mark.parametrize(("case", "unusual"), list(in_turn(CUTS, UNUSUAL, 3)), ids=str)
+def test_unusual_models_are_cut_right(case: Case, unusual: tuple[str, dict[str, Any]]) -> None:
     """Biases, tied embeddings, multi-head attention, odd widths."""
+    model_type, overrides = unusual
     model = even_model(model_type, **overrides)
     plan = prune(model, case.make(ratio=0.35), batches())
     assert_same_logits(model, masked_copy(model_type, model, plan, **overrides))
@@ -165,8 +160,7 @@ def assert_same_logits(model: nn.Module, other: nn.Module) -> None:
         )
 
 
-@every_case
-@pytest.mark.parametrize("model_type", ["llama", "opt"])
+@pytest.mark.parametrize(("case", "model_type"), alternately(CASES, ["llama", "opt"]), ids=str)
 def test_tied_embeddings_stay_tied(case: Case, model_type: str) -> None:
     """Input and output embeddings are one tensor, before and after, and unchanged."""
     model = even_model(model_type, tie_word_embeddings=True)

@@ -12,8 +12,8 @@ import pytest
 from lightning_prune import FLAP, OWL, ResidualFit, SparseGPT, Wanda, load, save
 from lightning_prune.pipeline import prune
 from lightning_prune.pipeline.unfinished import Unfinished
-from tests.contract.cases import Case, assert_same_state, batches, even_model, state
-from tests.contract.marks import every_case
+from tests.contract.cases import CASES, Case, assert_same_state, batches, even_model, state
+from tests.contract.marks import alternately
 
 
 class Killed(Exception):
@@ -46,29 +46,31 @@ def keeping(monkeypatch: pytest.MonkeyPatch) -> Keeping:
     return Keeping(monkeypatch)
 
 
-@every_case
-def test_what_is_finished_is_not_done_again(case: Case, keeping: Keeping, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("case", "where"), alternately(CASES, ["half", "first", "last"]), ids=str)
+def test_what_is_finished_is_not_done_again(
+    case: Case, where: str, keeping: Keeping, tmp_path: Path
+) -> None:
     """The result is that of a run that was never stopped, wherever it was."""
     whole = even_model("llama")
     plan = prune(whole, case.make(keep_scores=True), batches(), resume=tmp_path / "whole")
     steps = list(keeping.steps)
     assert not (tmp_path / "whole").exists()
-    for done in sorted({1, len(steps) // 2, len(steps) - 1}):
-        folder = tmp_path / f"stopped-{done}"
-        keeping.begin(done)
-        with pytest.raises(Killed):
-            prune(even_model("llama"), case.make(keep_scores=True), batches(), resume=folder)
-        keeping.begin()
-        model = even_model("llama")
-        again = prune(model, case.make(keep_scores=True), batches(), resume=folder)
-        assert len(keeping.steps) <= len(steps)
-        if "scores" not in str(steps[done - 1]):  # gradients come of all blocks at once
-            assert keeping.steps == steps[done:]
-        assert again.fingerprint() == plan.fingerprint()
-        assert again.score_keys == plan.score_keys
-        assert again.mask_names == plan.mask_names
-        assert_same_state(model, state(whole))
-        assert not folder.exists()
+    folder = tmp_path / "stopped"
+    done = {"half": len(steps) // 2, "first": 1, "last": len(steps) - 1}[where]
+    keeping.begin(done)
+    with pytest.raises(Killed):
+        prune(even_model("llama"), case.make(keep_scores=True), batches(), resume=folder)
+    keeping.begin()
+    model = even_model("llama")
+    again = prune(model, case.make(keep_scores=True), batches(), resume=folder)
+    assert len(keeping.steps) <= len(steps)
+    if "scores" not in str(steps[done - 1]):  # gradients come of all blocks at once
+        assert keeping.steps == steps[done:]
+    assert again.fingerprint() == plan.fingerprint()
+    assert again.score_keys == plan.score_keys
+    assert again.mask_names == plan.mask_names
+    assert_same_state(model, state(whole))
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize(

@@ -9,19 +9,23 @@ import torch
 
 from lightning_prune.pipeline import prune
 from tests.contract.cases import (
+    CASES,
     Case,
     batches,
     even_model,
 )
 from tests.contract.marks import (
     calibrated,
-    every_case,
+    in_turn,
 )
 from tests.sweep.helpers import padded, split, traces
 
 
-@every_case
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    ("case", "dtype"),
+    list(in_turn(CASES, [torch.float32, torch.bfloat16, torch.float16], 2)),
+    ids=str,
+)
 def test_types_devices_and_flags_are_kept(case: Case, dtype: torch.dtype) -> None:
     """Dtype, device, requires_grad, training mode, gradients, hooks."""
     model = even_model("llama", dtype=dtype).train()

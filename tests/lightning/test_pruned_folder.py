@@ -28,8 +28,14 @@ def pruned(root: Path, model: Path, text: Path, methods: list[Any]) -> Path:
     return root / "pruned"
 
 
-@pytest.mark.parametrize("adapter", [None, "lora", "qlora"])
-@pytest.mark.parametrize("kind", METHODS)
+@pytest.mark.parametrize(
+    ("kind", "adapter"),
+    [
+        *(("masked", None), ("masked", "lora")),
+        *(("cut and masked", "lora"), ("cut and masked", "qlora")),
+        *(("corrected", None), ("corrected", "qlora")),
+    ],
+)
 def test_a_later_run_keeps_the_zeros_of_the_plan_in_the_folder(
     tmp_path: Path, model_folder: Path, text_file: Path, kind: str, adapter: Any
 ) -> None:
@@ -37,7 +43,7 @@ def test_a_later_run_keeps_the_zeros_of_the_plan_in_the_folder(
     source = pruned(tmp_path / "first", model_folder, text_file, METHODS[kind]())
     before = Plan.load(source)
     module = CausalLM(str(source), adapter=adapter, learning_rate=1e-2)
-    trainer = make_trainer(tmp_path / "second", SavePretrained(), steps=3)
+    trainer = make_trainer(tmp_path / "second", SavePretrained(), steps=2)
     trainer.fit(module, make_data(text_file))
     folder = tmp_path / "second" / "recovered"
     recovered = lightning_prune.load(folder)

@@ -6,8 +6,6 @@ import copy
 import io
 import json
 import pickle
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +32,7 @@ from lightning_prune.modeling import registry
 from lightning_prune.modeling.modeling_pruned import Layout
 from lightning_prune.surgery import add_biases, shrink
 from tests.checkpoints.models import assert_same_model, uneven
+from tests.fresh import Fresh
 from tests.tiny import MODEL_TYPES, tiny_batch, tiny_model, tiny_plan
 
 NEWCOMER = Path(__file__).with_name("newcomer.py")
@@ -116,16 +115,14 @@ def test_a_name_that_is_no_class_is_an_attribute_error() -> None:
 
 
 @pytest.fixture(scope="module")
-def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def newcomer(fresh: Fresh, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a process that begins with `import lightning_prune` has been."""
     folder = tmp_path_factory.mktemp("newcomer")
     save(in_parts("llama"), folder / "folder")
     torch.save(in_parts("phi3"), folder / "model.pt")
     (folder / "config.pickle").write_bytes(pickle.dumps(in_parts("opt").config))
     save_file({"ids": tiny_batch()}, folder / "ids.safetensors")
-    done = subprocess.run(
-        [sys.executable, str(NEWCOMER)], cwd=folder, capture_output=True, text=True, check=False
-    )
+    done = fresh.run(NEWCOMER.read_text(encoding="utf-8"), after="lightning_prune", cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder
 
