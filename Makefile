@@ -31,8 +31,9 @@ test-lowest: $(LOWEST)/.installed ## run what knows other libraries with the low
 
 $(LOWEST)/.installed: pyproject.toml constraints.txt .ci/lowest.py
 	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --upgrade pip
 	$(LOWEST)/bin/python -m pip install '$(TORCH)'
-	$(LOWEST)/bin/python -m pip install -e . pytest pytest-timeout pytest-xdist \
+	$(LOWEST)/bin/python -m pip install -e . '$(TORCH)' pytest pytest-timeout pytest-xdist \
 		$$($(LOWEST)/bin/python .ci/lowest.py evaluation export)
 	touch $@
 
