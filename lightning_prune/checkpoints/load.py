@@ -67,8 +67,8 @@ def load(
             model's family.
         placement: "memory": weights are read; "checkpoint": they stay in their files, which are
             mapped into memory, and what pruning changes is written to files too, block by block.
-        changes: with placement="checkpoint", the folder for these files: made, emptied before, and
-            taken away with the model; None: one in the system's folder for temporary files.
+        changes: with placement="checkpoint", the folder for these files: new, or empty, and taken
+            away with the model; None: one in the system's folder for temporary files.
         kwargs: handed on to its `from_pretrained`.
 
     Raises:
@@ -76,7 +76,7 @@ def load(
         ValueError: pickled weights only, a file that is damaged or not as it was saved, an adapter
             beside the model, weights that are quantised, or tensors that do not fit the config,
             are missing, or are left over; or, with placement="checkpoint", are to be of another
-            type than they are stored in.
+            type than they are stored in, or `changes` holds something else.
     """
     folder = Path(folder)
     parse_dtype(dtype)

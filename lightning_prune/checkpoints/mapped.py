@@ -9,11 +9,12 @@ of its own, and maps all of it anew.
 from __future__ import annotations
 
 import ctypes
-import shutil
+import re
 import sys
 import tempfile
 import weakref
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,9 @@ from lightning_prune.checkpoints.reader import TensorReader
 from lightning_prune.files import save_tensors
 
 __all__ = ["WeightFiles", "files_of", "map_weights"]
+
+OURS = r"(changed-|\.changed-).*"
+"""Names of the files that are written here, also while they are."""
 
 
 class _Place(NamedTuple):
@@ -46,13 +50,23 @@ class WeightFiles:
     """The files that hold the weights of one mapped model.
 
     Args:
-        changes: folder for the weights that are changed; made, emptied before, and taken away with
-            the model. None: one in the system's folder for temporary files.
+        changes: folder for the weights that are changed; made, and taken away with the model; what
+            an earlier process has left there is removed. None: one in the system's folder for
+            temporary files.
+
+    Raises:
+        ValueError: the folder holds something else.
     """
 
     def __init__(self, changes: Path | None = None) -> None:
-        self._temporary = changes is None
-        self.changes = Path(tempfile.mkdtemp(prefix="weights-")) if changes is None else changes
+        def folder() -> Path:
+            if changes is None:
+                return Path(tempfile.mkdtemp(prefix="weights-"))
+            _empty(changes)
+            changes.mkdir(parents=True, exist_ok=True)
+            return changes
+
+        self.changes = distributed.once(folder)
         self._places: Any = WeakTensorKeyDictionary()
         self._count = 0
 
@@ -91,7 +105,7 @@ class WeightFiles:
             }
             written = {name: tensors[name].detach() for name in sorted(changed | older.keys())}
             self._count += 1
-            path = self.changes / f"{label}.{self._count}.safetensors"
+            path = self.changes / f"changed-{self._count}-{label}.safetensors"
             distributed.once(lambda: _save(path, written))
             reader = TensorReader(path)
             known |= {name: _Place(reader, name, path) for name in written}
@@ -106,15 +120,35 @@ class WeightFiles:
         self._places[parameter] = place
         parameter.data = place.reader.tensor(place.name)
 
-    def begin(self) -> None:
-        """Make the folder for changes, or empty it."""
-        if not self._temporary:
-            shutil.rmtree(self.changes, ignore_errors=True)
-        self.changes.mkdir(parents=True, exist_ok=True)
-
 
 _FILES: weakref.WeakKeyDictionary[nn.Module, WeightFiles] = weakref.WeakKeyDictionary()
 """By model, where its weights are; a copy of a model is in memory, and not here."""
+
+
+def _empty(changes: Path) -> None:
+    """Remove the files that were left in a folder for changes.
+
+    Raises:
+        ValueError: there is something else; nothing is removed then.
+    """
+    if not changes.exists():
+        return
+    others = [] if changes.is_dir() else [changes]
+    others += [path for path in changes.glob("*") if not re.fullmatch(OURS, path.name)]
+    if others:
+        raise ValueError(
+            f"{changes} is the folder for the weights that pruning changes, and holds something "
+            f"else ({others[0].name}): give changes a folder that is new, or empty"
+        )
+    for path in changes.iterdir():
+        path.unlink()
+
+
+def _remove(changes: Path) -> None:
+    """Take the folder for changes away, if nobody has put anything else there."""
+    with suppress(OSError, ValueError):
+        _empty(changes)
+        changes.rmdir()
 
 
 def _give_back() -> None:
@@ -145,8 +179,8 @@ def map_weights(model: Any, reader: TensorReader, changes: Path | None = None) -
     Raises:
         ValueError: the stored names, or types, are not those of the model.
     """
-    files = WeightFiles(changes)
     _check(model, reader)
+    files = WeightFiles(changes)
     state = {name: reader.tensor(name) for name in model.state_dict() if name in reader.info}
     model.load_state_dict(state, strict=False, assign=True)
     model.tie_weights()
@@ -155,9 +189,9 @@ def map_weights(model: Any, reader: TensorReader, changes: Path | None = None) -
             files.map(tensor, reader, name)
             tensor._is_hf_initialized = True
     _make_buffers(model)
-    distributed.once(files.begin)
     _FILES[model] = files
-    weakref.finalize(model, shutil.rmtree, files.changes, ignore_errors=True)
+    if distributed.rank() == 0:
+        weakref.finalize(model, _remove, files.changes)
 
 
 def _check(model: Any, reader: TensorReader) -> None:
@@ -175,7 +209,7 @@ def _check(model: Any, reader: TensorReader) -> None:
             raise ValueError(
                 f"{name} is stored as {reader.info[name].dtype}, and {tensor.dtype} is asked for; "
                 "placement='checkpoint' maps what is stored, as it is. Leave dtype out, or convert "
-                "the folder first: lightning-prune export --dtype ..."
+                "the folder first: lightning-prune export --to hf --dtype ..."
             )
 
 

@@ -92,6 +92,18 @@ def test_files_of_changes_are_there_once_and_go_with_the_model(
     assert not folder.exists()
 
 
+def test_a_folder_that_holds_something_else_is_left_alone(saved: Saved, tmp_path: Path) -> None:
+    """When it is named for changes, and when the model goes; what was left there is removed."""
+    (tmp_path / "changed-1-model.layers.0.safetensors").write_text("left")
+    model: nn.Module | None = load(saved("llama"), placement="checkpoint", changes=tmp_path)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "notes.txt").write_text("mine")
+    del model
+    with pytest.raises(ValueError, match=r"holds something else \(notes.txt\)"):
+        load(saved("llama"), placement="checkpoint", changes=tmp_path)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
 def test_the_files_of_the_model_are_left_alone(saved: Saved) -> None:
     """What is changed in memory does not reach them."""
     before = (saved("llama") / "model.safetensors").read_bytes()
