@@ -234,7 +234,9 @@ def test_settings_that_change_no_decision_do_not_calibrate_again(
     """Except to make the scores that are asked for and were not kept."""
     calls: list[int] = []
     prune = pipeline.prune
-    monkeypatch.setattr(pipeline, "prune", lambda *given: calls.append(1) or prune(*given))
+    monkeypatch.setattr(
+        pipeline, "prune", lambda *given, **more: calls.append(1) or prune(*given, **more)
+    )
     for settings in ({}, {setting: True}):
         trainer = make_trainer(tmp_path, Wanda(sparsity=0.5, **settings), steps=1)
         trainer.fit(CausalLM(str(model_folder)), make_data(text_file))
@@ -247,7 +249,7 @@ def test_a_folder_that_must_not_be_replaced_is_refused_before_calibration(
     """Not after hours of it; wherever the callback stands."""
     (tmp_path / "recovered").mkdir()
     (tmp_path / "recovered" / "notes.txt").write_text("mine")
-    monkeypatch.setattr(pipeline, "prune", lambda *_: pytest.fail("calibrated"))
+    monkeypatch.setattr(pipeline, "prune", lambda *_, **__: pytest.fail("calibrated"))
     method, save, report = Wanda(sparsity=0.5), SavePretrained(), WriteReport()
     monkeypatch.setattr(report, "_measure", lambda *_: pytest.fail("measured"))
     for callbacks in ([save, report, method], [method, report, save]):

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from lightning_prune import Ablation, ResidualFit, Sensitivity, SparseGPT, prune
+from lightning_prune import Ablation, ResidualFit, Sensitivity, SparseGPT, Uniform, prune
+from lightning_prune.allocation import Allocation
 from lightning_prune.evaluation import perplexity
 from lightning_prune.methods.base import Method
 from tests.reference.stories import stories, windows
@@ -33,11 +34,14 @@ def test_it_beats_the_best_original_by_far(settings: dict[str, Any], best_origin
 
 @pytest.mark.parametrize(
     ("settings", "allocation"),
-    [({"sparsity": 0.6}, Sensitivity()), ({"pattern": "4:8", "exclude": ["*.down_proj"]}, None)],
+    [
+        ({"sparsity": 0.6}, Sensitivity()),
+        ({"pattern": "4:8", "exclude": ["*.down_proj"]}, Uniform()),
+    ],
     ids=["60%", "4:8"],
 )
 def test_it_beats_the_originals_of_this_package_by_far(
-    settings: dict[str, Any], allocation: Sensitivity | None
+    settings: dict[str, Any], allocation: Allocation
 ) -> None:
     """Where the authors' code gives no figure; 8 does not divide the width of down_proj."""
     originals = [
