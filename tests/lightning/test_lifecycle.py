@@ -234,9 +234,12 @@ def test_settings_that_change_no_decision_do_not_calibrate_again(
     """Except to make the scores that are asked for and were not kept."""
     calls: list[int] = []
     prune = pipeline.prune
-    monkeypatch.setattr(
-        pipeline, "prune", lambda *given, **more: calls.append(1) or prune(*given, **more)
-    )
+
+    def counted(*given: Any, **more: Any) -> Plan:
+        calls.append(1)
+        return prune(*given, **more)
+
+    monkeypatch.setattr(pipeline, "prune", counted)
     for settings in ({}, {setting: True}):
         trainer = make_trainer(tmp_path, Wanda(sparsity=0.5, **settings), steps=1)
         trainer.fit(CausalLM(str(model_folder)), make_data(text_file))
