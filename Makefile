@@ -27,7 +27,7 @@ test: $(INSTALLED) ## run the tests
 	$(BIN)/python -m pytest -n auto --durations=10
 
 test-lowest: $(LOWEST)/.installed ## run what knows other libraries with the lowest versions allowed
-	$(LOWEST)/bin/python -m pytest -n auto tests/contract tests/commands tests/test_cli.py tests/models tests/export
+	$(LOWEST)/bin/python -m pytest -n auto -p no:anyio tests/contract tests/commands tests/test_cli.py tests/models tests/export
 
 $(LOWEST)/.installed: pyproject.toml constraints.txt .ci/lowest.py
 	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)

@@ -13,10 +13,12 @@ import re
 import sys
 import tempfile
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 import torch
 from torch import nn
@@ -59,14 +61,7 @@ class WeightFiles:
     """
 
     def __init__(self, changes: Path | None = None) -> None:
-        def folder() -> Path:
-            if changes is None:
-                return Path(tempfile.mkdtemp(prefix="weights-"))
-            _empty(changes)
-            changes.mkdir(parents=True, exist_ok=True)
-            return changes
-
-        self.changes = distributed.once(folder)
+        self.changes, self._mark = distributed.once(lambda: _begun(changes))
         self._places: Any = WeakTensorKeyDictionary()
         self._count = 0
 
@@ -105,7 +100,7 @@ class WeightFiles:
             }
             written = {name: tensors[name].detach() for name in sorted(changed | older.keys())}
             self._count += 1
-            path = self.changes / f"changed-{self._count}-{label}.safetensors"
+            path = self.changes / f"changed-{self._mark}-{self._count}-{label}.safetensors"
             distributed.once(lambda: _save(path, written))
             reader = TensorReader(path)
             known |= {name: _Place(reader, name, path) for name in written}
@@ -116,6 +111,10 @@ class WeightFiles:
         if changed:
             distributed.once(lambda: [file.unlink(missing_ok=True) for file in set(older.values())])
 
+    def removal(self) -> Callable[[], None]:
+        """What takes the files of changes away, and holds nothing that it is about."""
+        return partial(_remove, self.changes, self._mark)
+
     def _put(self, parameter: torch.Tensor, place: _Place) -> None:
         self._places[parameter] = place
         parameter.data = place.reader.tensor(place.name)
@@ -125,16 +124,17 @@ _FILES: weakref.WeakKeyDictionary[nn.Module, WeightFiles] = weakref.WeakKeyDicti
 """By model, where its weights are; a copy of a model is in memory, and not here."""
 
 
-def _empty(changes: Path) -> None:
-    """Remove the files that were left in a folder for changes.
+def _begun(changes: Path | None) -> tuple[Path, str]:
+    """A folder for changes without those of an earlier process, and a mark for names of new ones.
 
     Raises:
-        ValueError: there is something else; nothing is removed then.
+        ValueError: there is something else in it; nothing is removed then.
     """
-    if not changes.exists():
-        return
-    others = [] if changes.is_dir() else [changes]
-    others += [path for path in changes.glob("*") if not re.fullmatch(OURS, path.name)]
+    mark = uuid4().hex[:8]
+    if changes is None:
+        return Path(tempfile.mkdtemp(prefix="weights-")), mark
+    changes.mkdir(parents=True, exist_ok=True)
+    others = [path for path in changes.iterdir() if not re.fullmatch(OURS, path.name)]
     if others:
         raise ValueError(
             f"{changes} is the folder for the weights that pruning changes, and holds something "
@@ -142,12 +142,14 @@ def _empty(changes: Path) -> None:
         )
     for path in changes.iterdir():
         path.unlink()
+    return changes, mark
 
 
-def _remove(changes: Path) -> None:
-    """Take the folder for changes away, if nobody has put anything else there."""
-    with suppress(OSError, ValueError):
-        _empty(changes)
+def _remove(changes: Path, mark: str) -> None:
+    """Take files of changes away, and their folder if there is nothing else in it."""
+    with suppress(OSError):
+        for path in changes.glob(f"*changed-{mark}-*"):
+            path.unlink()
         changes.rmdir()
 
 
@@ -191,7 +193,7 @@ def map_weights(model: Any, reader: TensorReader, changes: Path | None = None) -
     _make_buffers(model)
     _FILES[model] = files
     if distributed.rank() == 0:
-        weakref.finalize(model, _remove, files.changes)
+        weakref.finalize(model, files.removal())
 
 
 def _check(model: Any, reader: TensorReader) -> None:

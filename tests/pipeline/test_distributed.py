@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
@@ -20,8 +24,12 @@ from lightning_prune import (
     StructuredOBS,
     Wanda,
     distributed,
+    load,
     prune,
+    save,
 )
+from lightning_prune.pipeline.provenance import fingerprint
+from lightning_prune.pipeline.unfinished import Unfinished
 from tests.contract.cases import batches, even_model
 from tests.processes import Pair
 
@@ -87,3 +95,41 @@ def assert_same_plan(found: Plan, expected: Plan) -> None:
     for kind in expected.kinds:
         for block, kept in expected.blocks(kind).items():
             assert found.kept(kind, block).tolist() == kept.index_U.tolist()
+
+
+def stopped_in_files(folder: str, name: str, stop: bool) -> tuple[str, list[str]]:
+    """A model that stays in its files, with steps kept; what it was decided and the files there."""
+
+    class Stopped(Unfinished):
+        def put(self, *step: Any) -> None:
+            if stop and len(list(Path(folder, "unfinished").glob("*.json"))) == 2:
+                distributed.barrier()
+                raise InterruptedError
+            super().put(*step)
+
+    work = {"method": name}
+    changes = Path(folder, "changes")
+    model = load(Path(folder, "model"), placement="checkpoint", changes=changes)
+    rank, size = distributed.rank(), distributed.world_size()
+    try:
+        kept = Stopped(Path(folder, "unfinished"), work)
+        plan = prune(model, METHODS[name], batches(size=1)[rank::size], resume=kept)
+    except InterruptedError:
+        return "stopped", []
+    distributed.barrier()
+    there = sorted(os.listdir(changes))
+    distributed.barrier()
+    return plan.fingerprint() + fingerprint(model), there
+
+
+@pytest.mark.parametrize("name", ["wanda", "residual fit", "obs"])
+def test_two_processes_share_the_files_of_a_model(name: str, pair: Pair, tmp_path: Path) -> None:
+    """And go on together where they were stopped; the result is that of one process."""
+    save(even_model("llama"), tmp_path / "model")
+    alone = even_model("llama")
+    plan = prune(alone, METHODS[name], batches(size=1))
+    assert pair.run(stopped_in_files, str(tmp_path), name, True).results[0] == ("stopped", [])
+    first, second = pair.run(stopped_in_files, str(tmp_path), name, False).results
+    assert first == second
+    assert first[0] == plan.fingerprint() + fingerprint(alone)
+    assert len(first[1]) in (2, 3)  # one for each block that was changed
