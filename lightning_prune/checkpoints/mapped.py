@@ -13,7 +13,7 @@ import re
 import sys
 import tempfile
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -63,6 +63,7 @@ class WeightFiles:
     def __init__(self, changes: Path | None = None) -> None:
         self.changes, self._mark = distributed.once(lambda: _begun(changes))
         self._places: Any = WeakTensorKeyDictionary()
+        self._written: set[Path] = set()
         self._count = 0
 
     def map(self, parameter: torch.Tensor, reader: TensorReader, name: str) -> None:
@@ -95,10 +96,8 @@ class WeightFiles:
             if known[name] is None or before.get(id(tensor)) != tensor._version
         }
         if changed:
-            older = {
-                name: place.changes for name, place in known.items() if place and place.changes
-            }
-            written = {name: tensors[name].detach() for name in sorted(changed | older.keys())}
+            older = {name for name, place in known.items() if place and place.changes}
+            written = {name: tensors[name].detach() for name in sorted(changed | older)}
             self._count += 1
             path = self.changes / f"changed-{self._mark}-{self._count}-{label}.safetensors"
             distributed.once(lambda: _save(path, written))
@@ -109,7 +108,10 @@ class WeightFiles:
             self._put(tensor, known[name])
         _give_back()
         if changed:
-            distributed.once(lambda: [file.unlink(missing_ok=True) for file in set(older.values())])
+            self._written.add(path)
+            unused = self._written - {place.changes for place in self._places.values()}
+            distributed.once(lambda: _unlink(unused))
+            self._written -= unused
 
     def removal(self) -> Callable[[], None]:
         """What takes the files of changes away, and holds nothing that it is about."""
@@ -140,16 +142,19 @@ def _begun(changes: Path | None) -> tuple[Path, str]:
             f"{changes} is the folder for the weights that pruning changes, and holds something "
             f"else ({others[0].name}): give changes a folder that is new, or empty"
         )
-    for path in changes.iterdir():
-        path.unlink()
+    _unlink(changes.iterdir())
     return changes, mark
+
+
+def _unlink(files: Iterable[Path]) -> None:
+    for path in files:
+        path.unlink(missing_ok=True)
 
 
 def _remove(changes: Path, mark: str) -> None:
     """Take files of changes away, and their folder if there is nothing else in it."""
     with suppress(OSError):
-        for path in changes.glob(f"*changed-{mark}-*"):
-            path.unlink()
+        _unlink(changes.glob(f"*changed-{mark}-*"))
         changes.rmdir()
 
 
