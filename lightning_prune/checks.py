@@ -187,7 +187,7 @@ def _members(hint: Any) -> tuple[Any, ...]:
 
 @cache
 def _checkable(cls: type[Configured]) -> dict[str, tuple[tuple[Any, ...], tuple[type, ...]]]:
-    """By argument: the values of its Literal type, or the classes of ours that it may be of."""
+    """By argument: the values of its Literal type, perhaps beside bool, or its classes of ours."""
     table: dict[str, tuple[tuple[Any, ...], tuple[type, ...]]] = {}
     for argument, hint in _argument_types(cls).items():
         members = _members(hint)
@@ -197,10 +197,10 @@ def _checkable(cls: type[Configured]) -> dict[str, tuple[tuple[Any, ...], tuple[
             for member in members
             if isinstance(member, type) and issubclass(member, Configured)
         ]
-        none = type(None) in members
-        if literals and len(literals) + none == len(members):
+        none, switch = type(None) in members, bool in members
+        if literals and len(literals) + none + switch == len(members):
             values = tuple(value for member in literals for value in get_args(member))
-            table[argument] = (values + (None,) * none, ())
+            table[argument] = ((False, True) * switch + values + (None,) * none, ())
         elif ours and len(ours) + none == len(members):
             table[argument] = ((), (*ours, *((type(None),) * none)))
     return table

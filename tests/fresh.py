@@ -21,13 +21,14 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from multiprocessing.connection import Connection, Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from tests.processes import ROOT, started
+
 __all__ = ["Fresh"]
 
-ROOT = Path(__file__).parents[1]
 STAGES = ("torch", "lightning_prune", "lightning_prune.callbacks")
 
 
@@ -78,19 +79,8 @@ class Fresh:
             self._parent = None
 
     def _start(self) -> None:
-        pipes = [Pipe() for _ in STAGES]
-        self._connections = {stage: pipe[0] for stage, pipe in zip(STAGES, pipes, strict=True)}
-        handles = [theirs.fileno() for _, theirs in pipes]
-        self._parent = subprocess.Popen(
-            [sys.executable, "-m", "tests.fresh", *map(str, handles)],
-            cwd=ROOT,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            stdin=subprocess.DEVNULL,
-            pass_fds=handles,
-            start_new_session=True,  # so that all can be ended together
-        )
-        for _, theirs in pipes:
-            theirs.close()
+        self._parent, connections = started(__name__, len(STAGES))
+        self._connections = dict(zip(STAGES, connections, strict=True))
 
 
 # --- in the processes ---

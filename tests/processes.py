@@ -28,7 +28,7 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from multiprocessing.connection import Connection, Pipe, wait
@@ -133,20 +133,8 @@ class Pair:
         self._folder = Path(tempfile.mkdtemp(prefix="pair-"))
         for log in self._logs:
             log.touch()
-        pipes = [Pipe() for _ in range(COUNT)]
-        self._connections = [ours for ours, _ in pipes]
-        handles = [theirs.fileno() for _, theirs in pipes]
-        group = ["--group"] * self._group
-        self._parent = subprocess.Popen(
-            [sys.executable, "-m", "tests.processes", self._folder, *map(str, handles), *group],
-            cwd=ROOT,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            stdin=subprocess.DEVNULL,
-            pass_fds=handles,
-            start_new_session=True,  # so that all can be ended together
-        )
-        for _, theirs in pipes:
-            theirs.close()
+        arguments = [str(self._folder), *["--group"] * self._group]
+        self._parent, self._connections = started(__name__, COUNT, arguments)
 
     def _answers(self, until: float) -> list[Any]:
         """Result and error of each process; None for one that is gone or hangs."""
@@ -177,6 +165,31 @@ def _log(folder: Path, rank: int) -> Path:
 
 
 # --- in the processes ---
+
+
+def started(
+    module: str, count: int, arguments: Sequence[str] = ()
+) -> tuple[subprocess.Popen[bytes], list[Connection]]:
+    """An interpreter that runs a module of the tests, and our ends of pipes to it.
+
+    Args:
+        module: its name; it is given the handles of its ends, and then the arguments.
+        count: of pipes.
+        arguments: what else it is told.
+    """
+    pipes = [Pipe() for _ in range(count)]
+    handles = [theirs.fileno() for _, theirs in pipes]
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *map(str, handles), *arguments],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdin=subprocess.DEVNULL,
+        pass_fds=handles,
+        start_new_session=True,  # so that all can be ended together
+    )
+    for _, theirs in pipes:
+        theirs.close()
+    return process, [ours for ours, _ in pipes]
 
 
 def part(folder: Path, handles: list[int], group: bool) -> None:
@@ -261,4 +274,5 @@ def form_group(folder: Path, rank: int) -> None:
 
 
 if __name__ == "__main__":
-    part(Path(sys.argv[1]), [int(handle) for handle in sys.argv[2:4]], "--group" in sys.argv)
+    handles, (folder, *rest) = sys.argv[1 : 1 + COUNT], sys.argv[1 + COUNT :]
+    part(Path(folder), [int(handle) for handle in handles], "--group" in rest)

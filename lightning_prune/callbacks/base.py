@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Callable
 from dataclasses import field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -30,6 +31,27 @@ from lightning_prune.pipeline.unfinished import Unfinished
 from lightning_prune.plan import Plan
 
 __all__ = ["PruningCallback", "methods_of"]
+
+
+class _Start(NamedTuple):
+    """What there is of a run when it starts, or starts again.
+
+    Attributes:
+        identity: what its decisions depend on.
+        plan: the one it has made before; None: it decides.
+        unfinished: the blocks that it has decided on; None: it does not decide.
+        check: refuses a plan with which the checkpoint was not made.
+    """
+
+    identity: dict[str, Any]
+    plan: Plan | None
+    unfinished: Unfinished | None
+    check: Callable[[Plan | None], None]
+
+    def clear(self) -> None:
+        """Take away what is not needed any more."""
+        if self.unfinished is not None:
+            self.unfinished.clear()
 
 
 class PruningCallback(Method, Callback):
@@ -77,11 +99,11 @@ class PruningCallback(Method, Callback):
             data.restore(self.folder(trainer))
         for observer in observers_of(trainer):
             observer.before_prune(trainer, pl_module)
-        identity = self._identity(trainer, pl_module)
+        start = self._start(trainer, pl_module)
         distributed.once(lambda: self.folder(trainer).mkdir(parents=True, exist_ok=True))
         for observer in observers_of(trainer, start=True):
             observer.on_prune_start(trainer, pl_module)
-        plan = self._plan(trainer, pl_module, identity)
+        plan = self._plan(trainer, pl_module, start)
         self._made.append(plan)
         pl_module.plans.append(plan)
         for observer in observers_of(trainer):
@@ -116,33 +138,43 @@ class PruningCallback(Method, Callback):
             "calibration": _fingerprint(data) if self.calibrates else None,
         }
 
-    def _plan(self, trainer: Trainer, pl_module: PrunableModule, identity: dict[str, Any]) -> Plan:
-        folder, model = self.folder(trainer), pl_module.base
+    def _start(self, trainer: Trainer, pl_module: PrunableModule) -> _Start:
+        """What there is of this run already, if it goes with the checkpoint that is resumed."""
+        identity, folder = self._identity(trainer, pl_module), self.folder(trainer)
         saved = distributed.once(lambda: self._saved_plan(folder))
         same = saved if saved is not None and self._is_same(saved, identity) else None
         path = early.checkpoint_of(trainer)
         recorded = distributed.once(lambda: early.recorded_plans(path))
-        index = len(pl_module.plans)
-        if recorded is not None:
-            early.check_plan(same, saved, identity, recorded, index, folder)
-        if same is not None:
+
+        def check(plan: Plan | None) -> None:
+            if recorded is not None:
+                index = len(pl_module.plans)
+                early.check_plan(plan, saved, identity, recorded, index, folder)
+
+        check(same)
+        begun = None
+        if same is None and self.plan is None:
+            begun = Unfinished(folder.with_name(f"{folder.name}-unfinished"), identity)
+        return _Start(identity, same, begun, check)
+
+    def _plan(self, trainer: Trainer, pl_module: PrunableModule, start: _Start) -> Plan:
+        folder, model = self.folder(trainer), pl_module.base
+        if start.plan is not None:
             rank_zero_info(f"Applying the plan in {folder}: same model, method and calibration.")
-            surgery.apply(Anatomy(model), same)
-            return same
+            surgery.apply(Anatomy(model), start.plan)
+            return start.plan
         data: Any = getattr(trainer, "datamodule", None)
         batches = data.calibration_dataloader() if self.calibrates else None
-        unfinished = Unfinished(folder.with_name(f"{folder.name}-unfinished"), identity)
-        plan = self._prune(trainer, model, batches, unfinished)
+        plan = self._prune(trainer, model, batches, start.unfinished)
         if self.plan is None:  # a plan that was given keeps saying where it comes from
-            plan.provenance["identity"] = identity
+            plan.provenance["identity"] = start.identity
         if self.calibrates:
             plan.provenance["calibration"] = _calibration_of(data)
-        if recorded is not None:
-            try:
-                early.check_plan(plan, saved, identity, recorded, index, folder)
-            except ValueError:
-                unfinished.clear()
-                raise
+        try:
+            start.check(plan)
+        except ValueError:
+            start.clear()
+            raise
 
         def write() -> None:
             _set_aside(folder)
@@ -151,11 +183,11 @@ class PruningCallback(Method, Callback):
             plan.save(folder, model)
 
         distributed.once(write)
-        unfinished.clear()
+        start.clear()
         return plan
 
     def _prune(
-        self, trainer: Trainer, model: PreTrainedModel, batches: Any, unfinished: Unfinished
+        self, trainer: Trainer, model: PreTrainedModel, batches: Any, unfinished: Unfinished | None
     ) -> Plan:
         """Prune with this process's calibration batches; None: nothing is calibrated."""
         device = trainer.strategy.root_device

@@ -132,7 +132,7 @@ class Progressive(PruningCallback):
         trainer: Trainer,
         model: PreTrainedModel,
         batches: Iterable[Mapping[str, torch.Tensor]] | None,
-        unfinished: Unfinished,
+        unfinished: Unfinished | None,
     ) -> Plan:
         device = trainer.strategy.root_device
         if self.plan is not None:

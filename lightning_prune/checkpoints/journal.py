@@ -86,8 +86,10 @@ class Journal:
         """Refuse to go on in a folder with records of other work.
 
         Raises:
-            ValueError: there are some; it is said in what their work differs.
+            ValueError: there are some; it is said in what their work differs. Or it is a file.
         """
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ValueError(f"{self.folder} is a file; give the name of a folder")
         for path in sorted(self.folder.glob("*.json")):
             entry = _read(path)
             if entry is not None and entry["work"] != self.work:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import nn
@@ -20,7 +20,7 @@ from lightning_prune.checkpoints.names import ADAPTER, CONFIG
 from lightning_prune.checkpoints.reader import DTYPES, TensorReader
 from lightning_prune.modeling.registry import auto_class
 
-__all__ = ["PlacementName", "Stored", "check_stored", "load", "parse_dtype"]
+__all__ = ["PlacementName", "Stored", "check_placement", "check_stored", "load", "parse_dtype"]
 
 PlacementName = Literal["memory", "checkpoint"]
 """Where a model's weights are: read into memory, or mapped from their files."""
@@ -75,11 +75,17 @@ def load(
         FileNotFoundError: no such folder, or a file is missing in it.
         ValueError: pickled weights only, a file that is damaged or not as it was saved, an adapter
             beside the model, weights that are quantised, or tensors that do not fit the config,
-            are missing, or are left over; or, with placement="checkpoint", are to be of another
-            type than they are stored in, or `changes` holds something else.
+            are missing, or are left over; no such placement, or `changes` without one; or, with
+            placement="checkpoint", another type than is stored, or something else in `changes`.
     """
     folder = Path(folder)
     parse_dtype(dtype)
+    check_placement(placement)
+    if changes is not None and placement != "checkpoint":
+        raise ValueError(
+            f"changes={str(changes)!r} is for weights that stay in their files: give "
+            "placement='checkpoint' with it, or leave it out"
+        )
     kwargs = {"trust_remote_code": False, **kwargs}
     auto = auto or auto_class(str(raw_config(folder).get("model_type")))
     config = kwargs.get("config")
@@ -193,6 +199,18 @@ def check_stored(
     if own_head:
         config.tie_word_embeddings = False
     return Stored(reader, config, own_head)
+
+
+def check_placement(placement: str) -> None:
+    """Refuse a placement that there is none of.
+
+    Raises:
+        ValueError: it is neither "memory" nor "checkpoint".
+    """
+    names = get_args(PlacementName)
+    if placement not in names:
+        allowed = " or ".join(map(repr, names))
+        raise ValueError(f"placement={placement!r} is not allowed: give {allowed}")
 
 
 def parse_dtype(dtype: str | torch.dtype) -> torch.dtype | None:

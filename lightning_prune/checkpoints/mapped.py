@@ -135,6 +135,8 @@ def _begun(changes: Path | None) -> tuple[Path, str]:
     mark = uuid4().hex[:8]
     if changes is None:
         return Path(tempfile.mkdtemp(prefix="weights-")), mark
+    if changes.exists() and not changes.is_dir():
+        raise ValueError(f"changes={str(changes)!r} is a file; give the name of a folder")
     changes.mkdir(parents=True, exist_ok=True)
     others = [path for path in changes.iterdir() if not re.fullmatch(OURS, path.name)]
     if others:

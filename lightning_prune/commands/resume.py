@@ -28,7 +28,7 @@ class SayHowToGoOn(Callback):
         again = f"lightning-prune {self.command} --config {quote(str(config))}"
         checkpoint = _last_checkpoint(trainer)
         if checkpoint is None:
-            where = "there is no checkpoint yet. Start again (a saved plan is used again)"
+            where = "there is no checkpoint yet. Start again (what was pruned is used again)"
         else:
             where = f"the last checkpoint is {checkpoint}. Go on with"
             again += f" --ckpt_path {quote(str(checkpoint))}"

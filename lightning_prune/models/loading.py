@@ -22,12 +22,12 @@ from lightning_prune.anatomy import check_unquantised, family_of
 from lightning_prune.checkpoints.checksums import check_checksums
 from lightning_prune.checkpoints.config import raw_config, read_config, read_tokenizer
 from lightning_prune.checkpoints.head import config_follows, warn_of_own_head
-from lightning_prune.checkpoints.load import PlacementName, load
+from lightning_prune.checkpoints.load import PlacementName, check_placement, load
 from lightning_prune.models.recovery.zeros import check_zeros
 from lightning_prune.plan import Plan
 from lightning_prune.surgery import check_masks
 
-__all__ = ["QUICKSTART", "DType", "RandomWeights", "Source", "checkpoint_activations"]
+__all__ = ["QUICKSTART", "DType", "RandomWeights", "Source", "check_origin"]
 
 QUICKSTART = "quickstart"
 """The name of the small model that is shipped with the package."""
@@ -189,29 +189,13 @@ class RandomWeights:
         """The model's configuration."""
         return AutoConfig.for_model(**self._keys)
 
-    def model(
-        self,
-        dtype: DType,
-        attn_implementation: str | None,
-        placement: PlacementName = "memory",
-        changes: Path | None = None,
-    ) -> PreTrainedModel:
+    def model(self, dtype: DType, attn_implementation: str | None) -> PreTrainedModel:
         """The model, on the CPU.
 
         Args:
             dtype: "auto" is the configuration's own dtype, or float32.
             attn_implementation: as in transformers; None lets it choose.
-            placement: "memory"; there is no checkpoint.
-            changes: of no use here.
-
-        Raises:
-            ValueError: another placement.
         """
-        if placement != "memory":
-            raise ValueError(
-                f"placement={placement!r} maps the weights of a saved model, and random ones are "
-                "in no file: leave it out, or give path"
-            )
         config = self.config()
         if dtype != "auto":
             config.dtype = getattr(torch, dtype)
@@ -226,11 +210,29 @@ class RandomWeights:
         """It has none yet."""
 
 
-def checkpoint_activations(model: PreTrainedModel) -> None:
-    """Keep only the blocks' inputs for the backward pass."""
-    # The name changed during transformers 5; the old one warns.
-    enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
-    enable({"use_reentrant": False})
+def check_origin(
+    name: str, path: str | None, config: dict[str, Any] | None, placement: PlacementName
+) -> None:
+    """Refuse a model of which it is not said where it comes from.
+
+    Args:
+        name: of the class that is asked for it.
+        path: of a saved model.
+        config: of one to train from random weights.
+        placement: of the weights.
+
+    Raises:
+        ValueError: not one of path and config, no such placement, or one of saved weights and no
+            path.
+    """
+    if (path is None) == (config is None):
+        raise ValueError(
+            f"{name} takes path, a model to load, or config, one to train from random weights: one "
+            f"of the two. Got path={path!r}, config={config!r}."
+        )
+    check_placement(placement)
+    if placement != "memory" and path is None:
+        raise ValueError(f"placement={placement!r} is of saved weights: give path, not config")
 
 
 def _locate(path: str, revision: str | None) -> str:

@@ -14,8 +14,9 @@ from transformers import PreTrainedModel
 from lightning_prune.checkpoints.load import PlacementName
 from lightning_prune.checks import known_arguments
 from lightning_prune.models import lightning_checkpoint as checkpoints
+from lightning_prune.models.activations import checkpoint_activations
 from lightning_prune.models.averages import copy_again, refuse_averages
-from lightning_prune.models.loading import DType, RandomWeights, Source, checkpoint_activations
+from lightning_prune.models.loading import DType, RandomWeights, Source, check_origin
 from lightning_prune.models.monitors import check_monitors
 from lightning_prune.models.optimization import Schedule, adamw, by_step, check_optimization
 from lightning_prune.models.plans import Plans
@@ -91,11 +92,7 @@ class PrunableModule(TaskModule):
         revision: str | None = None,
     ) -> None:
         super().__init__()
-        if (path is None) == (config is None):
-            raise ValueError(
-                f"{type(self).__name__} takes path, a model to load, or config, one to train from "
-                f"random weights: one of the two. Got path={path!r}, config={config!r}."
-            )
+        check_origin(type(self).__name__, path, config, placement)
         check_optimization(learning_rate, weight_decay, warmup_steps)
         self._random = RandomWeights(config, self.auto_class) if config is not None else None
         self.path = path
@@ -147,10 +144,7 @@ class PrunableModule(TaskModule):
             check_monitors(self.trainer, self.logged, Distillation.logged)
         if self.device_mesh is not None:
             data_mesh(self.device_mesh)
-        run = self._trainer
-        changes = None if run is None else Path(run.default_root_dir) / "weights"
-        how = self.dtype_name, self.attn_implementation, self.placement, changes
-        self.model = self.origin.model(*how)
+        self.model = self.origin.model(self.dtype_name, self.attn_implementation, **self._placed())
         plan = self.origin.plan(self.model)
         if plan is not None:
             self.plans.append(plan)
@@ -158,6 +152,12 @@ class PrunableModule(TaskModule):
             self.distillation.check(self)
         if self.adapter is not None:
             self.adapter.check(self.model, self.plan, sharded=self.device_mesh is not None)
+
+    def _placed(self) -> dict[str, Any]:
+        if self.placement == "memory":
+            return {}
+        root = None if self._trainer is None else Path(self.trainer.default_root_dir)
+        return {"placement": self.placement, "changes": root and root / "weights"}
 
     @property
     def base(self) -> PreTrainedModel:

@@ -71,7 +71,8 @@ class Run:
         method, requests = self.method, self.method.requests(self.blocks)
         assert len(requests) <= 1, "several kinds of evidence take a survey"
         evidence, propagate = requests[0] if requests else None, method.propagation
-        stage = self._stage("decisions", collector, self.blocks)
+        kept = "decisions and scores" if method.keep_scores else "decisions"
+        stage = self._stage(kept, collector, self.blocks)
         finished = stage.finished
         with collector.collected(evidence, self.blocks, propagate, known=finished) as steps:
             for block, results in steps:

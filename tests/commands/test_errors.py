@@ -1,4 +1,4 @@
-"""A mistake is one line that says what to do; a run that is stopped says how to go on."""
+"""A mistake is one line that says what to do."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import json
 import os
 import re
 import shutil
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,6 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from lightning_prune.cli import main
 from lightning_prune.commands import errors, recipes
-from lightning_prune.models import CausalLM
 from tests.fresh import Fresh
 
 MISTAKES = {
@@ -246,58 +243,3 @@ def test_an_error_of_one_process_alone_is_said_by_it(
     with pytest.raises(SystemExit):
         errors.fail("no room")
     assert capsys.readouterr().err == ""
-
-
-# --- Ctrl-C ---
-
-
-@pytest.fixture
-def interrupts() -> Iterator[None]:
-    """Lightning ignores Ctrl-C once it was pressed; after the test it works again."""
-    before = signal.getsignal(signal.SIGINT)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("interrupts")
-def test_after_ctrl_c_the_way_to_go_on_is_said_and_works(
-    run: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """The last checkpoint and the command; which continues."""
-    step = CausalLM.training_step
-    pressed: list[int] = []
-
-    def once(self: CausalLM, batch: Any, batch_idx: int) -> Any:
-        if (self.current_epoch, batch_idx) == (1, 1) and not pressed:
-            pressed.append(1)
-            raise KeyboardInterrupt
-        return step(self, batch, batch_idx)
-
-    monkeypatch.setattr(CausalLM, "training_step", once)
-    arguments = ["--config=quickstart.yaml", "--trainer.max_epochs=2", "--data.batch_size=32"]
-    with pytest.raises(SystemExit):
-        run("fit", *arguments)
-    said = re.search(r"lightning-prune: (interrupted at step \d+; .*)", capfd.readouterr().err)
-    assert said is not None
-    command = said[1].partition("Go on with: lightning-prune ")[2].split()
-    assert command[:3] == ["fit", "--config", "run/config.yaml"]
-    assert Path(command[4]).name == "last.ckpt"
-    main(command)
-    assert Path("run/recovered/model.safetensors").exists()
-
-
-@pytest.mark.usefixtures("interrupts")
-def test_ctrl_c_before_the_first_checkpoint_says_so(
-    run: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """While pruning, there is none."""
-
-    def press(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("lightning_prune.pipeline.prune", press)
-    with pytest.raises(SystemExit):
-        run("prune", "--config=quickstart-wanda.yaml")
-    said = capfd.readouterr().err
-    assert "lightning-prune: interrupted; there is no checkpoint yet. Start again" in said
-    assert "lightning-prune prune --config run/config.yaml" in said

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from lightning_prune import FLAP, Bias, DropBlocks, SparseGPT, Wanda, load, save
+from lightning_prune import FLAP, Bias, CausalLM, DropBlocks, SparseGPT, Wanda, load, save
 from lightning_prune.callbacks.base import PruningCallback
 from lightning_prune.checkpoints.mapped import files_of
 from lightning_prune.evaluation import perplexity
@@ -120,3 +122,36 @@ def test_weights_are_mapped_as_they_are_stored(saved: Saved, tmp_path: Path) -> 
     with pytest.raises(ValueError, match=r"stored as torch.float32, and torch.bfloat16 is asked"):
         load(saved("llama"), dtype="bfloat16", placement="checkpoint")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"placement": "disk"}, "placement='disk' is not allowed: give 'memory' or 'checkpoint'"),
+        ({"changes": "here"}, "changes='here' is for weights that stay in their files"),
+        ({"placement": "checkpoint", "changes": __file__}, "is a file; give the name of a folder"),
+    ],
+)
+def test_a_mistaken_place_is_refused(saved: Saved, arguments: dict[str, Any], said: str) -> None:
+    """Not taken for memory."""
+    with pytest.raises(ValueError, match=re.escape(said)):
+        load(saved("llama"), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"path": "quickstart", "placement": "disk"}, "placement='disk' is not allowed"),
+        ({"config": {"model_type": "llama"}, "placement": "checkpoint"}, "is of saved weights"),
+    ],
+)
+def test_so_it_is_by_a_module(arguments: dict[str, Any], said: str) -> None:
+    """When it is made."""
+    with pytest.raises(ValueError, match=said):
+        CausalLM(**arguments)
+
+
+def test_a_mistaken_offload_is_refused() -> None:
+    """What is no switch, and no place."""
+    with pytest.raises(ValueError, match=r"offload='dsk' is not allowed; it is one of False, True"):
+        Wanda(sparsity=0.5, offload="dsk")  # type: ignore[arg-type]

@@ -128,3 +128,10 @@ def test_hidden_states_of_other_hardware_are_told(
     with caplog.at_level(logging.WARNING, "lightning_prune.pipeline.unfinished"):
         prune(even_model("llama"), Wanda(sparsity=0.3), batches(), resume=tmp_path)
     assert "model.layers.0 are not those of the run that was stopped" in caplog.text
+
+
+def test_a_file_in_place_of_a_folder_is_refused(tmp_path: Path) -> None:
+    """Before anything is calibrated."""
+    (tmp_path / "mine").write_text("mine")
+    with pytest.raises(ValueError, match="mine is a file; give the name of a folder"):
+        prune(even_model("llama"), Wanda(sparsity=0.3), batches(), resume=tmp_path / "mine")

@@ -8,7 +8,7 @@ from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 from torch import nn
 
 from lightning_prune.models import QLoRA
-from lightning_prune.models.loading import checkpoint_activations
+from lightning_prune.models.activations import checkpoint_activations
 from lightning_prune.models.recovery.merge import merge
 from lightning_prune.models.recovery.nf4 import NF4Linear
 from lightning_prune.plan import Plan
