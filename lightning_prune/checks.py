@@ -99,18 +99,19 @@ def _argument_types(cls: type[Configured]) -> dict[str, Any]:
     return {name: hints[name] for name in argument_defaults(cls)}
 
 
+_LENGTH = ("seqlen", "length")
 ELSEWHERE = {
-    **dict.fromkeys(("seqlen", "seq_len", "sequence_length", "max_seq_length"), "length"),
-    **dict.fromkeys(("prune_ratio", "pruning_ratio"), "ratio"),
-    "lr": "learning_rate",
+    **dict.fromkeys((*_LENGTH, "seq_len", "sequence_length", "max_seq_length"), _LENGTH),
+    **dict.fromkeys(("prune_ratio", "pruning_ratio"), ("ratio",)),
+    "lr": ("learning_rate",),
 }
-"""What other codes call an argument, where the letters are not alike."""
+"""What an argument is called elsewhere, where the letters are not alike: what it may be here."""
 
 
 def nearest(word: str, allowed: Sequence[str]) -> str | None:
     """The allowed word that is meant, if one is near, or stands for the same in other codes."""
-    if (here := ELSEWHERE.get(word.lower())) in allowed:
-        return here
+    if here := [name for name in ELSEWHERE.get(word.lower(), ()) if name in allowed]:
+        return here[0]
     lower = {name.lower(): name for name in reversed(allowed)}
     near = get_close_matches(word.lower(), lower, 1, 0.65)
     return lower[near[0]] if near else None

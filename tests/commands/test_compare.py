@@ -84,7 +84,7 @@ def test_perplexity_is_of_the_same_windows(
     said = " ".join(capsys.readouterr().out.split())
     tokenizer = Source(str(model_folder)).tokenizer()
     assert tokenizer is not None
-    batches = list(TextData(str(text_file), length=32).attach(tokenizer, 64).test_dataloader())
+    batches = list(TextData(str(text_file), seqlen=32).attach(tokenizer, 64).test_dataloader())
     found = json.loads(Path("out/compare.json").read_text())
     for name, folder in (("a", model_folder), ("b", uneven)):
         assert found["perplexity"][name] == pytest.approx(perplexity(load(folder), batches))

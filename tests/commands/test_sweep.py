@@ -42,7 +42,7 @@ def test_a_cell_is_what_pruning_alone_gives(
     found = rows(sweep(METHODS, "[0.5, 0.25]"))
     from transformers import AutoTokenizer
 
-    data = TextData(str(text_file), length=32, nsamples=8)
+    data = TextData(str(text_file), seqlen=32, nsamples=8)
     data.attach(AutoTokenizer.from_pretrained(model_folder), 64)
     validation = list(data.val_dataloader())
     dense = load(model_folder)
@@ -97,7 +97,7 @@ def test_what_is_done_is_not_done_again(sweep: Any, monkeypatch: pytest.MonkeyPa
     assert rows(root)["Magnitude", "50%"] == first["Magnitude", "50%"]
     main(["sweep", "--config", str(root / "config.yaml")])
     assert len(done) == 4
-    sweep('["Magnitude"]', "[0.5]", "--data.length=16")  # other text: another result
+    sweep('["Magnitude"]', "[0.5]", "--data.seqlen=16")  # other text: another result
     assert len(done) == 5
 
 

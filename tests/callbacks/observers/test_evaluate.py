@@ -25,7 +25,7 @@ def test_each_text_is_measured_at_each_length(model_folder: Path, text_file: Pat
     evaluate = Evaluate(texts=texts, lengths=[16, 32], split="validation", batch_size=3, windows=7)
     found = evaluate.of(model, tokenizer).perplexities
     assert [(one.text, one.window) for one in found] == [(t, n) for t in texts for n in (16, 32)]
-    data = TextData("builtin", length=16, batch_size=1).attach(tokenizer, 64)
+    data = TextData("builtin", seqlen=16, batch_size=1).attach(tokenizer, 64)
     windows = list(data.val_dataloader())[:7]
     assert found[0].perplexity == pytest.approx(perplexity(model, windows), rel=1e-5)
     assert (found[0].windows, found[0].split) == (7, "validation")
