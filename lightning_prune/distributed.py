@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
-__all__ = ["barrier", "broadcast_", "once", "rank", "sum_", "world_size"]
+__all__ = [
+    "barrier",
+    "broadcast_",
+    "given",
+    "once",
+    "rank",
+    "shared_out",
+    "sum_",
+    "together",
+    "world_size",
+]
 
 T = TypeVar("T")
 
@@ -33,19 +43,64 @@ def sum_(tensor: torch.Tensor) -> torch.Tensor:
     return tensor
 
 
-def broadcast_(tensor: torch.Tensor) -> torch.Tensor:
-    """Give every process the tensor of process 0, in place."""
+def broadcast_(tensor: torch.Tensor, source: int = 0) -> torch.Tensor:
+    """Give every process the tensor of one of them, in place."""
     if world_size() > 1:
         moved = _to_backend(tensor)
-        dist.broadcast(moved, src=0)
+        dist.broadcast(moved, src=source)
         tensor.copy_(moved)
     return tensor
+
+
+def given(value: T, source: int = 0) -> T:
+    """The value that one process has, by pickle: for what is small."""
+    if world_size() == 1:
+        return value
+    values = [value]
+    dist.broadcast_object_list(values, src=source)
+    return values[0]
 
 
 def barrier() -> None:
     """Wait until every process is here."""
     if world_size() > 1:
         dist.barrier()
+
+
+def shared_out(costs: Sequence[float]) -> list[int]:
+    """Which process does each piece of some work, so that all are done at about the same time.
+
+    The dearest piece comes first, and each goes to the process that has least to do so far.
+    """
+    load = [0.0] * world_size()
+    owners = [0] * len(costs)
+    for piece in sorted(range(len(costs)), key=lambda piece: -costs[piece]):
+        owners[piece] = load.index(min(load))
+        load[owners[piece]] += costs[piece]
+    return owners
+
+
+def together(work: Callable[[], T]) -> T:
+    """Do something in every process; if it fails in one, all raise the first one's error.
+
+    Every process has to call it.
+
+    Args:
+        work: each process's own; it must not talk to the others.
+    """
+    if world_size() == 1:
+        return work()
+    error: Exception | None = None
+    try:
+        result = work()
+    except Exception as caught:
+        error = caught
+    errors: list[Any] = [None] * world_size()
+    dist.all_gather_object(errors, error and _portable(error))
+    first = next((other for other in errors if other is not None), None)
+    if first is not None:
+        raise error or first
+    return result
 
 
 def once(work: Callable[[], T]) -> T:

@@ -39,6 +39,37 @@ def test_what_fails_in_process_0_fails_in_all(pair: Pair) -> None:
     assert second == ["from 0", "ValueError: in one line", "RuntimeError: Unsendable: not sent"]
 
 
+def answers_of_together() -> list[str]:
+    """What a process gets of its own work, and of an error that only one of both has."""
+    rank = distributed.rank()
+    answers = [distributed.together(lambda: f"from {rank}"), distributed.given(f"of {rank}", 1)]
+    for failing in (0, 1):
+        try:
+            distributed.together(lambda failing=failing: rank != failing or fail(ValueError("no")))
+        except ValueError as caught:
+            answers.append(f"{failing}: {caught}")
+    return answers
+
+
+def test_what_fails_in_one_process_fails_in_all(pair: Pair) -> None:
+    """Whichever it is, where each does something of its own."""
+    first, second = pair.run(answers_of_together).results
+    assert first == ["from 0", "of 1", "0: no", "1: no"]
+    assert second == ["from 1", "of 1", "0: no", "1: no"]
+
+
+@pytest.mark.parametrize(
+    ("processes", "costs", "owners"),
+    [(1, [3, 1], [0, 0]), (2, [1, 5, 2, 2, 1], [1, 0, 1, 1, 0]), (4, [1, 1], [0, 1])],
+)
+def test_the_dearest_work_is_given_away_first(
+    processes: int, costs: list[float], owners: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that no process has much more than its part."""
+    monkeypatch.setattr(distributed, "world_size", lambda: processes)
+    assert distributed.shared_out(costs) == owners
+
+
 def test_one_process_simply_does_it() -> None:
     """With its own error."""
     assert distributed.once(lambda: 1) == 1

@@ -1,7 +1,7 @@
 """Streaming accumulators over calibration data; they see tensors only."""
 
 from lightning_prune.evidence.base import Evidence, InputEvidence, Propagate, Sweep, moved
-from lightning_prune.evidence.cross_gram import CrossGram, PairedGram
+from lightning_prune.evidence.cross_gram import CrossGram, PairedGram, for_rows
 from lightning_prune.evidence.gradients import Gradients, WeightEvidence
 from lightning_prune.evidence.gram import Gram
 from lightning_prune.evidence.influence import BlockEvidence, Measure, Part, Removal, measure
@@ -35,6 +35,7 @@ __all__ = [
     "TaskLoss",
     "Trial",
     "WeightEvidence",
+    "for_rows",
     "measure",
     "moved",
 ]

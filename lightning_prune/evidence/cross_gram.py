@@ -6,14 +6,14 @@ Axes: B sequences, T tokens, N tokens of a batch that count, I input features, D
 from __future__ import annotations
 
 from dataclasses import field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from typing_extensions import Self
 
 from lightning_prune.evidence.gram import Gram, kept_tokens, product
 
-__all__ = ["CrossGram", "PairedGram"]
+__all__ = ["CrossGram", "PairedGram", "for_rows"]
 
 
 class PairedGram(NamedTuple):
@@ -29,6 +29,18 @@ class PairedGram(NamedTuple):
     gram_II: torch.Tensor
     cross_II: torch.Tensor
     error_DI: torch.Tensor | None
+
+
+def for_rows(result: Any, rows: slice) -> Any:
+    """Of the result of an evidence, what is about some of the site's output features.
+
+    Args:
+        result: of any kind of evidence; most are about the input alone, and come back as they are.
+        rows: the features.
+    """
+    if not isinstance(result, PairedGram) or result.error_DI is None:
+        return result
+    return result._replace(error_DI=result.error_DI[rows])
 
 
 class CrossGram(Gram):

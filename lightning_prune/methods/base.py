@@ -41,6 +41,7 @@ class Decision:
     masks: dict[str, torch.Tensor] = field(default_factory=dict)
     kept: dict[str, torch.Tensor] = field(default_factory=dict)
     weights: dict[str, torch.Tensor] = field(default_factory=dict)
+    agreed: bool = False
 
 
 class Method(Configured, ABC):
@@ -59,9 +60,12 @@ class Method(Configured, ABC):
 
     Attributes:
         cuts: whether it takes units or blocks out of the model.
+        divides_scoring: whether to score a block takes longer than to send its scores, so that
+            processes score one each.
     """
 
     cuts: ClassVar[bool] = False
+    divides_scoring: ClassVar[bool] = False
 
     plan: Plan | str | Path | None = None
     layer_start: int = 0

@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 
 import torch
 
+from lightning_prune import distributed
 from lightning_prune.anatomy import Block, Site
-from lightning_prune.evidence import Gram, InputEvidence
+from lightning_prune.evidence import Gram, InputEvidence, for_rows
 from lightning_prune.methods.base import Decision, check_finite
 from lightning_prune.methods.weights import WeightPruning
+from lightning_prune.repair import rows_of
 from lightning_prune.selection import removed_count
 
 __all__ = ["Problem", "Reconstruction", "Solution"]
@@ -55,11 +57,12 @@ class Problem(NamedTuple):
             score_OC: torch.Tensor, columns: slice = slice(None), share: float | None = None
         ) -> torch.Tensor:
             share = self.share if share is None else share
-            if whole:
-                return torch.cat([keep(part, share) for part in score_OC.split(self.rows)])
             alive_OC = alive_OI[:, columns]
-            score_OC = score_OC.masked_fill(~alive_OC, -1)  # scores are not negative
-            return torch.cat([keep(part, share) for part in score_OC.split(self.rows)]) & alive_OC
+            if not whole:
+                score_OC = score_OC.masked_fill(~alive_OC, -1)  # scores are not negative
+            parts = [part for part in score_OC.split(self.rows) if len(part)]
+            keep_OC = torch.cat([keep(part, share) for part in parts])
+            return keep_OC if whole else keep_OC & alive_OC
 
         return choose
 
@@ -72,11 +75,37 @@ class Solution(NamedTuple):
     score_OI: torch.Tensor
 
 
+class _Piece(NamedTuple):
+    """What one process solves at once: sites that share an input, or some of their rows.
+
+    Attributes:
+        input: its name.
+        sites: that share it.
+        rows: of their weights, one above the other.
+        cost: of one factorisation, and of what is done with each row, in about the same unit.
+    """
+
+    input: str
+    sites: tuple[Site, ...]
+    rows: slice
+    cost: float
+
+    def weights(self) -> list[torch.Tensor]:
+        """The rows of each site that are in it, some perhaps with none."""
+        parts, first = [], 0
+        for site in self.sites:
+            start, stop = self.rows.start - first, self.rows.stop - first
+            parts.append(site.module.weight.detach()[max(start, 0) : max(stop, 0)])
+            first += site.module.out_features
+        return parts
+
+
 class Reconstruction(WeightPruning):
     """Methods that solve for the weights that stay, given the Gram matrix of a layer's input.
 
     Sites that share their input share the matrix and all that is made from it; their rows are
-    solved together, in fp32 whatever the model's type.
+    solved together, in fp32 whatever the model's type. Several processes divide the inputs of a
+    block among themselves, or rows.
     """
 
     @property
@@ -88,22 +117,88 @@ class Reconstruction(WeightPruning):
     def solve(self, problem: Problem) -> Solution:
         """Choose what stays, and its new values."""
 
+    def rows_apart(self, sites: Sequence[Site], share: float) -> bool:
+        """Whether `solve` finds the same, bit for bit, for rows that come without the others.
+
+        It takes a mask that looks at rows alone, and products of `lightning_prune.repair.rows`.
+
+        Args:
+            sites: whose rows.
+            share: the fraction to remove.
+        """
+        return False
+
     def prune_block(
         self, block: Block, evidence: Mapping[str, Any], share: float
     ) -> tuple[Decision, dict[str, torch.Tensor]]:
-        """Solve for all sites of a block, input by input."""
-        decision, scores = Decision(), dict[str, torch.Tensor]()
-        for name, sites in block.inputs().items():
-            check_finite(block, {name: _diagonal(evidence[name])}, "squares")
-            solution = self.solve(_problem(sites, evidence[name], share))
-            rows = [site.module.out_features for site in sites]
-            parts = zip(sites, *(tensor.split(rows) for tensor in solution), strict=True)
-            for site, weight_OI, keep_OI, score_OI in parts:
-                kept_OI = torch.where(keep_OI, weight_OI, 0)
-                decision.weights[site.weight_name] = kept_OI.to(site.module.weight.dtype)
-                decision.masks[site.weight_name] = keep_OI.contiguous()
-                scores[site.weight_name] = score_OI
+        """Solve for all sites of a block; scores are left out where only some are here."""
+        pieces = self._pieces(block, share)
+        owners = distributed.shared_out([piece.cost for piece in pieces])
+        solved = distributed.together(
+            lambda: [
+                self._solved(block, piece, evidence[piece.input], share)
+                if owner == distributed.rank()
+                else None
+                for piece, owner in zip(pieces, owners, strict=True)
+            ]
+        )
+        parts: dict[str, list[Solution]] = {site.weight_name: [] for site in block.sites}
+        for piece, owner, solutions in zip(pieces, owners, solved, strict=True):
+            agreed = self._agreed(piece, owner, solutions)
+            for site, solution in zip(piece.sites, agreed, strict=True):
+                parts[site.weight_name].append(solution)
+        decision, scores = Decision(agreed=True), dict[str, torch.Tensor]()
+        for name in list(parts):
+            weight_OI, keep_OI, score_OI = map(_stacked, zip(*parts.pop(name), strict=True))
+            decision.weights[name], decision.masks[name] = weight_OI, keep_OI
+            if self._has_scores:
+                scores[name] = score_OI
         return decision, scores
+
+    def _pieces(self, block: Block, share: float) -> list[_Piece]:
+        """What is solved at once; the same list in every process."""
+        count = distributed.world_size() if self.rows_apart(block.sites, share) else 1
+        pieces = []
+        for name, sites in block.inputs().items():
+            total, width = sum(s.module.out_features for s in sites), sites[0].module.in_features
+            for rows in (rows_of(total, part, count) for part in range(count)):
+                if size := rows.stop - rows.start:
+                    pieces.append(_Piece(name, tuple(sites), rows, width**2 * (width + size)))
+        return pieces
+
+    def _solved(self, block: Block, piece: _Piece, evidence: Any, share: float) -> list[Solution]:
+        """What stays of each site's rows."""
+        check_finite(block, {piece.input: _diagonal(evidence)}, "squares")
+        weights = piece.weights()
+        rows = tuple(len(weight_OI) for weight_OI in weights)
+        stacked_OI = torch.cat([weight_OI.float() for weight_OI in weights])
+        solution = self.solve(Problem(stacked_OI, for_rows(evidence, piece.rows), rows, share))
+        solved = []
+        parts = zip(piece.sites, *(tensor.split(rows) for tensor in solution), strict=True)
+        for site, weight_OI, keep_OI, score_OI in parts:
+            kept_OI = torch.where(keep_OI, weight_OI, 0).to(site.module.weight.dtype)
+            check_finite(block, {site.weight_name: score_OI}, "scores")
+            solved.append(Solution(kept_OI, keep_OI.contiguous(), score_OI))
+        return solved
+
+    def _agreed(
+        self, piece: _Piece, owner: int, solutions: list[Solution] | None
+    ) -> list[Solution]:
+        """A piece in every process, as its owner has solved it."""
+        if solutions is None:
+            solutions = [
+                Solution(torch.empty_like(w), torch.empty_like(w, dtype=torch.bool), w.float())
+                for w in piece.weights()
+            ]
+        for solution in solutions:
+            for tensor in solution if self._has_scores else solution[:2]:
+                distributed.broadcast_(tensor, owner)
+        return solutions
+
+    @property
+    def _has_scores(self) -> bool:
+        """Whether the scores of all rows are in every process."""
+        return self.keep_scores or distributed.world_size() == 1
 
     def check_scope(self) -> None:
         """Refuse scopes that reach further than the columns that are chosen at a time."""
@@ -122,13 +217,13 @@ class Reconstruction(WeightPruning):
 
     def score_site(self, site: Site, evidence: torch.Tensor) -> torch.Tensor:
         """The scores before selection, of one site alone."""
-        return self.solve(_problem([site], evidence, self.fraction)).score_OI
+        weight_OI = site.module.weight.detach().float()
+        return self.solve(Problem(weight_OI, evidence, (len(weight_OI),), self.fraction)).score_OI
 
 
-def _problem(sites: Sequence[Site], evidence: Any, share: float) -> Problem:
-    weight_OI = torch.cat([site.module.weight.detach().float() for site in sites])
-    rows = tuple(site.module.out_features for site in sites)
-    return Problem(weight_OI, evidence, rows, share)
+def _stacked(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Parts of the rows, one above the other."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 def _diagonal(evidence: Any) -> torch.Tensor:

@@ -12,6 +12,7 @@ from lightning_prune.anatomy import Block
 from lightning_prune.evidence import Evidence
 from lightning_prune.methods.base import Decision, Method, Scores, check_finite
 from lightning_prune.pipeline.collector import Collector
+from lightning_prune.pipeline.divided import repaired, scored
 from lightning_prune.pipeline.reuse import Reuse
 from lightning_prune.pipeline.rows import say_few_rows
 from lightning_prune.pipeline.unfinished import Stage, Unfinished
@@ -128,12 +129,12 @@ class Run:
         if len(stage.finished) == len(self.blocks):
             return {block.index: self._here(stage.scores(block)) for block in self.blocks}
         with collector.collected(evidence, self.blocks, "none", known=known) as steps:
-            for block, results in steps:
-                if block.index in known:
+            for block, new in scored(self.method, self.placement, steps, known):
+                if new is None:
                     scores[block.index] = self._here(stage.scores(block))
                     continue
-                scores[block.index] = self.method.score(block, results)
-                stage.keep_scores(block, scores[block.index])
+                scores[block.index] = new
+                stage.keep_scores(block, new)
         return scores
 
     def _repair(self, collector: Collector, repair: Repair) -> None:
@@ -147,18 +148,13 @@ class Run:
                 if part.index in finished:
                     self._change(part, *stage.decision(part))
                     continue
-                decision = Decision()
+                decision = Decision(agreed=True)
                 for site in part.sites:
-                    weight, bias = site.module.weight.detach(), site.module.bias
-                    fixed = repair.fix(
-                        weight.float(),
-                        None if bias is None else bias.detach().float(),
-                        keep[site.name].to(weight.device),
-                        results[site.table.reads],
-                    )
-                    decision.weights[site.weight_name] = fixed.weight_OI.to(weight.dtype)
+                    read = results[site.table.reads]
+                    fixed = repaired(repair, site, keep[site.name], read)
+                    decision.weights[site.weight_name] = fixed.weight_OI
                     if fixed.bias_O is not None:
-                        decision.weights[f"{site.name}.bias"] = fixed.bias_O.to(weight.dtype)
+                        decision.weights[f"{site.name}.bias"] = fixed.bias_O
                 self._change(part, decision, {})
                 stage.keep_decision(part, decision, {})
 
@@ -245,16 +241,18 @@ class Run:
             self.plan.provenance["importance"] = values
 
     def _note(self, block: Block, decision: Decision, scores: Mapping[str, torch.Tensor]) -> None:
-        """Take process 0's word for a decision, and write it into the plan."""
+        """Agree on a decision with the other processes, and write it into the plan."""
         check_finite(block, scores, "scores")
         check_finite(block, decision.weights, "corrected weights")
+        if not decision.agreed:
+            for table in (decision.masks, decision.kept, decision.weights):
+                for tensor in table.values():
+                    distributed.broadcast_(tensor)
         for name, keep_OI in decision.masks.items():
-            self.plan.set_mask(name, distributed.broadcast_(keep_OI))
+            self.plan.set_mask(name, keep_OI)
         for kind, index_U in decision.kept.items():
-            distributed.broadcast_(index_U)
             self.plan.set_kept(kind, block.index, index_U, block.units(kind))
         for name, weight_OI in decision.weights.items():
-            distributed.broadcast_(weight_OI)
             self.plan.set_corrected(name, weight_OI)
         if self.method.keep_scores and scores:
             self._keep({block.index: scores})

@@ -10,10 +10,12 @@ from lightning_prune.repair.obs import (
     obs_prune,
     saliency,
 )
-from lightning_prune.repair.unit_repair import Bias, LeastSquares, Repair
+from lightning_prune.repair.rows import product, rows_of, solved
+from lightning_prune.repair.unit_repair import Bias, Fixed, LeastSquares, Repair
 
 __all__ = [
     "Bias",
+    "Fixed",
     "HessianFactor",
     "LeastSquares",
     "Project",
@@ -25,5 +27,8 @@ __all__ = [
     "greedy_removal",
     "hessian_factor",
     "obs_prune",
+    "product",
+    "rows_of",
     "saliency",
+    "solved",
 ]

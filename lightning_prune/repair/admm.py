@@ -24,6 +24,7 @@ from collections.abc import Callable
 import torch
 
 from lightning_prune.repair.gram import scaled_gram
+from lightning_prune.repair.rows import product
 from lightning_prune.repair.support import solve_on_support
 
 __all__ = ["Project", "alps", "anneal"]
@@ -97,6 +98,8 @@ def anneal(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """As `alps`, with a schedule that is fixed beforehand, and a fraction of the iterations.
 
+    No row depends on another, if `project` looks at rows alone.
+
     Args:
         weight_OI: any floating dtype; not changed.
         gram_II: XᵀX of the layer's inputs, in any positive scale.
@@ -115,7 +118,7 @@ def anneal(
     """
     scaled = scaled_gram(gram_II, damping, dtype)
     dense_OI = weight_OI.to(dtype) * scaled.norm_I
-    right_OI = dense_OI @ scaled.unit_II
+    right_OI = product(dense_OI, scaled.unit_II)
     keep_OI = project(dense_OI.square())
     sparse_OI, dual_OI = dense_OI * keep_OI, torch.zeros_like(dense_OI)
     fitted_OI = dense_OI
@@ -124,7 +127,8 @@ def anneal(
         penalty = rho[0] * growth**level
         inverse_II = _inverse(scaled.unit_II, penalty)
         for _ in range(steps):
-            fitted_OI = (right_OI - dual_OI).add_(sparse_OI, alpha=penalty) @ inverse_II
+            pulled_OI = (right_OI - dual_OI).add_(sparse_OI, alpha=penalty)
+            fitted_OI = product(pulled_OI, inverse_II)
             both_OI = fitted_OI.add(dual_OI, alpha=1 / penalty)
             keep_OI = project(both_OI.square())
             sparse_OI = both_OI * keep_OI

@@ -1,9 +1,9 @@
 """The best weights on a given support, by conjugate gradients over all rows at once.
 
-Each output feature has its own support S and its own system, H_SS w_S = t_S. They are solved
-together without a factorisation: the product of all search directions with H is one matrix product,
-and what falls outside a support is set to zero. Inputs are scaled so that H has a diagonal of ones,
-which is the Jacobi preconditioner. From a start, every step lowers the error.
+Each output feature has its own support S and its own system, H_SS w_S = t_S. A chunk of them is
+solved at once, without a factorisation: the product of all search directions with H is one matrix
+product, and what falls outside a support is set to zero. Inputs are scaled so that H has a diagonal
+of ones, which is the Jacobi preconditioner. From a start, every step lowers the error.
 
 Source: the backsolve of ALPS (Meng et al., arXiv 2406.07831, section 3.3).
 
@@ -13,6 +13,8 @@ Axes: O output features, I input features.
 from __future__ import annotations
 
 import torch
+
+from lightning_prune.repair.rows import chunks
 
 __all__ = ["solve_on_support"]
 
@@ -33,8 +35,24 @@ def solve_on_support(
         keep_OI: S.
         start_OI: first guess; cut to the support.
         steps: most steps to take.
-        tolerance: of ||residual|| / ||t_S||; it ends when every row has reached it.
+        tolerance: of ||residual|| / ||t_S||; it ends when every row of a chunk has reached it.
     """
+    new_OI = torch.empty_like(start_OI)
+    parts = map(chunks, (new_OI, right_OI, keep_OI, start_OI))
+    for new, right, keep, start in zip(*parts, strict=True):
+        new.copy_(_solve_chunk(unit_II, right, keep, start, steps, tolerance))
+    return new_OI
+
+
+def _solve_chunk(
+    unit_II: torch.Tensor,
+    right_OI: torch.Tensor,
+    keep_OI: torch.Tensor,
+    start_OI: torch.Tensor,
+    steps: int,
+    tolerance: float,
+) -> torch.Tensor:
+    """As `solve_on_support`, of all rows at once."""
     support_OI = keep_OI.to(unit_II.dtype)  # a product is several times faster than masked_fill
     tiny = torch.finfo(unit_II.dtype).tiny
     solution_OI = start_OI * support_OI

@@ -18,6 +18,7 @@ import torch
 from lightning_prune.checks import Configured
 from lightning_prune.evidence import CrossGram, Gram, InputEvidence, InputMean
 from lightning_prune.repair.gram import check_gram
+from lightning_prune.repair.rows import product, solved
 
 __all__ = ["Bias", "Fixed", "LeastSquares", "Repair", "least_squares"]
 
@@ -55,11 +56,11 @@ class Repair(Configured, ABC):
         keep_I: torch.Tensor,
         evidence: Any,
     ) -> Fixed:
-        """The new weight and bias.
+        """The new weight and bias; no row depends on another, and processes divide them.
 
         Args:
-            weight_OI: the weight, fp32.
-            bias_O: the bias, if there is one, fp32.
+            weight_OI: the weight, or some of its rows, fp32.
+            bias_O: the bias, if there is one, of these rows, fp32.
             keep_I: True for the input features of units that stay.
             evidence: its result.
         """
@@ -149,9 +150,9 @@ class LeastSquares(Repair):
     ) -> Fixed:
         """The columns that stay, fitted to the wanted output."""
         gram_II = evidence.gram_II if self.trust else evidence
-        right_OI = weight_OI @ gram_II
+        right_OI = product(weight_OI, gram_II)
         if self.trust:
-            dense_OI = weight_OI @ evidence.cross_II
+            dense_OI = product(weight_OI, evidence.cross_II)
             if evidence.error_DI is not None:
                 dense_OI += evidence.error_DI
             right_OI = right_OI.lerp(dense_OI, self.trust)
@@ -188,7 +189,7 @@ def least_squares(
         return weight_OI * keep_I
     right_OS = right_OI[:, kept_S].double() + strength * weight_OI[:, kept_S].double()
     gram_SS.diagonal().add_(strength)
-    new_OS = torch.cholesky_solve(right_OS.mT, torch.linalg.cholesky(gram_SS)).mT
+    new_OS = solved(right_OS, torch.linalg.cholesky(gram_SS))
     new_OI = torch.zeros_like(weight_OI)
     new_OI[:, kept_S] = new_OS.to(weight_OI.dtype)
     return new_OI

@@ -11,8 +11,10 @@ import torch
 
 from lightning_prune import (
     AFR,
+    ALPS,
     CFSP,
     FLAP,
+    Ablation,
     Bias,
     DropBlocks,
     GQATaylor,
@@ -30,6 +32,7 @@ from lightning_prune import (
 )
 from lightning_prune.pipeline.provenance import fingerprint
 from lightning_prune.pipeline.unfinished import Unfinished
+from lightning_prune.repair import rows
 from tests.contract.cases import batches, even_model
 from tests.processes import Pair
 
@@ -38,7 +41,12 @@ METHODS = {
     "wanda 2:4": Wanda(pattern="2:4"),
     "taylor": GQATaylor(ratio=0.25),
     "sparsegpt": SparseGPT(sparsity=0.5),
+    "sparsegpt by row": SparseGPT(sparsity=0.5, scope="row"),
+    "sparsegpt 2:4": SparseGPT(pattern="2:4", propagate="layer"),
+    "ablation": Ablation(sparsity=0.5),
+    "alps": ALPS(sparsity=0.5),
     "residual fit": ResidualFit(sparsity=0.5),
+    "residual fit unevenly": ResidualFit(sparsity=0.37),
     "flap": FLAP(ratio=0.3, repair=Bias()),
     "obs": StructuredOBS(ratio=0.3, allocation=Inverse(importance="angular")),
     "afr": AFR(ratio=0.3),
@@ -47,24 +55,42 @@ METHODS = {
     "sensitivity": Wanda(sparsity=0.5, propagate="layer", allocation=Sensitivity(windows=3)),
 }
 SHARES = {"in turn": [0, 1, 0, 1], "uneven": [0, 0, 1, 0], "one has none": [0, 0, 0, 0]}
-ONLY_IN_TURN = {"sensitivity", "flap", "cfsp", "drop"}
+ONLY_IN_TURN = {
+    "sensitivity",
+    "flap",
+    "cfsp",
+    "drop",
+    "sparsegpt 2:4",
+    "ablation",
+    "residual fit unevenly",
+}
 # (Sensitivity tries the first windows, as a distributed loader hands them out.)
 
 
-def plan_of(name: str, data: list[dict[str, torch.Tensor]]) -> Plan:
-    return prune(even_model("llama"), METHODS[name], data)
+Decided = tuple[Plan, dict[str, torch.Tensor]]
+"""The plan, and the weights behind it."""
 
 
-def plan_of_share(name: str, owners: list[int]) -> Plan:
+def decided(name: str, data: list[dict[str, torch.Tensor]]) -> Decided:
+    """With chunks so small that each process has some."""
+    model, before = even_model("llama"), rows.ROWS
+    rows.ROWS = 8
+    try:
+        return prune(model, METHODS[name], data), model.state_dict()
+    finally:
+        rows.ROWS = before
+
+
+def decided_of_share(name: str, owners: list[int]) -> Decided:
     """Of the batches that this process owns."""
     pairs = zip(batches(size=1), owners, strict=True)
-    return plan_of(name, [batch for batch, owner in pairs if owner == distributed.rank()])
+    return decided(name, [batch for batch, owner in pairs if owner == distributed.rank()])
 
 
 def error_without_batches(name: str) -> str:
     """In both processes, and neither waits for the other."""
     try:
-        plan_of(name, [])
+        decided(name, [])
     except ValueError as error:
         return str(error)
     return ""
@@ -72,12 +98,20 @@ def error_without_batches(name: str) -> str:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_two_processes_decide_as_one(name: str, pair: Pair) -> None:
-    """Same masks and units for every share of the batches, even if one process has none."""
-    alone = plan_of(name, batches(size=1))
+    """Same masks and units for every share of the batches, even if one process has none.
+
+    And the same weights, but for the order in which sums are taken: where they are corrected, each
+    process has solved for some of them.
+    """
+    alone, alone_weights = decided(name, batches(size=1))
     for share, owners in SHARES.items():
         if share == "in turn" or name not in ONLY_IN_TURN:
-            for found in pair.run(plan_of_share, name, owners).results:
-                assert_same_plan(found, alone)
+            (first, weights), second = pair.run(decided_of_share, name, owners).results
+            assert_same_plan(first, alone)
+            assert first.fingerprint() == second[0].fingerprint()
+            for key, weight in weights.items():
+                assert torch.equal(weight, second[1][key]), key
+                torch.testing.assert_close(weight, alone_weights[key], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -87,14 +121,14 @@ def test_no_tokens_at_all_are_refused_in_both_processes(name: str, pair: Pair) -
         assert "no calibration tokens" in error
 
 
-def assert_same_plan(found: Plan, expected: Plan) -> None:
-    assert sorted(found.mask_names) == sorted(expected.mask_names)
+def assert_same_plan(plan: Plan, expected: Plan) -> None:
+    assert sorted(plan.mask_names) == sorted(expected.mask_names)
     for name in expected.mask_names:
-        assert torch.equal(found.mask(name), expected.mask(name)), name
-    assert sorted(found.kinds) == sorted(expected.kinds)
+        assert torch.equal(plan.mask(name), expected.mask(name)), name
+    assert sorted(plan.kinds) == sorted(expected.kinds)
     for kind in expected.kinds:
         for block, kept in expected.blocks(kind).items():
-            assert found.kept(kind, block).tolist() == kept.index_U.tolist()
+            assert plan.kept(kind, block).tolist() == kept.index_U.tolist()
 
 
 def stopped_in_files(folder: str, name: str, stop: bool) -> tuple[str, list[str]]:

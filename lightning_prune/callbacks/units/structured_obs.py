@@ -54,6 +54,7 @@ class StructuredOBS(PruningCallback, UnitPruning):
     """
 
     evidence = Gram()
+    divides_scoring = True
 
     damping: float = 0.01
     per_step: int | None = None

@@ -31,14 +31,17 @@ Axes: O output features, I input features.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 
+from lightning_prune.anatomy import Site
 from lightning_prune.callbacks.base import PruningCallback
 from lightning_prune.evidence import CrossGram, InputEvidence, PairedGram
 from lightning_prune.methods.reconstruction import Problem, Reconstruction, Solution
-from lightning_prune.repair import anneal
+from lightning_prune.repair import anneal, product, solved
+from lightning_prune.selection import removed_count
 
 __all__ = ["ResidualFit", "dense_target"]
 
@@ -60,12 +63,12 @@ def dense_target(
     strength = ridge * evidence.gram_II.diagonal().mean()
     if not strength > 0:  # the input is zero throughout: nothing can be learnt
         return weight_OI
-    right_OI = weight_OI @ evidence.cross_II + strength * weight_OI
+    right_OI = product(weight_OI, evidence.cross_II) + strength * weight_OI
     if evidence.error_DI is not None:
         right_OI += evidence.error_DI
     damped_II = evidence.gram_II.clone()
     damped_II.diagonal().add_(strength)
-    best_OI = torch.cholesky_solve(right_OI.mT, torch.linalg.cholesky(damped_II)).mT
+    best_OI = solved(right_OI, torch.linalg.cholesky(damped_II))
     return torch.lerp(weight_OI, best_OI, trust)
 
 
@@ -102,6 +105,13 @@ class ResidualFit(PruningCallback, Reconstruction):
     def evidence(self) -> InputEvidence:
         """Gram matrices of what the pruned and the dense model get."""
         return CrossGram()
+
+    def rows_apart(self, sites: Sequence[Site], share: float) -> bool:
+        """If all rows of a matrix keep the same count."""
+        if self.n_of_m or self.effective_scope != "balanced":
+            return bool(self.n_of_m) or self.effective_scope == "row"
+        shapes = [site.module.weight.shape for site in sites]
+        return not any(removed_count(rows * width, share) % rows for rows, width in shapes)
 
     def solve(self, problem: Problem) -> Solution:
         """Aim at what the dense model does, and prune that."""
