@@ -6,7 +6,7 @@ LOWEST := .venv-lowest
 TORCH := $(shell sed -n 's/^\(torch==[0-9.]*\).*/\1/p' constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-lowest test-wheel check format clean
+.PHONY: help install demo test test-real test-lowest test-wheel check format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-20s%s\n", $$1, $$2 }'
@@ -24,7 +24,10 @@ demo: $(INSTALLED) ## prune, recover and validate the small model that comes wit
 	$(BIN)/lightning-prune fit --config recipes/quickstart.yaml
 
 test: $(INSTALLED) ## run the tests
-	$(BIN)/python -m pytest -n auto --durations=10
+	$(BIN)/python -m pytest -n auto --durations=10 -m 'not real'
+
+test-real: $(INSTALLED) ## run what takes a real language model (minutes)
+	$(BIN)/python -m pytest --durations=10 -m real
 
 test-lowest: $(LOWEST)/.installed ## run what knows other libraries with the lowest versions allowed
 	$(LOWEST)/bin/python -m pytest -n auto -p no:anyio tests/contract tests/commands tests/test_cli.py tests/models tests/export

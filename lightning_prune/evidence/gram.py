@@ -11,11 +11,13 @@ Source: shrinkage of a covariance towards its diagonal, Schäfer and Strimmer, "
 to Large-Scale Covariance Matrix Estimation and Implications for Functional Genomics" (2005), target
 D. How far to go is not estimated from the tokens as there, but a matter of their number.
 
-Axes: B sequences, T tokens, N tokens of a batch that count, F, I features.
+Axes: B sequences, T tokens, N tokens of a batch that count, F, I features, S, P rows and columns of
+a panel.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
@@ -49,17 +51,21 @@ class Gram(InputEvidence):
         """Add one batch."""
         input_NI = kept_tokens(input_BTI, keep_BT)
         self._tokens += len(input_NI)
+        for panel in self._panels():
+            product_SP = product(input_NI[:, : panel.stop], input_NI[:, panel])
+            self._sum_II[: panel.stop, panel] += product_SP.to(self._sum_II.device)
+
+    def _panels(self) -> Iterator[slice]:
+        """Columns; those of a panel are made down to the diagonal, and a little below it."""
         # A panel narrower than this would leave the matrix units half empty.
         width = max(128, -(-self.width // PANELS))
         for start in range(0, self.width, width):
-            stop = min(start + width, self.width)
-            panel = product(input_NI[:, :stop], input_NI[:, start:stop])
-            self._sum_II[:stop, start:stop] += panel.to(self._sum_II.device)
+            yield slice(start, min(start + width, self.width))
 
     @property
     def sums(self) -> list[torch.Tensor]:
-        """The sum over tokens, and how many there were."""
-        return [self._sum_II, self._tokens]
+        """The sum over tokens, as far as it is made, and how many there were."""
+        return [*(self._sum_II[: panel.stop, panel] for panel in self._panels()), self._tokens]
 
     def result(self) -> torch.Tensor:
         """The matrix, shape (I, I), fp32."""

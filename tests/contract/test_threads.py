@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_prune import prune
+from lightning_prune import ALPS, prune
 from lightning_prune.methods.reconstruction import Reconstruction
 from tests.contract.cases import CASES, Case
 from tests.tiny import tiny_model
@@ -27,10 +27,12 @@ SHAPE: dict[str, Any] = {
 }
 WIDE = [
     case
-    for case in CASES
-    if case.cls.__name__ != "DropBlocks" and case.settings.get("ratio", 0) <= 0.5
+    for i, case in enumerate(CASES)
+    if case.cls.__name__ != "DropBlocks"
+    and case.settings.get("ratio", 0) <= 0.5
+    and not (case.cls is ALPS and ALPS in [other.cls for other in CASES[:i]])
 ]
-"""Those that leave something of one block with two groups."""
+"""Those that leave something of one block with two groups, and ALPS, which is slow, once."""
 
 
 @pytest.fixture

@@ -30,7 +30,9 @@ def arguments_of_fit(root: Path, *own: str) -> list[str]:
     short += ["--data.batch_size=4", "--data.seqlen=64"]
     short += ["--trainer.enable_progress_bar=false"]
     masks = ["--trainer.callbacks+=Wanda", "--trainer.callbacks.sparsity=0.5"]
+    short += ["--trainer.limit_val_batches=1"]
     report = ["--trainer.callbacks+=WriteReport", "--trainer.callbacks.speed=false"]
+    report += ["--trainer.callbacks.windows=4"]
     where = ["--config=quickstart.yaml", f"--trainer.default_root_dir={root}"]
     return ["fit", *where, *short, *masks, *report, "--trainer.callbacks.prompt=0", *own]
 

@@ -1,6 +1,7 @@
 """A real language model: pruned, recovered, saved, loaded, asked to write, and taken to llama.cpp.
 
-It is SmolLM2-135M-Instruct. Few and short windows, so that all of it takes a minute or two.
+It is SmolLM2-135M-Instruct. Few and short windows, so that all of it takes a minute or two; it is
+left to `make test-real`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from tests.export.gguf_forward import File
 from tests.lightning.runs import make_trainer
 from tests.shared import shared_path
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.real
 
 CPU = torch.device("cpu")
 WINDOWS, TOKENS = 4, 64
