@@ -55,7 +55,8 @@ def tiny_model(
         config = CONFIG_MAPPING[model_type](**(_COMMON | _OWN[model_type] | overrides))
         if "layer_types" in _OWN[model_type] and "num_hidden_layers" in overrides:
             config.layer_types = _TYPES[: overrides["num_hidden_layers"]]
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        attention = {"attn_implementation": "eager"} if model_type == "gemma2" else {}  # as loaded
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype, **attention)
         _MADE[key] = _randomised(model, seed)
     return copy.deepcopy(_MADE[key])
 

@@ -93,6 +93,9 @@ def load(
     if stored.own_head:
         warn_of_own_head(folder)
         kwargs |= {"tie_word_embeddings": False} if config is None else {"config": stored.config}
+    if getattr(stored.config, "attn_logit_softcapping", None):
+        # Gemma 2: torch's fused attention does not cap, and transformers before 5.21 takes it.
+        kwargs.setdefault("attn_implementation", "eager")
     if placement == "checkpoint":
         model = _mapped(folder, stored, auto, dtype, changes, **kwargs)
     else:

@@ -15,7 +15,7 @@ from transformers import AutoConfig
 from lightning_prune.checkpoints.load import load
 from lightning_prune.export.hf import save, to_hf
 from tests.checkpoints.models import assert_same_model, even, uneven
-from tests.tiny import tiny_model
+from tests.tiny import tiny_batch, tiny_model
 
 
 def test_a_given_config_is_used_and_not_changed(tmp_path: Path) -> None:
@@ -28,6 +28,20 @@ def test_a_given_config_is_used_and_not_changed(tmp_path: Path) -> None:
     assert {k: v for k, v in config.to_dict().items() if k != "dtype"} == {
         k: v for k, v in before.items() if k != "dtype"
     }
+
+
+@pytest.mark.parametrize("placement", ["memory", "checkpoint"])
+def test_attention_that_is_capped_is_computed_as_such(placement: Any, tmp_path: Path) -> None:
+    """With every version of transformers: some take torch's fused attention, which does not cap."""
+    model = tiny_model("gemma2", attn_logit_softcapping=0.5)
+    loaded = load(save(model, tmp_path / "model"), placement=placement)
+    ids_BT = tiny_batch()
+    with torch.no_grad():
+        expected = model(ids_BT).logits
+        torch.testing.assert_close(loaded(ids_BT).logits, expected)
+        for block in loaded.model.layers:
+            block.self_attn.attn_logit_softcapping = None
+        assert not torch.allclose(loaded(ids_BT).logits, expected)
 
 
 def test_no_folder_and_no_weights_are_told_apart(tmp_path: Path) -> None:
