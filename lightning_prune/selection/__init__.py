@@ -8,10 +8,10 @@ from lightning_prune.selection.scope import (
     COLUMNS,
     Scope,
     Ties,
-    keep_globally,
     keep_in_scope,
     scope_size,
 )
+from lightning_prune.selection.together import keep_globally
 from lightning_prune.selection.units import keep_units
 from lightning_prune.selection.weights import (
     keep_above_threshold,

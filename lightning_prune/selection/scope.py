@@ -5,7 +5,7 @@ Axes: O output features, I input features.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -17,7 +17,7 @@ from lightning_prune.selection.weights import (
     keep_per_row,
 )
 
-__all__ = ["COLUMNS", "Scope", "Ties", "keep_globally", "keep_in_scope", "scope_size"]
+__all__ = ["COLUMNS", "Scope", "Ties", "keep_in_scope", "scope_size"]
 
 Scope = Literal["row", "balanced", "matrix", "columns", "global"]
 Ties = Literal["exact", "reference"]
@@ -50,25 +50,6 @@ def keep_in_scope(
     if scope in ("matrix", "global"):
         return keep(score_OI, sparsity)
     return torch.cat([keep(part_OC, sparsity) for part_OC in score_OI.split(COLUMNS, dim=1)], dim=1)
-
-
-def keep_globally(
-    scores: Mapping[str, torch.Tensor], sparsity: float, ties: Ties = "exact"
-) -> dict[str, torch.Tensor]:
-    """Remove the lowest scores of several matrices as if they were one.
-
-    Args:
-        scores: by name, (O, I) each.
-        sparsity: fraction to remove of all together.
-        ties: as in `keep_in_scope`; "exact" takes those of earlier matrices first.
-    """
-    together = torch.cat([score_OI.flatten() for score_OI in scores.values()])[None]
-    keep = keep_in_scope(together, sparsity, "matrix", ties)[0]
-    parts = keep.split([score_OI.numel() for score_OI in scores.values()])
-    return {
-        name: part.view(score_OI.shape)
-        for (name, score_OI), part in zip(scores.items(), parts, strict=True)
-    }
 
 
 def scope_size(shape: Sequence[int], scope: Scope) -> int:

@@ -5,7 +5,8 @@ then, with the activations of one batch in all of them, and the sums of all grad
 a training step. *Block by block*: the blocks' inputs are kept from one forward pass; then each
 block, from the last to the first, is run again with the gradient of its output, which gives the
 gradients of its weights and of its input. That costs one pass forward more, and nothing of the
-whole model's size is held but the inputs of the blocks. The numbers are the same.
+whole model's size is held but the inputs of the blocks; where these are too much, those of every
+√L-th of L blocks, and another pass forward makes the others again. The numbers are the same.
 
 Either way a block's gradients are complete over the whole calibration set before it is yielded.
 
@@ -22,7 +23,7 @@ from lightning_prune.anatomy import Block
 from lightning_prune.evidence import Propagate, WeightEvidence
 from lightning_prune.sweep.listening import listening
 from lightning_prune.sweep.losses import Loss, Roots, loss_of
-from lightning_prune.sweep.memory import fits_whole
+from lightning_prune.sweep.memory import blocks_between, fits_whole
 from lightning_prune.sweep.states import HiddenStates
 from lightning_prune.sweep.steps import Steps, handed_over
 
@@ -84,8 +85,11 @@ def _whole(loss: Loss, kind: WeightEvidence, blocks: Sequence[Block]) -> Steps:
 
 def _by_block(loss: Loss, kind: WeightEvidence, blocks: Sequence[Block]) -> Steps:
     states, wanted = loss.states, {block.index: block for block in blocks}
-    first = min(wanted)
-    inputs = _inputs_of_blocks(states, first)
+    first, last = min(wanted), len(states.anatomy.blocks)
+    for whole in states.anatomy.blocks[:first]:
+        with states.placement.block(whole):
+            states.advance(whole)
+    inputs = _inputs_of_blocks(states, first, last, blocks_between(states, last - first))
     head = wanted.get(len(states.anatomy.blocks))
     with states.placement.outside():
         evidence = _begun(kind, head)
@@ -96,9 +100,12 @@ def _by_block(loss: Loss, kind: WeightEvidence, blocks: Sequence[Block]) -> Step
             yield from _complete(loss, head, evidence)
     for whole in reversed(states.anatomy.blocks[first:]):
         block = wanted.get(whole.index)
+        if whole.index not in inputs:
+            start = max(inputs)
+            inputs |= _inputs_of_blocks(inputs[start].beside(), start, whole.index)
         with states.placement.block(whole):
             evidence = _begun(kind, block)
-            entering = inputs.pop()
+            entering = inputs.pop(whole.index)
             for i in states.indices:
                 upstream = upstream_BTD[i].to(states.device)
                 hidden = entering.entering(i)
@@ -122,14 +129,25 @@ def _complete(loss: Loss, block: Block, evidence: dict[str, WeightEvidence]) -> 
     yield from handed_over(block, results)
 
 
-def _inputs_of_blocks(states: HiddenStates, first: int) -> list[HiddenStates]:
-    """What stands in front of every block from block `first` on; `states` goes to the end."""
-    inputs = []
-    for block in states.anatomy.blocks:
-        if block.index >= first:
-            inputs.append(states.beside())
+def _inputs_of_blocks(
+    states: HiddenStates, first: int, last: int, every: int = 1
+) -> dict[int, HiddenStates]:
+    """What stands in front of blocks, by their index; `states` goes on to the last of them.
+
+    Args:
+        states: in front of block `first`.
+        first: index of the first block.
+        last: index of the last, or of the head.
+        every: keep it of every n-th.
+    """
+    inputs = {}
+    for block in states.anatomy.blocks[first:last]:
+        if (block.index - first) % every == 0:
+            inputs[block.index] = states.beside()
         with states.placement.block(block):
             states.advance(block)
+    if last < len(states.anatomy.blocks):
+        inputs[last] = states.beside()
     return inputs
 
 

@@ -1,7 +1,8 @@
-"""Whether the gradients of a whole model fit where it runs."""
+"""Whether the gradients of a whole model, and the inputs of all blocks, fit where they are kept."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -12,18 +13,16 @@ import torch
 from lightning_prune.anatomy import Block
 from lightning_prune.evidence import WeightEvidence
 from lightning_prune.sweep.losses import Loss, Roots
+from lightning_prune.sweep.states import HiddenStates
 
-__all__ = ["fits_whole"]
+__all__ = ["blocks_between", "fits_whole"]
 
 SMALL = 2**29
 """Bytes that may be taken of the CPU's memory, which other programs want too, to save time."""
 
 
 def fits_whole(loss: Loss, evidence: WeightEvidence, blocks: Sequence[Block]) -> bool:
-    """Whether a gradient sweep over the whole model takes little enough memory.
-
-    At most half of what is free on a GPU; on the CPU no more than `SMALL`.
-    """
+    """Whether a gradient sweep over the whole model takes little enough memory."""
     states = loss.states
     if states.offload or states.placement.saves_memory or not states.indices:
         return False
@@ -33,8 +32,23 @@ def fits_whole(loss: Loss, evidence: WeightEvidence, blocks: Sequence[Block]) ->
     needed = 8 * sums * evidence.floats + states.placement.bytes_missing()
     if behind:
         needed += len(behind) * _held(loss, behind[0])
-    allowed = _free(states.device) // 2
-    return needed <= (allowed if states.device.type == "cuda" else min(allowed, SMALL))
+    return needed <= _allowed(states.device)
+
+
+def blocks_between(states: HiddenStates, blocks: int) -> int:
+    """Of every how many blocks the inputs are to be kept, so that they take little enough memory.
+
+    All, or else the square root of the number of blocks: as many are then made again at a time. On
+    the disk there is room.
+
+    Args:
+        states: as large as the inputs of one block.
+        blocks: how many there are.
+    """
+    kept_on = torch.device("cpu") if states.offload else states.device
+    if states.offload == "disk" or states.bytes * blocks <= _allowed(kept_on):
+        return 1
+    return max(1, math.isqrt(blocks))
 
 
 def _held(loss: Loss, block: Block) -> int:
@@ -64,6 +78,12 @@ def _held(loss: Loss, block: Block) -> int:
         for tensor, gradient in roots:
             keep(tensor), keep(gradient)
     return sum(held.values())
+
+
+def _allowed(device: torch.device) -> int:
+    """Bytes to take: half of what is free on a GPU; on the CPU no more than `SMALL`."""
+    allowed = _free(device) // 2
+    return allowed if device.type == "cuda" else min(allowed, SMALL)
 
 
 def _free(device: torch.device) -> int:

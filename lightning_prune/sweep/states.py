@@ -123,6 +123,11 @@ class HiddenStates:
             for keep, hidden in zip(self._keeps, self._hidden, strict=True)
         )
 
+    @property
+    def bytes(self) -> int:
+        """That all hidden states of this process take."""
+        return sum(hidden.nbytes for hidden in self._hidden)
+
     def checksum(self) -> int:
         """Of the bits of all hidden states of this process, where they stand."""
         total = 0

@@ -78,14 +78,16 @@ def test_a_fraction_is_taken_of_so_many_weights(scope: Any, size: int) -> None:
     assert scope_size((2, 5), "columns") == 10
 
 
-@pytest.mark.parametrize("levels", [None, 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(("levels", "shift"), [(None, 0.0), (3, 0.0), (None, -0.4)])
 @pytest.mark.parametrize("ties", ["exact", "reference"])
 @pytest.mark.parametrize("sparsity", [0.01, 0.5, 0.7])
 def test_several_matrices_are_compared_as_one(
-    levels: int | None, ties: Any, sparsity: float
+    levels: int | None, shift: float, ties: Any, sparsity: float, dtype: torch.dtype
 ) -> None:
-    """By a loop over all their scores, one matrix behind the other."""
-    several = {f"{shape}": scores(*shape, levels) for shape in SHAPES}
+    """By a loop over all their scores, negative ones too, one matrix behind the other."""
+    several = {f"{shape}": scores(*shape, levels).to(dtype) + shift for shape in SHAPES}
+    several |= {"turned": scores(8, 3, levels).to(dtype).mT}
     together = torch.cat([score_OI.flatten() for score_OI in several.values()])
     keep = keep_globally(several, sparsity, ties)
     assert {name: mask.shape for name, mask in keep.items()} == {

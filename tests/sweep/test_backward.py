@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 
 from lightning_prune.anatomy import tasks
 from lightning_prune.evidence import Feature, Gradients, Objective, TaskLoss
-from lightning_prune.sweep import memory
+from lightning_prune.sweep import HiddenStates, backward, memory
 from lightning_prune.sweep.backward import gradient_sweep
 from tests.sweep.gradients import assert_gradients_equal, autograd, either_way, swept
 from tests.sweep.helpers import (
@@ -73,6 +74,32 @@ def test_the_whole_model_runs_at_once_where_it_fits(
     with counting_blocks(model := tiny_model("llama")) as seen:
         swept(model, split(padded("none"), 1), offload=offload)
     assert len(seen) - (not offload) == passes * 3 * 3
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 5, 9])
+def test_inputs_that_do_not_fit_are_made_again(
+    blocks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of every √L-th block are kept; the numbers are the same, for one more pass forward."""
+    batches = split(padded("left"), 2)
+    expected = swept(tiny_model("llama", num_hidden_layers=blocks), batches, True, whole=False)
+    monkeypatch.setattr(memory, "_free", lambda _: 0)
+    made = list[set[int]]()
+    kept = backward._inputs_of_blocks
+
+    def noting(*args: Any) -> dict[int, HiddenStates]:
+        made.append(set(inputs := kept(*args)))
+        return inputs
+
+    monkeypatch.setattr(backward, "_inputs_of_blocks", noting)
+    with counting_blocks(model := tiny_model("llama", num_hidden_layers=blocks)) as seen:
+        numbers = swept(model, batches, True)
+    for name, gradients in expected.items():
+        assert torch.equal(numbers[name].first_OI, gradients.first_OI)
+        assert torch.equal(numbers[name].square_OI, gradients.square_OI)
+    assert set().union(*made) == set(range(blocks))
+    assert max(map(len, made)) <= blocks**0.5 + 2
+    assert len(seen) <= 3 * blocks * len(batches) + 1  # one block more, to see whether all fit
 
 
 @either_way
