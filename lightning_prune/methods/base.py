@@ -55,8 +55,8 @@ class Method(Configured, ABC):
         layer_start: first block to prune.
         layer_end: block to stop before; None: the last block is pruned too.
         keep_scores: leave the scores in the plan.
-        offload: keep the calibration set's hidden states in the CPU's memory between blocks, or on
-            the "disk" (in TMPDIR), not on the device.
+        offload: keep the calibration set's hidden states between blocks, and scores of weights that
+            wait for others, in the CPU's memory, or on the "disk" (in TMPDIR), not on the device.
 
     Attributes:
         cuts: whether it takes units or blocks out of the model.

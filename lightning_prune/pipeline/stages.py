@@ -19,7 +19,7 @@ from lightning_prune.pipeline.unfinished import Stage, Unfinished
 from lightning_prune.plan import Plan
 from lightning_prune.repair import Repair
 from lightning_prune.surgery.features import kept_features
-from lightning_prune.sweep import RESUMED, HiddenStates, Placement
+from lightning_prune.sweep import RESUMED, HiddenStates, Placement, stored
 
 __all__ = ["Batch", "Run"]
 
@@ -127,14 +127,14 @@ class Run:
         scores: dict[int, Mapping[str, torch.Tensor]] = {b.index: {} for b in self.blocks}
         known = stage.finished if evidence is None or evidence.sweep in RESUMED else frozenset()
         if len(stage.finished) == len(self.blocks):
-            return {block.index: self._here(stage.scores(block)) for block in self.blocks}
+            return {block.index: self._put_by(stage.scores(block)) for block in self.blocks}
         with collector.collected(evidence, self.blocks, "none", known=known) as steps:
             for block, new in scored(self.method, self.placement, steps, known):
                 if new is None:
-                    scores[block.index] = self._here(stage.scores(block))
+                    scores[block.index] = self._put_by(stage.scores(block))
                     continue
-                scores[block.index] = new
                 stage.keep_scores(block, new)
+                scores[block.index] = self._put_by(new)
         return scores
 
     def _repair(self, collector: Collector, repair: Repair) -> None:
@@ -179,8 +179,13 @@ class Run:
     def _stage(self, name: str, collector: Collector, blocks: Sequence[Block]) -> Stage:
         return Stage(name, blocks, self.unfinished, collector.states)
 
-    def _here(self, scores: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
-        return {name: score.to(self.placement.device) for name, score in scores.items()}
+    def _put_by(self, scores: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+        """Scores where they wait for those of all blocks; those of weights are as many as these."""
+        device, offload = self.placement.device, self.method.offload
+        return {
+            name: stored(score, offload) if offload and score.ndim == 2 else score.to(device)
+            for name, score in scores.items()
+        }
 
     @contextmanager
     def _outside_masked(self) -> Iterator[None]:

@@ -11,6 +11,7 @@ from lightning_prune.sweep.placement import (
     placement_of,
 )
 from lightning_prune.sweep.states import HiddenStates
+from lightning_prune.sweep.store import stored
 
 __all__ = [
     "RESUMED",
@@ -24,5 +25,6 @@ __all__ = [
     "home_device",
     "on_device",
     "placement_of",
+    "stored",
     "visit",
 ]
