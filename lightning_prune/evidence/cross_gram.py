@@ -95,6 +95,6 @@ class CrossGram(Gram):
         error_DI = (self._error_DI / self._tokens * self.confidence).float()
         return PairedGram(
             super().result(),
-            self.believed((self._cross_II / self._tokens).float()),
+            self.believed(self._cross_II.div_(self._tokens).float()),
             error_DI if len(error_DI) else None,
         )

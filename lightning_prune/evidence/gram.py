@@ -68,9 +68,15 @@ class Gram(InputEvidence):
         return [*(self._sum_II[: panel.stop, panel] for panel in self._panels()), self._tokens]
 
     def result(self) -> torch.Tensor:
-        """The matrix, shape (I, I), fp32."""
-        mean_II = (self._sum_II / self._tokens).float()
-        return self.believed(mean_II.triu() + mean_II.triu(1).mT)
+        """The matrix, shape (I, I), fp32; beside the sum, nothing else as large is made."""
+        mean_II = torch.empty_like(self._sum_II, dtype=torch.float32)
+        for panel in self._panels():
+            above_SP = self._sum_II[: panel.stop, panel].div_(self._tokens)
+            mean_II[: panel.stop, panel] = above_SP
+            mean_II[panel, : panel.start] = mean_II[: panel.start, panel].mT
+            own_PP = mean_II[panel, panel]
+            own_PP.copy_(own_PP.triu() + own_PP.triu(1).mT)
+        return self.believed(mean_II)
 
     @property
     def confidence(self) -> float:
@@ -79,10 +85,11 @@ class Gram(InputEvidence):
         return min(1.0, float(self._tokens) / enough) if enough else 1.0
 
     def believed(self, mean_II: torch.Tensor) -> torch.Tensor:
-        """Mean products of two features, as far as they are believed; the diagonal is wholly."""
-        if self.confidence == 1:
-            return mean_II
-        return (mean_II * self.confidence).diagonal_scatter(mean_II.diagonal())
+        """Mean products of two features, made as far as they are believed; the diagonal wholly."""
+        if self.confidence < 1:
+            square_I = mean_II.diagonal().clone()
+            mean_II.mul_(self.confidence).diagonal().copy_(square_I)
+        return mean_II
 
 
 def kept_tokens(value_BTF: torch.Tensor, keep_BT: torch.Tensor | None) -> torch.Tensor:

@@ -183,7 +183,7 @@ def least_squares(
     """
     check_gram(gram_II)
     kept_S = keep_I.nonzero().flatten()
-    gram_SS = gram_II[kept_S][:, kept_S].double()
+    gram_SS = gram_II[kept_S[:, None], kept_S].double()
     strength = ridge * gram_SS.diagonal().mean()
     if not strength > 0:  # these inputs are zero throughout: nothing can be learnt
         return weight_OI * keep_I

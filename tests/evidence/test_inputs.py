@@ -118,8 +118,9 @@ def test_the_gram_matrix_is_the_mean_of_outer_products(width: int) -> None:
     one = fed(Gram, [(input_BTI[:2], keep_BT[:2]), (input_BTI[2:], keep_BT[2:])])
     kept_NI = input_BTI[keep_BT].double()
     expected_II = sum(torch.outer(x_I, x_I) for x_I in kept_NI) / len(kept_NI)
-    torch.testing.assert_close(one.result().double(), expected_II, rtol=1e-5, atol=1e-6)
-    assert torch.equal(one.result(), one.result().mT)
+    mean_II = one.result()
+    torch.testing.assert_close(mean_II.double(), expected_II, rtol=1e-5, atol=1e-6)
+    assert torch.equal(mean_II, mean_II.mT)
 
 
 @pytest.mark.parametrize("kind", KINDS)
