@@ -231,13 +231,8 @@ class PrunableModule(TaskModule):
         self.model = self.adapter.attach(self.base, self.plan, device)
 
     def _apply(self, fn: Any, recurse: bool = True) -> PrunableModule:
-        """With precision bf16-true and the like, adapters stay in float32: bfloat16 loses updates.
-
-        Shards are of one type.
-        """
-        super()._apply(fn, recurse)
-        if isinstance(self.model, PeftModel) and self.device_mesh is None:
-            trained_in_float32(self.model)
+        """With precision bf16-true, adapters stay in float32: bfloat16 loses updates."""
+        super()._apply(trained_in_float32(fn) if self.adapted else fn, recurse)
         return self
 
     # --- training ---
@@ -280,7 +275,7 @@ class PrunableModule(TaskModule):
             self._zeros = None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """With an adapter, leave the frozen weights out. A sharded model is saved whole."""
+        """With an adapter, leave the frozen weights out, as `FSDP2` does of a sharded model."""
         checkpoints.note(checkpoint, self.plans, self.seed)
         if self.adapted and not self.sharded:
             checkpoints.leave_frozen_out(checkpoint, self)

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 import torch
+import torch.distributed.checkpoint as dcp
 from lightning.pytorch.strategies import ModelParallelStrategy, StrategyRegistry
 from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 __all__ = ["FSDP2", "data_mesh", "shard"]
 
+_OTHERS = "meta.pt"  # where Lightning keeps what is no weight and no optimizer
 _COMPUTE_DTYPE = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
@@ -19,7 +29,7 @@ class FSDP2(ModelParallelStrategy):
     """The model spread over all devices of all nodes; `strategy="fsdp2"` in a Trainer.
 
     Lightning's own ModelParallelStrategy splits single tensors over the devices of a node unless it
-    is told the number of all devices.
+    is told the number of all devices, and its checkpoints hold the frozen weights too.
     """
 
     def __init__(self) -> None:
@@ -29,6 +39,41 @@ class FSDP2(ModelParallelStrategy):
         """Count the devices, and start the processes."""
         self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
+
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        """The weights, in shards; with an adapter, those that are trained."""
+        assert self.model is not None
+        options = StateDictOptions(cpu_offload=True, ignore_frozen_params=self._adapted)
+        return get_model_state_dict(self.model, options=options)
+
+    def load_checkpoint(
+        self, checkpoint_path: str | Path, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read weights, all or those that are trained, and optimizers into their shards."""
+        path = Path(self.broadcast(checkpoint_path))
+        if not self._adapted or not (path / _OTHERS).is_file():
+            return super().load_checkpoint(checkpoint_path, weights_only)
+        assert self.model is not None
+        trained = get_model_state_dict(
+            self.model, options=StateDictOptions(ignore_frozen_params=True)
+        )
+        dcp.load({"state_dict": trained}, checkpoint_id=path)
+        self.model.load_state_dict(trained, strict=False)
+        for i, optimizer in enumerate(self.optimizers):
+            state = {f"optimizer_{i}": get_optimizer_state_dict(self.model, optimizer)}
+            dcp.load(state, checkpoint_id=path)
+            set_optimizer_state_dict(
+                self.model,
+                optimizer,
+                optim_state_dict=state[f"optimizer_{i}"],
+                options=StateDictOptions(cpu_offload=True),
+            )
+        others: dict[str, Any] = torch.load(path / _OTHERS, weights_only=weights_only)
+        return others
+
+    @property
+    def _adapted(self) -> bool:
+        return bool(getattr(self.lightning_module, "adapted", False))
 
 
 StrategyRegistry.register("fsdp2", FSDP2, "FSDP2 over all devices", override=True)

@@ -13,6 +13,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from torch.distributed.checkpoint import FileSystemReader
 from torch.distributed.tensor import DTensor
 
 import lightning_prune
@@ -110,6 +111,9 @@ SETUPS: dict[str, tuple[str, str | None, Any]] = {
 }
 
 
+PRECISIONS = {"fsdp2 lora": "bf16-true"}
+
+
 def fit(
     folder: Path, model: Path, text: Path, setup: str, steps: int, **settings: Any
 ) -> tuple[CausalLM, Losses]:
@@ -123,7 +127,7 @@ def fit(
     )
     report = WriteReport(speed=False, prompt=0)
     callbacks = [method(), losses, keep, worst, report, SavePretrained()]
-    processes = {"strategy": strategy, "devices": 2}
+    processes = {"strategy": strategy, "devices": 2, "precision": PRECISIONS.get(setup, "32-true")}
     validated = {"limit_val_batches": 1, "val_check_interval": 1}
     trainer = make_trainer(folder, *callbacks, steps=steps, **processes, **validated)
     trainer.fit(module, make_data(text), **settings)
@@ -137,6 +141,12 @@ def zeros_hold(module: CausalLM) -> bool:
     weights, plan = dict(module.base.named_parameters()), module.plans[0]
     whole = {n: w.full_tensor() if isinstance(w, DTensor) else w for n, w in weights.items()}
     return all(torch.equal(whole[name] != 0, plan.mask(name)) for name in plan.mask_names)
+
+
+def weights_in(checkpoint: str) -> list[str]:
+    """Names of the weights in a checkpoint of shards."""
+    names = FileSystemReader(checkpoint).read_metadata().state_dict_metadata
+    return [name for name in names if name.startswith("state_dict.")]
 
 
 def refused(trainer: Trainer, module: CausalLM, text: Path, checkpoint: str) -> str:
@@ -156,6 +166,9 @@ def train_with_and_without_a_break(
     checkpoint = str(root / "cut" / "half.ckpt")
     module, rest = fit(root / "cut", model, text, setup, 3, ckpt_path=checkpoint)
     held = zeros_hold(module)  # gathers: in every process
+    trained = {p.dtype for p in module.base.parameters() if p.requires_grad}
+    assert trained == {torch.float32}
+    assert setup != "fsdp2 lora" or all("lora_" in name for name in weights_in(checkpoint))
     strategy, adapter, _ = SETUPS[setup]
     again = Wanda(sparsity=0.25)
     other = make_trainer(root / "cut", again, steps=3, strategy=strategy, devices=2)
