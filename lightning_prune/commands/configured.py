@@ -11,6 +11,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import StrategyRegistry
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -33,6 +34,7 @@ from lightning_prune.commands.trainer import STUDIES, PruneTrainer
 from lightning_prune.data import TextData
 from lightning_prune.files import replacing
 from lightning_prune.models import CausalLM
+from lightning_prune.models.checkpoint_io import WholeCheckpointIO
 from lightning_prune.models.module import PrunableModule
 from lightning_prune.parsing import OneLine, construct
 from lightning_prune.plan import Plan
@@ -164,6 +166,8 @@ class PruneCLI(LightningCLI):
             kwargs.setdefault("logger", CSVLogger(root, name="logs"))
         kwargs.setdefault("default_root_dir", str(root))
         trainer = _made(super().instantiate_trainer, config, kwargs)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = WholeCheckpointIO()
         present = trainer.callbacks  # type: ignore[attr-defined]
         present.insert(0, Signals(trainer, requeues=self.command in RESUMED))
         if self.command in ("fit", "prune"):
