@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,6 @@ from shlex import quote
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.plugins.environments import SLURMEnvironment
 
 from lightning_prune.callbacks.base import methods_of
 from lightning_prune.commands.signals import how_stopped
@@ -70,7 +70,7 @@ def _last_checkpoint(trainer: Trainer) -> Path | None:
         for path in (callback.last_model_path, callback.best_model_path)
         if path and Path(path).exists()
     ]
-    if SLURMEnvironment.detect():  # there Lightning looks for those by itself
+    if "SLURM_NTASKS" in os.environ:  # there Lightning looks for those by itself
         paths += Path(trainer.default_root_dir).glob("hpc_ckpt_*.ckpt")
     if not paths and trainer.ckpt_path and Path(trainer.ckpt_path).exists():
         return Path(trainer.ckpt_path)
