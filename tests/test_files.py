@@ -73,8 +73,11 @@ def test_a_failed_first_write_leaves_nothing(tmp_path: Path, how: str) -> None:
 )
 def test_a_full_disk_is_named_whoever_finds_it_out(tmp_path: Path, error: Exception) -> None:
     """With what was written and how much it needs; the error can be sent to other processes."""
-    said = r"(disk is full|quota is used up): no room .*/new/file; it needs 2\.50 GB, and there are "
-    with pytest.raises(DiskFull, match=said) as caught, replacing(tmp_path / "new/file", 25 * 10**8):
+    said = r"(disk is full|quota is used up): no room .*/new/file; it needs 2\.50 GB, and there"
+    with (
+        pytest.raises(DiskFull, match=said) as caught,
+        replacing(tmp_path / "new/file", 25 * 10**8),
+    ):
         raise error
     sent = pickle.loads(pickle.dumps(caught.value))
     assert (str(sent), sent.filename) == (str(caught.value), str(tmp_path / "new/file"))

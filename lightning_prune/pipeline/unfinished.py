@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +66,8 @@ def clear_finished(folder: str | Path, work: Mapping[str, Any]) -> None:
 
     Every process calls it.
     """
-    try:
+    with suppress(ValueError):  # it is of other work
         Unfinished(folder, work).clear()
-    except ValueError:  # of other work
-        pass
 
 
 def _remove(folder: Path) -> None:

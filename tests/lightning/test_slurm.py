@@ -94,8 +94,9 @@ def command(name: str, root: Path, model: Path, text: Path) -> list[str]:
     short = ["--data.nsamples=8", "--data.seqlen=32", "--data.batch_size=4", "--trainer.devices=1"]
     where = [f"--model.path={model}", f"--data.source={text}", f"--trainer.default_root_dir={root}"]
     wanda = ["--trainer.callbacks=Wanda", "--trainer.callbacks.sparsity=0.5"]
-    quiet = ["--trainer.max_steps=2", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
-    return [name, *where, *short, *wanda, *quiet, "--trainer.log_every_n_steps=1"]
+    quiet = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
+    quiet += ["--trainer.max_steps=2", "--trainer.log_every_n_steps=1"]
+    return [name, *where, *short, *wanda, *quiet]
 
 
 def signalled(method: Any, *signums: int) -> Any:
