@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from lightning_prune.checks import meant
-from lightning_prune.commands.errors import end
+from lightning_prune.commands.errors import end, note_parent
 from lightning_prune.commands.quiet import without_kernel_line
+from lightning_prune.commands.signals import end_stopped, handled
 from lightning_prune.parsing import Refused, import_public_names
 from lightning_prune.version import __version__
 
@@ -86,14 +87,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line.
 
     An error of this package, of Lightning's settings, or of the disk, is one line and exit status
-    2; set LIGHTNING_PRUNE_DEBUG=1 for its traceback.
+    2; set LIGHTNING_PRUNE_DEBUG=1 for its traceback. SIGTERM is one line, too.
 
     Args:
         arguments: of the command line; None: those of this process.
     """
     without_kernel_line()
+    note_parent()
+    arguments = _underscored(sys.argv[1:] if arguments is None else arguments)
     try:
-        _run(_underscored(sys.argv[1:] if arguments is None else arguments))
+        with handled():
+            _run(arguments)
+    except SystemExit as error:
+        end_stopped(error, _name(arguments))
     except KeyboardInterrupt:
         print("lightning-prune: interrupted", file=sys.stderr)
         raise SystemExit(130) from None

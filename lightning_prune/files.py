@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import hashlib
 import json
@@ -19,7 +20,78 @@ import psutil
 import torch
 from safetensors.torch import save_file
 
-__all__ = ["atomic_write", "hidden_name", "replacing", "save_tensors", "sha256", "write_json"]
+__all__ = [
+    "DiskFull",
+    "atomic_write",
+    "hidden_name",
+    "is_disk_full",
+    "needing_room",
+    "replacing",
+    "save_tensors",
+    "sha256",
+    "write_json",
+]
+
+FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the quota is used up",
+    errno.EFBIG: "the file is larger than this process may write",
+}
+"""What errors of the system say of the room for a file, by their numbers."""
+
+
+class DiskFull(OSError):
+    """There is no room for a file. Its message is a sentence; `filename` is the file."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error says that there is no room, also one of a library that is not Python's."""
+    return _number(error) is not None
+
+
+def _number(error: BaseException) -> int | None:
+    if isinstance(error, OSError):
+        return error.errno if error.errno in FULL else None
+    said = re.search(r"\(os error (\d+)\)", str(error))  # as Rust puts it
+    return int(said[1]) if said and int(said[1]) in FULL else None
+
+
+@contextmanager
+def needing_room(path: str | Path, size: int | None = None, what: str = "") -> Iterator[None]:
+    """Around writing: where there is no room for it, it is said where, for what and how much.
+
+    Args:
+        path: what is written.
+        size: how many bytes it needs; None: not known.
+        what: in words, where the path tells nothing.
+
+    Raises:
+        DiskFull: there is no room.
+    """
+    try:
+        yield
+    except Exception as error:
+        number = _number(error)
+        if number is None:
+            raise
+        raise DiskFull(number, _no_room(number, Path(path), size, what), str(path)) from error
+
+
+def _no_room(number: int, path: Path, size: int | None, what: str) -> str:
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    needed = "" if size is None else f"it needs {_readable(size)}, and "
+    free = _readable(shutil.disk_usage(folder).free)
+    return (
+        f"{FULL[number]}: no room to write {what or path}; {needed}there are {free} free in "
+        f"{folder}. What was there before is as it was"
+    )
+
+
+def _readable(size: int) -> str:
+    return f"{size / 1e9:.2f} GB" if size >= 1e8 else f"{size / 1e6:.2f} MB"
 
 
 @contextmanager
@@ -31,7 +103,8 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
         mode: "w" for text (UTF-8) or "wb" for bytes.
 
     Raises:
-        OSError: the disk is full or the folder cannot be written; `path` is then left as it was.
+        DiskFull: there is no room for it; `path` is then left as it was.
+        OSError: the folder cannot be written.
     """
     encoding = None if "b" in mode else "utf-8"
     with replacing(path) as temporary, open(temporary, mode, encoding=encoding) as file:
@@ -39,21 +112,29 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def replacing(path: str | Path, size: int | None = None) -> Iterator[Path]:
     """A temporary path beside `path`; synced and renamed onto `path` when the block succeeds.
 
     The folder is made if it does not exist. If the block fails, `path` is left as it was.
+
+    Args:
+        path: the final file.
+        size: how many bytes it will have; None: not known.
+
+    Raises:
+        DiskFull: there is no room for it.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = hidden_name(path, "tmp")
-    try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with needing_room(path, size):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = hidden_name(path, "tmp")
+        try:
+            yield temporary
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def hidden_name(path: Path, ending: str) -> Path:
@@ -80,7 +161,7 @@ def save_tensors(
     path: str | Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str] | None = None
 ) -> None:
     """Write a safetensors file, atomically."""
-    with replacing(path) as temporary:
+    with replacing(path, sum(tensor.nbytes for tensor in tensors.values())) as temporary:
         save_file(dict(tensors), temporary, metadata=metadata)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from lightning_prune import distributed
+from tests.fresh import Fresh
 from tests.processes import Pair
 
 
@@ -68,6 +71,31 @@ def test_the_dearest_work_is_given_away_first(
     """So that no process has much more than its part."""
     monkeypatch.setattr(distributed, "world_size", lambda: processes)
     assert distributed.shared_out(costs) == owners
+
+
+LONGER = """
+import os, time
+from datetime import timedelta
+import torch.distributed as dist
+from lightning_prune import distributed
+
+rank = 0 if os.fork() else 1
+where, patience = f"file://{os.getcwd()}/store", timedelta(seconds=0.5)
+dist.init_process_group("gloo", where, patience, rank=rank, world_size=2)
+for _ in range(2):
+    answer = distributed.once(lambda: time.sleep(1) or "done")
+with open(f"answer-{rank}", "w") as file:
+    file.write(answer)
+"""
+
+
+def test_work_of_process_0_may_take_longer_than_the_group_waits(
+    fresh: Fresh, tmp_path: Path
+) -> None:
+    """Saving, merging and judging a large model take longer than a collective may."""
+    done = fresh.run(LONGER, after="lightning_prune", cwd=tmp_path)
+    answers = [path.read_text() for path in sorted(tmp_path.glob("answer-*"))]
+    assert answers == ["done", "done"], done.stderr
 
 
 def test_one_process_simply_does_it() -> None:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from lightning_prune.files import (
+    DiskFull,
     atomic_write,
     hidden_name,
+    is_disk_full,
     replacing,
     save_tensors,
     sha256,
@@ -55,6 +60,29 @@ def test_a_failed_first_write_leaves_nothing(tmp_path: Path, how: str) -> None:
     with pytest.raises(OSError, match="disk full"):
         fail_in(tmp_path / "file", how)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        SafetensorError("I/O error: No space left on device (os error 28)"),
+    ],
+    ids=repr,
+)
+def test_a_full_disk_is_named_whoever_finds_it_out(tmp_path: Path, error: Exception) -> None:
+    """With what was written and how much it needs; the error can be sent to other processes."""
+    said = r"(disk is full|quota is used up): no room .*/new/file; it needs 2\.50 GB, and there"
+    with (
+        pytest.raises(DiskFull, match=said) as caught,
+        replacing(tmp_path / "new/file", 25 * 10**8),
+    ):
+        raise error
+    sent = pickle.loads(pickle.dumps(caught.value))
+    assert (str(sent), sent.filename) == (str(caught.value), str(tmp_path / "new/file"))
+    assert is_disk_full(sent)
+    assert not is_disk_full(OSError(errno.EACCES, "no"))
 
 
 def test_the_old_file_stands_until_the_new_one_is_whole(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from lightning_prune.data.protocols import Calibrating, Windowed, sources_of
 from lightning_prune.methods.base import Method
 from lightning_prune.models.module import PrunableModule
 from lightning_prune.pipeline.provenance import fingerprint
-from lightning_prune.pipeline.unfinished import Unfinished
+from lightning_prune.pipeline.unfinished import Unfinished, clear_finished
 from lightning_prune.plan import Plan
 
 __all__ = ["PruningCallback", "methods_of"]
@@ -152,9 +152,11 @@ class PruningCallback(Method, Callback):
                 early.check_plan(plan, saved, identity, recorded, index, folder)
 
         check(same)
-        begun = None
-        if same is None and self.plan is None:
-            begun = Unfinished(folder.with_name(f"{folder.name}-unfinished"), identity)
+        begun, unfinished = None, folder.with_name(f"{folder.name}-unfinished")
+        if same is not None:
+            clear_finished(unfinished, identity)
+        elif self.plan is None:
+            begun = Unfinished(unfinished, identity)
         return _Start(identity, same, begun, check)
 
     def _plan(self, trainer: Trainer, pl_module: PrunableModule, start: _Start) -> Plan:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lightning_prune.checkpoints.config import raw_config
 from lightning_prune.checkpoints.names import CONFIG
-from lightning_prune.files import hidden_name
+from lightning_prune.files import DiskFull, hidden_name, needing_room
 
 __all__ = ["check_replaceable", "check_room", "replaced_folder"]
 
@@ -31,12 +31,19 @@ def replaced_folder(folder: Path, size: int) -> Iterator[Path]:
 
     Raises:
         ValueError: there is something else at `folder`, which is left alone.
-        OSError: too little room on the disk, or the folder cannot be written.
+        DiskFull: too little room on the disk.
+        OSError: the folder cannot be written.
     """
     check_replaceable(folder)
     folder = folder.resolve()  # what a link points to is replaced, and not the link
     folder.parent.mkdir(parents=True, exist_ok=True)
     check_room(folder, size)
+    with needing_room(folder, size), _replacing(folder) as temporary:
+        yield temporary
+
+
+@contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
     temporary, old = hidden_name(folder, "tmp"), hidden_name(folder, "old")
     try:
         temporary.mkdir()
@@ -66,14 +73,14 @@ def check_room(path: Path, size: int) -> None:
         size: its size in bytes.
 
     Raises:
-        OSError: too little room on the disk.
+        DiskFull: too little room on the disk.
     """
     free = shutil.disk_usage(path.parent).free
     if free < size + SLACK:
-        raise OSError(
+        raise DiskFull(
             errno.ENOSPC,
-            f"saving needs {(size + SLACK) / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB free. "
-            "Make room or choose another place; nothing was written",
+            f"saving {path} needs {(size + SLACK) / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB "
+            "free. Nothing was written",
             str(path),
         )
 

@@ -11,6 +11,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import StrategyRegistry
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -27,9 +28,13 @@ from lightning_prune.commands.prune import NO_METHOD
 from lightning_prune.commands.quiet import quiet_training
 from lightning_prune.commands.recipes import with_recipes
 from lightning_prune.commands.resume import SayHowToGoOn
+from lightning_prune.commands.signals import RESUMED
+from lightning_prune.commands.slurm import Signals
 from lightning_prune.commands.trainer import STUDIES, PruneTrainer
 from lightning_prune.data import TextData
+from lightning_prune.files import replacing
 from lightning_prune.models import CausalLM
+from lightning_prune.models.checkpoint_io import WholeCheckpointIO
 from lightning_prune.models.module import PrunableModule
 from lightning_prune.parsing import OneLine, construct
 from lightning_prune.plan import Plan
@@ -161,7 +166,10 @@ class PruneCLI(LightningCLI):
             kwargs.setdefault("logger", CSVLogger(root, name="logs"))
         kwargs.setdefault("default_root_dir", str(root))
         trainer = _made(super().instantiate_trainer, config, kwargs)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = WholeCheckpointIO()
         present = trainer.callbacks  # type: ignore[attr-defined]
+        present.insert(0, Signals(trainer, requeues=self.command in RESUMED))
         if self.command in ("fit", "prune"):
             for usual in (SavePretrained, WriteReport):
                 if not any(isinstance(callback, usual) for callback in present):
@@ -215,9 +223,8 @@ def _save(parser: LightningArgumentParser, config: Any, trainer: Trainer, data: 
     """Write a configuration, with the date that chats were told: today's, if none was asked for."""
     if isinstance(data, TextData) and data.dated:
         config.data.get("init_args", config.data).date = data.dated
-    folder = Path(trainer.default_root_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    parser.save(config, str(folder / "config.yaml"), overwrite=True, multifile=False)
+    with replacing(Path(trainer.default_root_dir) / "config.yaml") as temporary:
+        parser.save(config, str(temporary), multifile=False)
 
 
 def _is_dense(model: LightningModule) -> bool:

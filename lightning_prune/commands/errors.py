@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import time
 import traceback
 from pathlib import Path
 from typing import NoReturn
 
+from lightning_prune.files import is_disk_full
 from lightning_prune.parsing import Refused
 
-__all__ = ["end", "fail", "is_ours"]
+__all__ = ["end", "fail", "is_ours", "note_parent", "process_rank"]
 
 WAIT = 15.0  # seconds that another process has to fail first
+_parent = os.getppid()
 
 
 def end(error: BaseException) -> NoReturn:
@@ -26,6 +29,8 @@ def end(error: BaseException) -> NoReturn:
     """
     refused = isinstance(error, Refused)
     root = error.error if isinstance(error, Refused) else error
+    if is_disk_full(root):
+        fail(f"{_message(root)}. {_way_out(root)}")
     if (
         isinstance(root, OSError)
         or (isinstance(root, ValueError) and refused)
@@ -42,9 +47,15 @@ def end(error: BaseException) -> NoReturn:
 def fail(reason: str) -> NoReturn:
     """Say what is wrong in one line, and exit with status 2."""
     if not _said_by_first_process():
-        where = f" in process {_rank()}" if _rank() else ""
+        where = f" in process {process_rank()}" if process_rank() else ""
         print(f"lightning-prune: error{where}: {reason}", file=sys.stderr)
     raise SystemExit(2)
+
+
+def note_parent() -> None:
+    """Remember, when a command begins, which process has started this one; it may be gone later."""
+    global _parent
+    _parent = os.getppid()
 
 
 def is_ours(error: BaseException) -> bool:
@@ -71,23 +82,34 @@ def _message(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
+def _way_out(error: BaseException) -> str:
+    """What to do where a disk is full."""
+    path = str(getattr(error, "filename", None) or "")
+    temporary = path.startswith(tempfile.gettempdir() + os.sep)
+    other = "TMPDIR=" if temporary else "--trainer.default_root_dir, or --out"
+    return (
+        f"Make room there, and the same command goes on with what is finished; or give another "
+        f"folder ({other})"
+    )
+
+
 def _said_by_first_process() -> bool:
     """Whether this is a process that another one started, which has failed too and said why.
 
     Most errors are met by all processes. The others wait a little: if the first one goes, it has
     told the user; if it stays, the error is this process's own.
     """
-    if not _rank():
+    if not process_rank():
         return False
-    parent, deadline = os.getppid(), time.monotonic() + WAIT
-    while time.monotonic() < deadline:
-        if os.getppid() != parent:
-            return True
+    deadline = time.monotonic() + WAIT
+    while os.getppid() == _parent:
+        if time.monotonic() >= deadline:
+            return False
         time.sleep(0.1)
-    return False
+    return True
 
 
-def _rank() -> int:
+def process_rank() -> int:
     """This process's number; 0 where Lightning, which starts the others, is not imported."""
     utilities = sys.modules.get("lightning.pytorch.utilities")
     return getattr(getattr(utilities, "rank_zero_only", None), "rank", None) or 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ import torch
 from lightning_prune import distributed
 from lightning_prune.anatomy import Block
 from lightning_prune.checkpoints.journal import Journal
+from lightning_prune.files import hidden_name
 from lightning_prune.methods.base import Decision
 from lightning_prune.sweep import HiddenStates
 
-__all__ = ["Stage", "Unfinished"]
+__all__ = ["Stage", "Unfinished", "clear_finished"]
 
 _log = logging.getLogger(__name__)
 
@@ -43,8 +45,8 @@ class Unfinished:
         distributed.once(self._journal.check)
 
     def clear(self) -> None:
-        """Take the folder away: what it is about is finished."""
-        distributed.once(lambda: shutil.rmtree(self._folder, ignore_errors=True))
+        """Take the folder away, at once as a whole: what it is about is finished."""
+        distributed.once(lambda: _remove(self._folder))
 
     def get(self, step: Mapping[str, Any]) -> dict[str, Any] | None:
         """The record of a step; None: it is not finished."""
@@ -57,6 +59,23 @@ class Unfinished:
     def put(self, step: Mapping[str, Any], record: Mapping[str, Any], tensors: Tensors) -> None:
         """Keep what a step has come to."""
         distributed.once(lambda: self._journal.put(step, record, tensors))
+
+
+def clear_finished(folder: str | Path, work: Mapping[str, Any]) -> None:
+    """Take away what an earlier start has left of work that is finished; that of other work stays.
+
+    Every process calls it.
+    """
+    with suppress(ValueError):  # it is of other work
+        Unfinished(folder, work).clear()
+
+
+def _remove(folder: Path) -> None:
+    """Rename the folder first: half of it would be taken for steps whose tensors are lost."""
+    old = hidden_name(folder, "old")  # removes what a process that was killed here has left
+    if folder.exists():
+        folder.rename(old)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 class Stage:

@@ -53,12 +53,16 @@ def write(
     """
     head = {"format": FORMAT, **head}
     if corrected:
-        with replacing(folder / WEIGHTS) as temporary:
+        with replacing(folder / WEIGHTS, _size(corrected)) as temporary:
             save_file(corrected, temporary)
             head["weights_sha256"] = sha256(temporary)
-    with replacing(folder / TENSORS) as temporary:
+    with replacing(folder / TENSORS, _size(tensors)) as temporary:
         save_file(tensors, temporary)
         write_json(folder / JSON, head | {"sha256": sha256(temporary)})
+
+
+def _size(tensors: dict[str, torch.Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors.values())
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor], Path | None]:

@@ -19,6 +19,7 @@ from lightning_prune.anatomy import Anatomy
 from lightning_prune.checkpoints.journal import Journal
 from lightning_prune.data.protocols import Calibrating, Windowed, begun_with, sources_of
 from lightning_prune.evaluation import perplexity, window_losses
+from lightning_prune.files import is_disk_full
 from lightning_prune.methods.base import Method
 from lightning_prune.models import CausalLM
 from lightning_prune.pipeline import prune
@@ -174,6 +175,8 @@ class Bench:
                 losses=losses if bool(mean.isfinite()) else [],  # JSON has no inf
             )
         except Exception as error:  # a row of the table; the other cells go on
+            if is_disk_full(error):
+                raise
             reason = " ".join(str(error).split())
             if not (reason and isinstance(error, (ValueError, OSError))):
                 reason = f"{type(error).__name__}: {reason}"

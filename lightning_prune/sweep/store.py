@@ -8,6 +8,8 @@ from typing import Literal
 
 import torch
 
+from lightning_prune.files import needing_room
+
 __all__ = ["Offload", "stored"]
 
 Offload = bool | Literal["disk"]
@@ -17,19 +19,24 @@ Offload = bool | Literal["disk"]
 def stored(hidden: torch.Tensor, offload: Offload) -> torch.Tensor:
     """Hidden states where they are to be kept.
 
-    On the disk each is a file of its own in the system's folder for temporary files (TMPDIR), which
-    is mapped into memory and gone with the tensor, or with the process.
+    On the disk each is a file without a name in the system's folder for temporary files (TMPDIR),
+    which is mapped into memory and gone with the tensor, or with the process.
 
     Args:
         hidden: of a batch, on the device.
         offload: whether, and where to.
 
     Raises:
-        OSError: the disk is full.
+        DiskFull: there is no room for them.
     """
     if offload != "disk":
         return hidden.to("cpu") if offload else hidden
-    with tempfile.NamedTemporaryFile(prefix="hidden-") as file:
-        os.posix_fallocate(file.fileno(), 0, max(1, hidden.nbytes))  # a full disk shows here
-        flat = torch.from_file(file.name, shared=True, size=hidden.numel(), dtype=hidden.dtype)
-        return flat.view(hidden.shape).copy_(hidden)
+    folder, size = tempfile.gettempdir(), max(1, hidden.nbytes)
+    with (
+        needing_room(f"{folder}/hidden", size, f"hidden states (offload='disk') in {folder}"),
+        tempfile.TemporaryFile() as file,
+    ):
+        os.posix_fallocate(file.fileno(), 0, size)  # a full disk shows here
+        name, shape = f"/proc/self/fd/{file.fileno()}", hidden.shape
+        flat = torch.from_file(name, shared=True, size=hidden.numel(), dtype=hidden.dtype)
+        return flat.view(shape).copy_(hidden)

@@ -22,6 +22,7 @@
 set -euo pipefail
 
 export OMP_NUM_THREADS="${SLURM_CPUS_PER_TASK:-1}"
+export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"  # srun does not inherit it
 # A process that hangs in a collective fails after a while, and takes the others with it.
 export TORCH_NCCL_ASYNC_ERROR_HANDLING=1
 

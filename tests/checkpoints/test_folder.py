@@ -53,7 +53,7 @@ def test_a_disk_that_fills_up_leaves_the_old_folder(
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="the disk is full: no room"):
         save(uneven(), folder, shard_size="20KB")
     assert not allowed
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

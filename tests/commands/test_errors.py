@@ -237,9 +237,18 @@ def test_an_error_of_one_process_alone_is_said_by_it(
     with pytest.raises(SystemExit):
         errors.fail("no room")
     assert capsys.readouterr().err == "lightning-prune: error in process 1: no room\n"
-    monkeypatch.setattr(errors, "WAIT", 60.0)
-    parents = iter([7, 7, 1])
+
+
+@pytest.mark.parametrize("afterwards", [[7, 7, 1], [1]], ids=["goes", "has gone"])
+def test_an_error_behind_the_first_process_s_is_not_said(
+    afterwards: list[int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It has told the user, and may be gone already when another process fails because of that."""
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    monkeypatch.setattr(errors, "WAIT", 0.5)
+    parents = iter([7, *afterwards, 1, 1, 1, 1, 1])
     monkeypatch.setattr(os, "getppid", lambda: next(parents))
+    errors.note_parent()
     with pytest.raises(SystemExit):
         errors.fail("no room")
     assert capsys.readouterr().err == ""

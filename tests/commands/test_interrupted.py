@@ -1,7 +1,8 @@
-"""A run that is stopped by Ctrl-C says how to go on."""
+"""A run that is stopped by Ctrl-C, or a signal, says how to go on."""
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 from collections.abc import Iterator
@@ -10,19 +11,39 @@ from typing import Any
 
 import pytest
 
+from lightning_prune import SparseGPT
 from lightning_prune.cli import main
 from lightning_prune.models import CausalLM
 
 
-@pytest.fixture
-def interrupts() -> Iterator[None]:
-    """Lightning ignores Ctrl-C once it was pressed; after the test it works again."""
-    before = signal.getsignal(signal.SIGINT)
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    """What has stopped a run once is ignored while it ends; after the test it works again."""
+    before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
     yield
-    signal.signal(signal.SIGINT, before)
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
 
 
-@pytest.mark.usefixtures("interrupts")
+def at_call(number: int, method: Any, act: Any) -> Any:
+    """A method that does something else first when it is called for that time."""
+    calls: list[int] = []
+
+    def method_and_act(*args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        if len(calls) == number:
+            act()
+        return method(*args, **kwargs)
+
+    return method_and_act
+
+
+def terminate() -> None:
+    """SIGTERM, as `kill` sends it."""
+    assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def test_after_ctrl_c_the_way_to_go_on_is_said_and_works(
     run: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -49,11 +70,10 @@ def test_after_ctrl_c_the_way_to_go_on_is_said_and_works(
     assert Path("run/recovered/model.safetensors").exists()
 
 
-@pytest.mark.usefixtures("interrupts")
 def test_ctrl_c_before_the_first_checkpoint_says_so(
     run: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """While pruning, there is none."""
+    """While pruning, there is none; and no configuration that could be named yet."""
 
     def press(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
@@ -62,5 +82,58 @@ def test_ctrl_c_before_the_first_checkpoint_says_so(
     with pytest.raises(SystemExit):
         run("prune", "--config=quickstart-wanda.yaml")
     said = capfd.readouterr().err
-    assert "lightning-prune: interrupted; there is no checkpoint yet. Start again" in said
-    assert "lightning-prune prune --config run/config.yaml" in said
+    assert "lightning-prune: interrupted; nothing was finished yet, and the same command" in said
+
+
+def test_pruning_that_sigterm_ends_goes_on(
+    run: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """One line and the usual status; the same command comes to the bytes of a whole run."""
+    command = ("prune", "--trainer.callbacks=SparseGPT", "--trainer.callbacks.sparsity=0.5")
+    whole = run(*command).rename("whole")
+    real = SparseGPT.prune_block
+    monkeypatch.setattr(SparseGPT, "prune_block", at_call(2, real, terminate))
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as exit:
+        run(*command)
+    said = capfd.readouterr().err
+    assert exit.value.code == 143
+    assert said.count("lightning-prune: ") == 1
+    assert (
+        "lightning-prune: stopped by SIGTERM; run/plan-unfinished is kept: the same command "
+        "again goes on there\n" in said
+    )
+    assert "Traceback" not in said
+    monkeypatch.setattr(SparseGPT, "prune_block", real)
+    again = run(*command)
+    assert not list(again.rglob(".*"))
+    for name in ("pruned/model.safetensors", "plan/plan.safetensors"):
+        assert (again / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_training_that_sigterm_ends_says_where_its_checkpoint_is(
+    run: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Lightning ends it behind a batch, with status 0; the command's is that of the signal."""
+    step = at_call(3, CausalLM.training_step, terminate)
+    monkeypatch.setattr(CausalLM, "training_step", step)
+    keep = ["ModelCheckpoint", "every_n_train_steps=1", "save_last=true"]
+    last = ["--trainer.callbacks+=" + keep[0], *(f"--trainer.callbacks.{k}" for k in keep[1:])]
+    with pytest.raises(SystemExit) as exit:
+        run("fit", "--config=quickstart.yaml", "--trainer.max_epochs=2", own=last)
+    assert exit.value.code == 143
+    said = capfd.readouterr().err
+    assert re.search(r"prune: stopped by SIGTERM at step 3; the last checkpoint is .*\.ckpt", said)
+
+
+@pytest.mark.parametrize("command", ["validate", "predict"])
+def test_sigterm_ends_at_once_what_lightning_would_bring_to_an_end(
+    command: str, run: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is lost by it."""
+    name = {"validate": "validation_step", "predict": "predict_step"}[command]
+    monkeypatch.setattr(CausalLM, name, at_call(1, getattr(CausalLM, name), terminate))
+    with pytest.raises(SystemExit) as exit:
+        run(command)
+    assert exit.value.code == 143
+    assert "stopped by SIGTERM; nothing half done is left" in capfd.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch.distributed.tensor import DTensor
 import lightning_prune
 from lightning_prune import CausalLM, GQATaylor, Plan, SavePretrained, Wanda, WriteReport
 from lightning_prune.cli import main
+from tests.fresh import Fresh
 from tests.lightning.runs import Losses, make_data, make_trainer
 from tests.processes import Pair
 
@@ -97,6 +99,63 @@ def test_two_processes_that_share_the_weights_decide_train_and_save_as_one(
     """With FSDP2."""
     pair.run(fit_by_command, tmp_path, "--trainer.strategy=fsdp2", "--trainer.devices=2")
     assert_same_run(tmp_path, one_process)
+
+
+# --- two nodes ---
+
+NODES = """
+import os, sys
+from lightning.pytorch.utilities import rank_zero_only
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+from lightning_prune.cli import main
+
+port, root, *arguments = sys.argv[1:]
+node = 0 if os.fork() else 1
+settings = LaunchConfig(
+    2, 2, 1, run_id="1", rdzv_backend="static", rdzv_endpoint=f"127.0.0.1:{port}",
+    rdzv_configs={"rank": node}, start_method="fork", local_addr="127.0.0.1", max_restarts=0,
+)
+CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink")
+
+def work():
+    written = []
+
+    def watch(event, arguments):
+        writes = event == "open" and (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR)
+        if (writes or event in CHANGES) and str(arguments[0]).startswith(root):
+            written.append(str(arguments[0]))
+
+    rank_zero_only.rank = int(os.environ["RANK"])  # found out when it was imported
+    sys.addaudithook(watch)
+    main(arguments)
+    with open(f"written-{node}", "w") as file:
+        file.write("\\n".join(written))
+
+elastic_launch(settings, work)()
+"""
+"""An agent of torchrun on each of two nodes, which meet on this machine, and the process of each.
+
+Processes are forked, so that none has to import everything; they note what they write.
+"""
+
+
+def test_two_nodes_decide_train_and_save_as_one_process(
+    one_process: Path, tmp_path: Path, fresh: Fresh
+) -> None:
+    """As torchrun starts them; they share the run's folder, and the first one alone writes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    root = tmp_path / "run"
+    nodes = ["--trainer.strategy=ddp", "--trainer.num_nodes=2", "--trainer.devices=1"]
+    arguments = arguments_of_fit(root, *nodes, "--trainer.val_check_interval=1")
+    stage = "lightning_prune.callbacks"
+    done = fresh.run(NODES, str(port), str(root), *arguments, after=stage, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert_same_run(root, one_process)
+    assert "val_loss" in next(root.rglob("metrics.csv")).read_text()
+    assert (tmp_path / "written-1").read_text() == ""
+    assert str(root / "plan") in (tmp_path / "written-0").read_text()
 
 
 # --- a break ---

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from lightning_prune import CausalLM, Distillation, GQATaylor
+from lightning_prune import CausalLM, Distillation, GQATaylor, Wanda
+from lightning_prune.cli import main
 from tests.lightning.runs import Losses, make_data, make_trainer
 from tests.models.test_causal_lm import QUIET
 
@@ -74,3 +76,77 @@ def test_a_requeued_job_goes_on_with_the_same_losses(
     assert list(rest.values) == [3, 4, 5]
     assert rest.values == {step: whole.values[step] for step in rest.values}
     torch.testing.assert_close(found.state_dict(), expected.state_dict(), rtol=0, atol=0)
+
+
+# --- the command line ---
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """After the test they are handled as before."""
+    before = {signum: signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGUSR1)}
+    yield
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
+
+
+def command(name: str, root: Path, model: Path, text: Path) -> list[str]:
+    short = ["--data.nsamples=8", "--data.seqlen=32", "--data.batch_size=4", "--trainer.devices=1"]
+    where = [f"--model.path={model}", f"--data.source={text}", f"--trainer.default_root_dir={root}"]
+    wanda = ["--trainer.callbacks=Wanda", "--trainer.callbacks.sparsity=0.5"]
+    quiet = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
+    quiet += ["--trainer.max_steps=2", "--trainer.log_every_n_steps=1"]
+    return [name, *where, *short, *wanda, *quiet]
+
+
+def signalled(method: Any, *signums: int) -> Any:
+    """A method before which a process gets signals."""
+
+    def method_and_signals(*args: Any, **kwargs: Any) -> Any:
+        for signum in signums:
+            assert signal.getsignal(signum) is not signal.SIG_DFL
+            os.kill(os.getpid(), signum)
+        return method(*args, **kwargs)
+
+    return method_and_signals
+
+
+@pytest.mark.usefixtures("signals")
+def test_a_job_whose_time_is_up_while_it_prunes_is_queued_again(
+    tmp_path: Path,
+    model_folder: Path,
+    text_file: Path,
+    requeued: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Lightning has no checkpoint then, and would do nothing; nothing half written is left."""
+    prune = signalled(Wanda.prune_block, signal.SIGUSR1)
+    monkeypatch.setattr(Wanda, "prune_block", prune)
+    with pytest.raises(SystemExit) as exit:
+        main(command("fit", tmp_path / "run", model_folder, text_file))
+    assert exit.value.code == 128 + signal.SIGUSR1
+    assert requeued.read_text() == "requeue 17\n"
+    assert "stopped by SIGUSR1, and job 17 is queued again; nothing" in capfd.readouterr().err
+    assert not list((tmp_path / "run").rglob(".*"))
+
+
+@pytest.mark.usefixtures("signals")
+def test_a_job_whose_time_is_up_while_it_trains_is_lightning_s(
+    tmp_path: Path,
+    model_folder: Path,
+    text_file: Path,
+    requeued: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """It writes a checkpoint, from which the same command goes on; then SLURM ends the job."""
+    step = signalled(CausalLM.training_step, signal.SIGUSR1, signal.SIGTERM)
+    monkeypatch.setattr(CausalLM, "training_step", step)
+    with pytest.raises(SystemExit) as exit:
+        main(command("fit", tmp_path / "run", model_folder, text_file))
+    assert exit.value.code == 128 + signal.SIGTERM
+    assert requeued.read_text() == "requeue 17\n"
+    said = capfd.readouterr().err
+    assert "the last checkpoint is" in said
+    assert "hpc_ckpt_1.ckpt: the same command again goes on there" in said

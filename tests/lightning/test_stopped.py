@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import shutil
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -116,3 +117,16 @@ def test_pruning_that_was_stopped_goes_on(
     run(tmp_path / "whole", model_folder, text_file, Stopped(sparsity=0.5))
     same(tmp_path / "stopped", tmp_path / "whole")
     assert not (tmp_path / "stopped" / "plan-unfinished").exists()
+
+
+def test_finished_blocks_that_a_killed_run_left_beside_its_plan_are_removed(
+    stopped: Path, model_folder: Path, text_file: Path
+) -> None:
+    """They are of no use any more."""
+    left = stopped / "plan-unfinished"
+    shutil.copytree(left, stopped / "kept")
+    run(stopped, model_folder, text_file, Stopped(sparsity=0.5))
+    (stopped / "kept").rename(left)
+    run(stopped, model_folder, text_file, Stopped(sparsity=0.5))
+    assert Stopped.done == [0, 1, 2]
+    assert not left.exists()
