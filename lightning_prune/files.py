@@ -113,7 +113,7 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 @contextmanager
 def replacing(path: str | Path, size: int | None = None) -> Iterator[Path]:
-    """A temporary path beside `path`; synced and renamed onto `path` when the block succeeds.
+    """A path in a hidden folder; synced and renamed onto `path` when the block succeeds.
 
     The folder is made if it does not exist. If the block fails, `path` is left as it was.
 
@@ -127,14 +127,17 @@ def replacing(path: str | Path, size: int | None = None) -> Iterator[Path]:
     path = Path(path)
     with needing_room(path, size):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = hidden_name(path, "tmp")
+        # A folder, because others put temporary files of their own beside what they write.
+        hidden = hidden_name(path, "tmp")
+        hidden.mkdir()
+        temporary = hidden / path.name
         try:
             yield temporary
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         finally:
-            temporary.unlink(missing_ok=True)
+            shutil.rmtree(hidden, ignore_errors=True)
 
 
 def hidden_name(path: Path, ending: str) -> Path:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+import shutil
 import sys
 import tempfile
 import weakref
@@ -144,7 +145,8 @@ def _begun(changes: Path | None) -> tuple[Path, str]:
             f"{changes} is the folder for the weights that pruning changes, and holds something "
             f"else ({others[0].name}): give changes a folder that is new, or empty"
         )
-    _unlink(changes.iterdir())
+    for path in changes.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     return changes, mark
 
 
