@@ -56,6 +56,10 @@ class Gram(InputEvidence):
             panel = product(input_NI[:, :stop], input_NI[:, start:stop])
             self._sum_II[:stop, start:stop] += panel.to(self._sum_II.device)
 
+    def operations(self, width: int, tokens: int, adds: int = 0) -> float:
+        """A triangle of products."""
+        return float(tokens) * width**2
+
     @property
     def sums(self) -> list[torch.Tensor]:
         """The sum over tokens, and how many there were."""

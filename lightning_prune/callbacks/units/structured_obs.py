@@ -54,6 +54,8 @@ class StructuredOBS(PruningCallback, UnitPruning):
     """
 
     evidence = Gram()
+    score_bytes = 7.0
+    score_square = 21.0
 
     damping: float = 0.01
     per_step: int | None = None
