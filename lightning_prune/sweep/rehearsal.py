@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -22,7 +23,7 @@ from lightning_prune.sweep.listening import listening
 from lightning_prune.sweep.live import Fused, LiveBytes
 from lightning_prune.sweep.placement import replaced_forward
 
-__all__ = ["BlockRun", "EvidenceBytes", "Rehearsal", "evidence_bytes"]
+__all__ = ["BlockRun", "EvidenceBytes", "Rehearsal", "Shapes"]
 
 META = torch.device("meta")
 
@@ -104,6 +105,19 @@ class Rehearsal:
             self._known[key] = self._run(block)
         return self._known[key]
 
+    def evidence(self, kind: InputEvidence, width: int, adds: int = 0) -> EvidenceBytes:
+        """What evidence takes at an input of so many features.
+
+        Args:
+            kind: of evidence.
+            width: input features.
+            adds: features of the residual stream that the Linear behind the input adds to.
+        """
+        key = repr(kind), width, adds
+        if key not in self._known:
+            self._known[key] = self._evidence(kind, width, adds)
+        return self._known[key]
+
     def backward(self, block: Block, evidence: WeightEvidence) -> tuple[int, int]:
         """What the pass back through a block takes at most, its sums too, and what these take."""
         key = signature(block), repr(evidence)
@@ -112,6 +126,10 @@ class Rehearsal:
         return self._known[key]
 
     def _run(self, block: Block) -> BlockRun:
+        if block.index >= len(self._calls):  # the head
+            rows, linear = self.hidden.shape[:-1].numel(), block.sites[0].module
+            logits = rows * linear.out_features * self.hidden.element_size()
+            return BlockRun(self.hidden.nbytes, logits, {}, logits)
         waiting: dict[str, int] = {}
         with torch.no_grad(), Fused(), LiveBytes() as live, ExitStack() as hooks:
             for name, sites in block.inputs().items():
@@ -146,42 +164,57 @@ class Rehearsal:
             return live.peak + 2 * tokens * outputs * self.hidden.element_size(), held
         return live.peak, held
 
+    def _evidence(self, kind: InputEvidence, width: int, adds: int) -> EvidenceBytes:
+        shape_BT, dtype = self.hidden.shape[:-1], self.hidden.dtype
+        input_BTI = torch.empty(*shape_BT, width, dtype=dtype, device=META)
+        error_BTD = torch.empty(*shape_BT, adds, dtype=dtype, device=META) if adds else None
+        with torch.no_grad(), LiveBytes() as live:
+            accumulator: Any
+            if isinstance(kind, CrossGram):
+                accumulator = kind.begin(width, META, adds)
+                batch = (input_BTI, input_BTI, error_BTD, None)
+                add = partial(accumulator.update_pair, *batch)
+            else:
+                accumulator = kind.begin(width, META)
+                add = partial(accumulator.update, input_BTI, None)
+            sums = live.now
+            try:
+                _, update = live.beyond(add)
+                result, finish = live.beyond(accumulator.result)
+            except (NotImplementedError, RuntimeError):  # it looks at numbers, and there are none
+                return EvidenceBytes(sums, input_BTI.nbytes, sums, sums)
+            return EvidenceBytes(sums, update, finish, _bytes_of([result]))
+
     def _called(self, block: Block, hidden: torch.Tensor) -> torch.Tensor:
         args, kwargs = self._calls[block.index]
         output = block.module(hidden, *args, **kwargs)
         return output[0] if isinstance(output, tuple) else output
 
 
-def evidence_bytes(
-    evidence: InputEvidence, width: int, rows: tuple[int, int], dtype: torch.dtype, adds: int = 0
-) -> EvidenceBytes:
-    """What evidence takes at an input, of which one batch has so many sequences and tokens.
+class Shapes(Rehearsal):
+    """Nothing is run: what is certain to be held, told from shapes. The rest counts nothing.
 
     Args:
-        evidence: the kind.
-        width: input features.
-        rows: (B, T) of a batch.
-        dtype: of the activations.
-        adds: features of the residual stream that the Linear behind the input adds to.
+        anatomy: of a model, wherever its weights are.
+        hidden: of the shape of one token's hidden states, on the meta device.
     """
-    input_BTI = torch.empty(*rows, width, dtype=dtype, device=META)
-    with torch.no_grad(), LiveBytes() as live:
-        if isinstance(evidence, CrossGram):
-            accumulator: Any = evidence.begin(width, META, adds)
-            error_BTD = torch.empty(*rows, adds, dtype=dtype, device=META) if adds else None
-            before = live.now - (0 if error_BTD is None else error_BTD.nbytes)
-            add = lambda: accumulator.update_pair(input_BTI, input_BTI, error_BTD, None)  # noqa: E731
-        else:
-            accumulator = evidence.begin(width, META)
-            error_BTD, before = None, live.now
-            add = lambda: accumulator.update(input_BTI, None)  # noqa: E731
-        try:
-            _, update = live.beyond(add)
-            del error_BTD, add
-            result, finish = live.beyond(accumulator.result)
-            return EvidenceBytes(before, update, finish, _bytes_of([result]))
-        except (NotImplementedError, RuntimeError):  # it looks at numbers, and there are none
-            return EvidenceBytes(before, input_BTI.nbytes, 2 * before, before)
+
+    def __init__(self, anatomy: Anatomy, hidden: torch.Tensor) -> None:
+        self.anatomy, self.hidden, self.arguments = anatomy, hidden, 0
+        self._known = {}
+
+    def run(self, block: Block) -> BlockRun:
+        """Nothing."""
+        return BlockRun(0, 0, {}, 0)
+
+    def backward(self, block: Block, evidence: WeightEvidence) -> tuple[int, int]:
+        """The sums."""
+        sums = 8 * evidence.floats * sum(site.module.weight.numel() for site in block.sites)
+        return sums, sums
+
+    def _evidence(self, kind: InputEvidence, width: int, adds: int) -> EvidenceBytes:
+        size = super()._evidence(kind, width, adds)
+        return EvidenceBytes(size.sums, 0, 0, 0)
 
 
 def signature(block: Block) -> Any:
