@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from pathlib import Path
 
 import psutil
 import torch
 
-__all__ = ["free_memory", "free_on_device", "own_memory"]
+__all__ = ["free_memory", "free_on_device", "give_back", "own_memory"]
 
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -32,14 +34,21 @@ def free_on_device(device: torch.device) -> int:
 
 
 def own_memory() -> int:
-    """Bytes that this process holds itself, without pages of files; on Linux alone."""
+    """Bytes that this process holds itself, without pages of files; elsewhere than Linux, with."""
     try:
-        status = Path("/proc/self/status").read_text(encoding="utf-8")
-        return 1024 * next(
-            int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon")
-        )
-    except (OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
         return int(psutil.Process().memory_info().rss)
+    own = (line for line in lines if line.startswith(("RssAnon:", "VmSwap:")))
+    return sum(1024 * int(line.split()[1]) for line in own)
+
+
+def give_back() -> None:
+    """Let the system have what was freed: glibc keeps it, in pieces, and grows with every block."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
 
 def _limit(cgroup: Path) -> int | None:

@@ -105,18 +105,22 @@ def load(
 
 
 def _check_room(folder: Path, stored: Stored, dtype: torch.dtype | None) -> None:
-    """Refuse weights that take more memory than there is, whatever is done about it."""
+    """Refuse weights that are read as another type, if they take more memory than there is.
+
+    Those that are used as they are stored are mapped, and take memory as they are changed.
+    """
     asked = dtype or stored.config.dtype
     size = sum(
-        info.numel * (asked or info.dtype).itemsize if info.dtype.is_floating_point else info.nbytes
+        info.numel * asked.itemsize
         for info in stored.reader.info.values()
+        if asked is not None and info.dtype.is_floating_point and info.dtype != asked
     )
     free = free_memory()
     if size > free:
         raise ValueError(
-            f"the weights in {folder} take {size / 2**30:,.1f} GiB of memory, and "
-            f"{free / 2**30:,.1f} GiB are free. Leave them in their files: placement='checkpoint' "
-            "(--model.placement checkpoint)."
+            f"the weights in {folder} take {size / 2**30:,.1f} GiB of memory as {asked}, and "
+            f"{free / 2**30:,.1f} GiB are free. Leave them in their files, in the type that they "
+            "are stored in: placement='checkpoint' (--model.placement checkpoint) with dtype='auto'."
         )
 
 

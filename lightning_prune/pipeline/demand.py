@@ -17,6 +17,21 @@ from lightning_prune.methods.base import Method
 from lightning_prune.report.resources import Phase
 from lightning_prune.sweep.rehearsal import Rehearsal
 
+COMING_AND_GOING = (
+    "activations",
+    "evidence",
+    "results",
+    "scores and decisions",
+    "repair",
+)
+HEAP = 0.6
+"""Of what comes and goes in the CPU's heap, how much more it grows by, as it is left in pieces.
+
+As measured by benchmarks/resources.py.
+"""
+MAPPED_ALONE = 2**25
+"""Bytes from which glibc maps what is allocated, and gives it back at once."""
+
 __all__ = ["Calibration", "Demand", "Setting", "bytes_of", "model_bytes", "weights_of"]
 
 
@@ -63,7 +78,9 @@ class Setting:
         calibration: the calibration set.
         rehearsal: a batch of it in that model.
         device: where blocks run.
-        mapped: whether weights stay in their files.
+        mapped: whether weights stay in their files, and changed ones go into files too.
+        converted: whether the weights were read into memory, as another type than they are stored
+            in. Otherwise what is loaded is mapped, and takes the process's own memory as it changes.
         processes: how many share the calibration set.
         device_memory: bytes that are free where blocks run, which some choices depend on.
         resumes: whether finished blocks are kept on the disk.
@@ -75,6 +92,7 @@ class Setting:
     rehearsal: Rehearsal
     device: torch.device
     mapped: bool = False
+    converted: bool = False
     processes: int = 1
     device_memory: int = 2**62
     resumes: bool = True
@@ -123,6 +141,7 @@ class Demand:
         operations: multiplications and additions of one process.
         sent: bytes that one process sends to the others, of evidence and of decisions.
         sweeps: how often the weights of all blocks are visited.
+        changed: bytes of the weights that the process holds because they were changed.
     """
 
     setting: Setting
@@ -132,6 +151,7 @@ class Demand:
     operations: float = 0.0
     sent: int = 0
     sweeps: int = 0
+    changed: float = 0.0
 
     def phase(
         self, name: str, device: Mapping[str, float], host: Mapping[str, float] | None = None
@@ -149,6 +169,7 @@ class Demand:
             for label, size in here.items():
                 both[label] = both.get(label, 0) + size
             here = {}
+            both["heap"] = HEAP * self._small(both)
         new = Phase(name, here, {label: int(size) for label, size in both.items() if size >= 1})
         for number, old in enumerate(self.phases):
             if old.name == name:
@@ -185,7 +206,16 @@ class Demand:
     def _always(self) -> dict[str, float]:
         """What the process holds all the time."""
         setting = self.setting
-        return {"model": 0 if setting.mapped else model_bytes(setting.anatomy)}
+        if setting.converted:
+            return {"model": model_bytes(setting.anatomy)}
+        return {"changed weights": self.changed}
+
+    def _small(self, parts: Mapping[str, float]) -> float:
+        """Bytes that come and go in the heap: of tensors that are too small to be mapped alone."""
+        sites = [site for block in self.setting.anatomy.blocks[:1] for site in block.sites]
+        if max((4 * site.module.weight.numel() for site in sites), default=0) >= MAPPED_ALONE:
+            return 0.0
+        return sum(parts.get(name, 0.0) for name in COMING_AND_GOING)
 
 
 def operations_of(setting: Setting, block: Block) -> float:

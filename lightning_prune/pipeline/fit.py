@@ -15,7 +15,7 @@ import torch
 
 from lightning_prune import distributed
 from lightning_prune.anatomy import Anatomy
-from lightning_prune.machine import free_memory, free_on_device
+from lightning_prune.machine import free_memory, free_on_device, own_memory
 from lightning_prune.methods.base import Method
 from lightning_prune.pipeline.demand import Calibration, Demand, Setting
 from lightning_prune.pipeline.forecast import forecast
@@ -70,6 +70,13 @@ def _refusal(
                 f"memory ({named}), and {memory_text(limits[place])} are free. "
                 + _advice(setting, limits)
             )
+    changed = 0 if setting.mapped or method.cuts else _changed(setting)
+    if changed - own_memory() > limits["host"]:
+        return (
+            f"{type(method).__name__} changes {memory_text(changed)} of weights, which are then in "
+            f"the host's memory, and {memory_text(limits['host'])} are free. Leave them in files: "
+            "--model.placement checkpoint"
+        )
     return None
 
 
@@ -82,7 +89,10 @@ def helpful(setting: Setting) -> Iterable[tuple[str, Setting]]:
     if getattr(repair, "trust", 0):
         alone = copy(repair)
         alone.trust = 0  # type: ignore[union-attr]
-        yield "repair: LeastSquares with trust 0", replace(setting, method=_with(method, repair=alone))
+        yield (
+            "repair: LeastSquares with trust 0",
+            replace(setting, method=_with(method, repair=alone)),
+        )
     if method.offload != "disk":
         yield 'offload: "disk"', replace(setting, method=_with(method, offload="disk"))
     if repair is not None:
@@ -117,6 +127,12 @@ def _certain(setting: Setting) -> dict[str, dict[str, int]]:
             if sum(certain.values()) > sum(largest[place].values()):
                 largest[place] = certain
     return largest
+
+
+def _changed(setting: Setting) -> int:
+    """Bytes of weights on the CPU that get zeros; some of it may be the process's own already."""
+    sites = (site for block in setting.method.blocks(setting.anatomy) for site in block.sites)
+    return sum(site.module.weight.nbytes for site in sites if site.module.weight.is_cpu)
 
 
 def _advice(setting: Setting, limits: Mapping[str, int]) -> str:

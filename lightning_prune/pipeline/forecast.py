@@ -121,6 +121,9 @@ def _block_by_block(demand: Demand, blocks: Sequence[Block], plan: float) -> Non
         left = max(_decision(setting, b.part(s)) for b in blocks for s in b.inputs().values())
     held = {SCORES: left} if len(blocks) > 1 else {}
 
+    if not setting.mapped and not setting.converted:
+        demand.changed = sum(bytes_of(block, True) for block in blocks)
+
     def decided(block: Block, results: float, base: dict[str, float]) -> None:
         demand.decided(block)
         peak = _working(demand, block) + (left if held else 0)
@@ -128,7 +131,7 @@ def _block_by_block(demand: Demand, blocks: Sequence[Block], plan: float) -> Non
         demand.phase(
             f"{name}: decisions",
             base | {"evidence": results, SCORES: peak},
-            {"plan": plan} | (changed if not setting.on_cpu else {}),
+            {"plan": plan} | changed,
         )
         whole = setting.anatomy.blocks[block.index] if by_layer else block
         changed = {"changed weights": bytes_of(whole, True)} if setting.mapped else {}
@@ -169,6 +172,9 @@ def _survey(demand: Demand, blocks: Sequence[Block], plan: float) -> None:
     if method.effective_repair is not None:
         _repaired(demand, method.effective_repair, blocks, plan)
     changed = {"changed weights": max(map(bytes_of, blocks))} if setting.mapped else {}
+    if not setting.mapped and not setting.converted:
+        demand.changed = disk_of(setting).model - _outside(setting) if method.cuts else weights
+        demand.changed *= 1 if method.cuts else setting.itemsize
     largest = max(site.module.weight.nbytes for block in blocks for site in block.sites)
     demand.phase(f"{name}: changes", {}, {"plan": plan, SCORES: largest} | changed)
 
@@ -186,6 +192,9 @@ def _repaired(demand: Demand, repair: Repair, blocks: Sequence[Block], plan: flo
     if not readers:
         return
 
+    if not setting.mapped and not setting.converted:
+        demand.changed = sum(bytes_of(block, True) for block in readers)
+
     def fixed(block: Block, results: float, base: dict[str, float]) -> None:
         shapes = [(s.module.out_features, s.module.in_features) for s in block.sites]
         own = sum(4 * outputs * inputs for outputs, inputs in shapes if setting.itemsize != 4)
@@ -200,6 +209,12 @@ def _repaired(demand: Demand, repair: Repair, blocks: Sequence[Block], plan: flo
         )
 
     collecting_evidence(demand, name, repair.evidence, readers, "layer", {}, fixed)
+
+
+def _outside(setting: Setting) -> int:
+    """Bytes of what is no block."""
+    whole = sum(p.nbytes for p in setting.anatomy.model.parameters())
+    return whole - sum(map(bytes_of, setting.anatomy.blocks))
 
 
 def _working(demand: Demand, block: Block) -> float:

@@ -171,8 +171,10 @@ def _backward(
     demand.run(1, every)
     demand.run(1, behind)
     inputs, host = demand.states(len(behind) + 2)  # of every block, the last output, the gradient
-    outside = 0 if setting.on_cpu else sum(
-        p.nbytes for module in setting.anatomy.outside for p in module.parameters()
+    outside = (
+        0
+        if setting.on_cpu
+        else sum(p.nbytes for module in setting.anatomy.outside for p in module.parameters())
     )
     base = inputs | _arguments(demand) | dict(held)
     demand.phase(f"{label}: passes", base | {"weights": outside, "activations": head}, host)

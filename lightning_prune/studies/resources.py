@@ -89,6 +89,7 @@ def plan_resources(
         Rehearsal(anatomy, _batch(anatomy, calibration)),
         where,
         mapped=module.placement == "checkpoint",
+        converted=_converted(module, anatomy),
         processes=processes,
         device_memory=free.get("device", free.get("host", 2**62)),
     )
@@ -204,6 +205,12 @@ def _stored_type(module: PrunableModule) -> torch.dtype | None:
     return None
 
 
+def _converted(module: PrunableModule, anatomy: Anatomy) -> bool:
+    """Whether weights are not mapped as they are stored, but made in memory."""
+    stored, used = _stored_type(module), next(anatomy.model.parameters()).dtype
+    return module.source is None or (stored is not None and stored != used)
+
+
 def _free(device: torch.device, of_device: int | None, of_host: int | None) -> dict[str, int]:
     """Bytes that are free, as far as they are known."""
     free = {"host": free_memory() if of_host is None else of_host}
@@ -242,7 +249,7 @@ def _seconds(rates: Mapping[str, float], operations: float, read: int) -> dict[s
 
 def _phases(setting: Setting, demands: Sequence[Demand]) -> list[Phase]:
     """Loading, and then those of all methods."""
-    loaded = 0 if setting.mapped else model_bytes(setting.anatomy)
+    loaded = model_bytes(setting.anatomy) if setting.converted else 0
     return [Phase("model loaded", {}, {"model": loaded}), *(p for d in demands for p in d.phases)]
 
 
@@ -303,7 +310,11 @@ def _advice(resources: Resources, settings: Sequence[Setting]) -> list[str]:
         return [f"It fits: {' and '.join(known)} are free."]
     on_node = resources.processes // nodes
     helping = [] if settings[0].mapped else ["--model.placement checkpoint"]
-    helping = [name for name in helping if _fits(resources, [replace(s, mapped=True) for s in settings], on_node)]
+    helping = [
+        name
+        for name in helping
+        if _fits(resources, [replace(s, mapped=True, converted=False) for s in settings], on_node)
+    ]
     for number, setting in enumerate(settings):
         for name, other in helpful(setting):
             changed = [*settings[:number], other, *settings[number + 1 :]]
