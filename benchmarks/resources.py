@@ -50,9 +50,9 @@ METHODS = (
 VOCABULARY = 1024
 
 
-def write_model(folder: Path, shape: dict[str, int], dtype: str) -> None:
+def write_model(folder: Path, shape: dict[str, Any], dtype: str) -> None:
     """A random Llama, of which one tensor is in memory at a time."""
-    heads = {"num_attention_heads": 8, "num_key_value_heads": 4}
+    heads: dict[str, Any] = {"num_attention_heads": 8, "num_key_value_heads": 4}
     config = LlamaConfig(**shape, **heads, vocab_size=VOCABULARY, dtype=dtype)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
@@ -136,8 +136,9 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.one:
-        measured = measure(*args.one, args)
-        size, part = planned(*args.one, args)
+        folder, placement, call = args.one
+        measured = measure(folder, placement, call, args)
+        size, part = planned(folder, placement, call, args)
         print(json.dumps({"planned": size, "measured": measured, "part": part}))
         return
     table = Table("model", "method", "weights in", "planned, MiB", "measured, MiB", "ratio", "part")

@@ -76,8 +76,9 @@ def load(
         FileNotFoundError: no such folder, or a file is missing in it.
         ValueError: pickled weights only, a file that is damaged or not as it was saved, an adapter
             beside the model, weights that are quantised, or tensors that do not fit the config,
-            are missing, or are left over; they take more memory than is free; no such placement, or `changes` without one; or, with
-            placement="checkpoint", another type than is stored, or something else in `changes`.
+            are missing, or are left over; they take more memory than is free; no such placement, or
+            `changes` without one; or, with placement="checkpoint", another type than is stored, or
+            something else in `changes`.
     """
     folder = Path(folder)
     parse_dtype(dtype)
@@ -120,7 +121,7 @@ def _check_room(folder: Path, stored: Stored, dtype: torch.dtype | None) -> None
         raise ValueError(
             f"the weights in {folder} take {size / 2**30:,.1f} GiB of memory as {asked}, and "
             f"{free / 2**30:,.1f} GiB are free. Leave them in their files, in the type that they "
-            "are stored in: placement='checkpoint' (--model.placement checkpoint) with dtype='auto'."
+            "are stored in: dtype='auto', placement='checkpoint' (--model.placement checkpoint)."
         )
 
 

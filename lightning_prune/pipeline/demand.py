@@ -24,10 +24,10 @@ COMING_AND_GOING = (
     "scores and decisions",
     "repair",
 )
-HEAP = 0.6
+HEAP = {"memory": 0.3, "files": 0.7}
 """Of what comes and goes in the CPU's heap, how much more it grows by, as it is left in pieces.
 
-As measured by benchmarks/resources.py.
+By where the weights are; as measured by benchmarks/resources.py.
 """
 MAPPED_ALONE = 2**25
 """Bytes from which glibc maps what is allocated, and gives it back at once."""
@@ -80,7 +80,7 @@ class Setting:
         device: where blocks run.
         mapped: whether weights stay in their files, and changed ones go into files too.
         converted: whether the weights were read into memory, as another type than they are stored
-            in. Otherwise what is loaded is mapped, and takes the process's own memory as it changes.
+            in. Otherwise what is loaded is mapped, and takes memory of the process as it changes.
         processes: how many share the calibration set.
         device_memory: bytes that are free where blocks run, which some choices depend on.
         resumes: whether finished blocks are kept on the disk.
@@ -169,7 +169,7 @@ class Demand:
             for label, size in here.items():
                 both[label] = both.get(label, 0) + size
             here = {}
-            both["heap"] = HEAP * self._small(both)
+            both["heap"] = HEAP["files" if setting.mapped else "memory"] * self._small(both)
         new = Phase(name, here, {label: int(size) for label, size in both.items() if size >= 1})
         for number, old in enumerate(self.phases):
             if old.name == name:

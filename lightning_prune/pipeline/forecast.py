@@ -153,15 +153,7 @@ def _survey(demand: Demand, blocks: Sequence[Block], plan: float) -> None:
     single = not method.cuts
     weights = sum(map(weights_of, blocks))
     for number, evidence in enumerate(requests):
-        earlier = 4.0 * weights * number * single
-        scored = [0.0]
-
-        def score(block: Block, results: float, base: dict[str, float]) -> None:
-            work = {"evidence": results, SCORES: earlier + scored[0] + _working(demand, block)}
-            demand.phase(f"{name}: scores", base | work)
-            scored[0] += 4.0 * weights_of(block) * single
-
-        collecting_evidence(demand, name, evidence, blocks, "none", {SCORES: earlier}, score)
+        _scored(demand, name, evidence, blocks, 4.0 * weights * number * single)
     if single:
         together = isinstance(method, WeightPruning) and method.effective_scope == "global"
         combined = 8.0 * (len(requests) > 1)
@@ -177,6 +169,29 @@ def _survey(demand: Demand, blocks: Sequence[Block], plan: float) -> None:
         demand.changed *= 1 if method.cuts else setting.itemsize
     largest = max(site.module.weight.nbytes for block in blocks for site in block.sites)
     demand.phase(f"{name}: changes", {}, {"plan": plan, SCORES: largest} | changed)
+
+
+def _scored(
+    demand: Demand, name: str, evidence: Evidence | None, blocks: Sequence[Block], earlier: float
+) -> None:
+    """All blocks by one kind of evidence; scores of weights are all held until they are decided on.
+
+    Args:
+        demand: is added to.
+        name: of the method.
+        evidence: the kind.
+        blocks: that are scored.
+        earlier: bytes of the scores that other kinds have left.
+    """
+    held = earlier
+
+    def score(block: Block, results: float, base: dict[str, float]) -> None:
+        nonlocal held
+        work = {"evidence": results, SCORES: held + _working(demand, block)}
+        demand.phase(f"{name}: scores", base | work)
+        held += 0.0 if demand.setting.method.cuts else 4.0 * weights_of(block)
+
+    collecting_evidence(demand, name, evidence, blocks, "none", {SCORES: earlier}, score)
 
 
 def _repaired(demand: Demand, repair: Repair, blocks: Sequence[Block], plan: float) -> None:

@@ -54,9 +54,10 @@ def prune(
     Raises:
         TypeError: the model is no module, or the method no method.
         ValueError: the model is quantised or not in memory, the method does not fit it, weights or
-            scores are not finite, there is no calibration data or no such device, it takes more memory
-            than is free whatever happens, nothing would be removed, or `resume` has blocks of another call. The model is then unchanged, unless the
-            error came from a block in the middle of the sweep, or of the repair.
+            scores are not finite, there is no calibration data or no such device, it is certain to
+            take more memory than is free, nothing would be removed, or `resume` has blocks of
+            another call. The model is then unchanged, unless the error came from a block in the
+            middle of the sweep, or of the repair.
     """
     if not isinstance(model, nn.Module) or not isinstance(method, Method):
         raise TypeError(

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from lightning_prune.anatomy import Block
-from lightning_prune.anatomy.tasks import LOGITS
 from lightning_prune.evidence import (
     BlockEvidence,
     CrossGram,
@@ -18,6 +17,16 @@ from lightning_prune.evidence import (
     Removal,
     Trial,
     WeightEvidence,
+)
+from lightning_prune.pipeline.block_demand import (
+    arguments_of,
+    count_evidence,
+    finishing,
+    head_bytes,
+    inputs_of,
+    visited_by,
+    weights_on_device,
+    whole_of,
 )
 from lightning_prune.pipeline.demand import Demand, bytes_of, operations_of, weights_of
 from lightning_prune.sweep.memory import SMALL
@@ -52,7 +61,7 @@ def collecting_evidence(
     demand.sweeps += 1 + (evidence is not None and evidence.sweep == "backward")
     if evidence is None:
         for block in blocks:
-            decide(block, 0.0, _weights(demand, block) | dict(held))
+            decide(block, 0.0, weights_on_device(demand, block) | dict(held))
         return
     collecting[evidence.sweep](demand, label, evidence, blocks, propagate, held, decide)
 
@@ -68,14 +77,14 @@ def _forward(
     windows: int = 0,
 ) -> None:
     device, host = demand.states(1, windows)
-    visited = _visited(demand, blocks)
+    visited = visited_by(demand, blocks)
     share = min(1.0, windows / demand.setting.calibration.windows) if windows else 1.0
     demand.run(share * (2 if propagate == "block" else 1), visited)
     for block in blocks:
-        whole = _whole(demand, block)
-        base = _weights(demand, whole) | device | _arguments(demand) | dict(held)
-        inputs = _inputs(demand, evidence, block)
-        _count(demand, evidence, block, inputs, share)
+        whole = whole_of(demand, block)
+        base = weights_on_device(demand, whole) | device | arguments_of(demand) | dict(held)
+        inputs = inputs_of(demand, evidence, block)
+        count_evidence(demand, evidence, block, inputs, share)
         if propagate == "layer" and block.index < len(demand.setting.anatomy.blocks):
             _by_layer(demand, label, whole, inputs, base, host, decide, block)
             continue
@@ -86,7 +95,7 @@ def _forward(
             *(run.waiting.get(name, 0) + size.update for name, size in inputs.items()),
         )
         demand.phase(f"{label}: passes", base | {"evidence": sums, "activations": busiest}, host)
-        demand.phase(f"{label}: passes", base | _finishing(inputs), host)
+        demand.phase(f"{label}: passes", base | finishing(inputs), host)
         results = sum(size.result for size in inputs.values())
         decide(block, results, base)
 
@@ -111,8 +120,8 @@ def _by_layer(
         busy = waiting["activations"] + max(run.forward, size.update)
         full = {"activations": busy, "evidence": size.sums}
         demand.phase(f"{label}: passes", base | full, host)
-        finishing = waiting | {"evidence": size.sums, "results": size.finish}
-        demand.phase(f"{label}: passes", base | finishing, host)
+        made = waiting | {"evidence": size.sums, "results": size.finish}
+        demand.phase(f"{label}: passes", base | made, host)
         decide(block.part(sites), size.result, base | waiting)
 
 
@@ -126,13 +135,13 @@ def _paired(
     decide: Deciding,
 ) -> None:
     device, host = demand.states(3)  # pruned, dense, and the difference
-    demand.run(2, _visited(demand, blocks))
+    demand.run(2, visited_by(demand, blocks))
     for block in blocks:
-        whole = _whole(demand, block)
-        base = _weights(demand, whole) | device | _arguments(demand) | dict(held)
+        whole = whole_of(demand, block)
+        base = weights_on_device(demand, whole) | device | arguments_of(demand) | dict(held)
         base["dense block"] = bytes_of(whole)
-        inputs = _inputs(demand, evidence, block)
-        _count(demand, evidence, block, inputs, 1.0)
+        inputs = inputs_of(demand, evidence, block)
+        count_evidence(demand, evidence, block, inputs, 1.0)
         _by_layer(demand, label, whole, inputs, base, host, decide, block, copies=2)
 
 
@@ -155,14 +164,16 @@ def _backward(
     allowed = setting.device_memory // 2
     allowed = min(allowed, SMALL) if setting.on_cpu else allowed
     whole = not setting.method.offload and not setting.mapped and needed <= allowed
-    head = _head_bytes(demand)
+    head = head_bytes(demand)
     demand.backward += len(behind) / len(every)
     demand.operations += 2 * sum(operations_of(setting, block) for block in behind)
     demand.reduced(total)
     if whole:
         demand.run(1, every)
         device, host = demand.states(1)
-        device = device | {"weights": missing, "evidence": total} | _arguments(demand) | dict(held)
+        device = (
+            device | {"weights": missing, "evidence": total} | arguments_of(demand) | dict(held)
+        )
         full = device | {"activations": len(behind) * kept + head}
         demand.phase(f"{label}: passes", full, host)
         for block in blocks:
@@ -176,18 +187,18 @@ def _backward(
         if setting.on_cpu
         else sum(p.nbytes for module in setting.anatomy.outside for p in module.parameters())
     )
-    base = inputs | _arguments(demand) | dict(held)
+    base = inputs | arguments_of(demand) | dict(held)
     demand.phase(f"{label}: passes", base | {"weights": outside, "activations": head}, host)
     for block in blocks:
         if block.index == len(every):
             decide(block, 8.0 * evidence.floats * weights_of(block), base)
             continue
-        whole_block = _whole(demand, block)
+        whole_block = whole_of(demand, block)
         peak, sums = setting.rehearsal.backward(block, evidence)
         left = dict(base)
         if "hidden states" in left:
             left["hidden states"] *= (block.index - first + 3) / (len(behind) + 2)
-        left |= _weights(demand, whole_block)
+        left |= weights_on_device(demand, whole_block)
         full = left | {"evidence": sums, "activations": peak - sums}
         demand.phase(f"{label}: passes", full, host)
         decide(block, sums, left)
@@ -204,10 +215,15 @@ def _influence(
 ) -> None:
     parts = evidence.part != "block"
     device, host = demand.states(evidence.span + 1 + parts)
-    demand.run(1 + parts, _visited(demand, blocks))
+    demand.run(1 + parts, visited_by(demand, blocks))
     for block in blocks:
-        base = _weights(demand, _whole(demand, block)) | device | _arguments(demand) | dict(held)
-        run = demand.setting.rehearsal.run(_whole(demand, block))
+        base = (
+            weights_on_device(demand, whole_of(demand, block))
+            | device
+            | arguments_of(demand)
+            | dict(held)
+        )
+        run = demand.setting.rehearsal.run(whole_of(demand, block))
         compared = 6 * 8 * demand.setting.rehearsal.hidden.numel() // 2  # in float64, two at a time
         demand.phase(f"{label}: passes", base | {"activations": max(run.forward, compared)}, host)
         decide(block, 0.0, base)
@@ -226,12 +242,17 @@ def _removal(
     share = min(1.0, windows / demand.setting.calibration.windows) if windows else 1.0
     device, host = demand.states(3, windows)
     demand.run(share, every)
-    demand.run(share, _visited(demand, blocks))
+    demand.run(share, visited_by(demand, blocks))
     for block in blocks:
         demand.run(share, every[block.index + 1 :])
-        base = _weights(demand, _whole(demand, block)) | device | _arguments(demand) | dict(held)
-        run = demand.setting.rehearsal.run(_whole(demand, block))
-        busy = {"activations": max(run.forward, _head_bytes(demand))}
+        base = (
+            weights_on_device(demand, whole_of(demand, block))
+            | device
+            | arguments_of(demand)
+            | dict(held)
+        )
+        run = demand.setting.rehearsal.run(whole_of(demand, block))
+        busy = {"activations": max(run.forward, head_bytes(demand))}
         demand.phase(f"{label}: passes", base | busy, host)
         decide(block, 0.0, base)
 
@@ -249,9 +270,9 @@ def _trial(
     dense = share * demand.setting.hidden
 
     def tried(block: Block, results: float, base: dict[str, float]) -> None:
-        demand.run(share * (1 + len(block.sites)), [_whole(demand, block)])
+        demand.run(share * (1 + len(block.sites)), [whole_of(demand, block)])
         largest = max(site.module.weight.numel() for site in block.sites)
-        run = demand.setting.rehearsal.run(_whole(demand, block))
+        run = demand.setting.rehearsal.run(whole_of(demand, block))
         busy = {"activations": dense + run.forward, "evidence": results}
         work = {"scores and decisions": (2 * demand.setting.itemsize + 12) * largest}
         demand.phase(f"{label}: trials", base | busy | work)
@@ -268,69 +289,3 @@ collecting: dict[str, Callable[..., None]] = {
     "removal": _removal,
     "trial": _trial,
 }
-
-
-def _inputs(demand: Demand, evidence: InputEvidence, block: Block) -> dict[str, EvidenceBytes]:
-    """What evidence takes at each input of a block."""
-    return {
-        name: demand.setting.rehearsal.evidence(
-            evidence,
-            sites[0].module.in_features,
-            sites[0].module.out_features * sites[0].table.adds,
-        )
-        for name, sites in block.inputs().items()
-    }
-
-
-def _finishing(inputs: Mapping[str, EvidenceBytes]) -> dict[str, float]:
-    """The most while the results are made, one after the other, of sums that are let go."""
-    left, done = sum(size.sums for size in inputs.values()), 0
-    moments = []
-    for size in inputs.values():
-        moments.append({"evidence": left, "results": done + size.finish})
-        left -= size.sums
-        done += size.result
-    return max(moments, key=lambda moment: sum(moment.values()))
-
-
-def _count(
-    demand: Demand,
-    evidence: InputEvidence,
-    block: Block,
-    inputs: Mapping[str, EvidenceBytes],
-    share: float,
-) -> None:
-    """The operations of the evidence, and what of it is sent."""
-    tokens = int(share * demand.setting.tokens)
-    for sites in block.inputs().values():
-        linear, adds = sites[0].module, sites[0].module.out_features * sites[0].table.adds
-        demand.operations += evidence.operations(linear.in_features, tokens, adds)
-    demand.reduced(sum(size.sums for size in inputs.values()))
-
-
-def _visited(demand: Demand, blocks: Sequence[Block]) -> list[Block]:
-    return demand.setting.anatomy.blocks[: max(block.index for block in blocks) + 1]
-
-
-def _whole(demand: Demand, block: Block) -> Block:
-    """The block with all its sites; the head as it is."""
-    every = demand.setting.anatomy.blocks
-    return every[block.index] if block.index < len(every) else block
-
-
-def _weights(demand: Demand, block: Block) -> dict[str, float]:
-    """A block that has come to the device; on the CPU it is a part of the model."""
-    return {} if demand.setting.on_cpu else {"weights": bytes_of(block)}
-
-
-def _arguments(demand: Demand) -> dict[str, float]:
-    return {"masks and tables": demand.setting.rehearsal.arguments}
-
-
-def _head_bytes(demand: Demand) -> int:
-    """What the head takes forward and back, some columns at a time."""
-    setting = demand.setting
-    batch, length = setting.rows
-    classes = setting.anatomy.head.sites[0].module.out_features
-    columns = min(length, max(1, LOGITS // (batch * classes)))
-    return columns * batch * classes * (2 * setting.itemsize + 12)

@@ -1,4 +1,4 @@
-"""What a pruning will take: memory, disk, passes, network, time and files; as a table and as JSON."""
+"""What a pruning will take: memory, disk, passes, network, time, files; a table and JSON."""
 
 from __future__ import annotations
 
@@ -128,8 +128,8 @@ def _phases(resources: Resources) -> Table:
         parts = phase.device or phase.host
         most = sorted(parts.items(), key=lambda part: -part[1])[:NAMED]
         named = ", ".join(f"{name} {memory_text(size)}" for name, size in most)
-        figures = [Figure(host, memory_text(host)), named]
-        rows.append((phase.name, *_device(resources, device), *figures))
+        shown = Figure(host, memory_text(host))
+        rows.append((phase.name, *_device(resources, device), shown, named))
     named = f"{model_name(resources.model)}: {', then '.join(resources.methods)}"
     header = ("part", *_device(resources, "device"), "host", Column("of this", words=True))
     return Table(f"{named}\nthe most that one process holds", header, rows)

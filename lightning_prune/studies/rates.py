@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
-__all__ = ["arithmetic_rate", "reading_rate"]
+__all__ = ["arithmetic_rate", "rates_of", "reading_rate", "seconds_of"]
 
 SIZE = {"cpu": 1024, "cuda": 8192}
 """Rows of the matrices that are multiplied."""
@@ -55,3 +55,28 @@ def reading_rate(files: Sequence[Path]) -> float | None:
         while done < wanted and (chunk := file.read(CHUNK)):
             done += len(chunk)
         return done / max(time.perf_counter() - start, 1e-9)
+
+
+def rates_of(
+    device: torch.device,
+    dtype: torch.dtype,
+    files: Sequence[Path],
+    operations: float | None,
+    read: float | None,
+) -> dict[str, float]:
+    """The two rates, given or measured; without those that cannot be."""
+    there = device.type == "cpu" or (device.type == "cuda" and torch.cuda.is_available())
+    if operations is None and there:
+        operations = arithmetic_rate(device, dtype)
+    rates = {"operations": operations, "read": reading_rate(files) if read is None else read}
+    return {name: rate for name, rate in rates.items() if rate}
+
+
+def seconds_of(rates: Mapping[str, float], operations: float, read: int) -> dict[str, float]:
+    """How long it takes at these rates, as far as they are known."""
+    seconds = {}
+    if "operations" in rates:
+        seconds["arithmetic"] = operations / rates["operations"]
+    if "read" in rates:
+        seconds["reading"] = read / rates["read"]
+    return seconds

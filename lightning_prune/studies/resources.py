@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,26 +12,24 @@ import torch
 from lightning_prune.anatomy import Anatomy, check_unquantised
 from lightning_prune.checkpoints.config import reason_of
 from lightning_prune.checkpoints.load import parse_dtype
-from lightning_prune.checkpoints.names import shard_name, weight_files
+from lightning_prune.checkpoints.names import weight_files
 from lightning_prune.checkpoints.reader import TensorReader
-from lightning_prune.checkpoints.writer import parse_size
 from lightning_prune.data.text_data import LONGEST_DEFAULT
 from lightning_prune.machine import free_memory, free_on_device, own_memory
 from lightning_prune.methods.base import Method
 from lightning_prune.models.module import PrunableModule
 from lightning_prune.pipeline.demand import Calibration, Demand, Setting, model_bytes
 from lightning_prune.pipeline.fit import helpful
-from lightning_prune.pipeline.forecast import Disk, disk_of, forecast
+from lightning_prune.pipeline.forecast import disk_of, forecast
 from lightning_prune.report.resources import Phase, Resources, memory_text
-from lightning_prune.studies.rates import arithmetic_rate, reading_rate
+from lightning_prune.studies.rates import rates_of, seconds_of
+from lightning_prune.studies.written import disk_table, files_of
 from lightning_prune.sweep.rehearsal import Rehearsal
 
 __all__ = ["plan_resources"]
 
 STARTED = 24 * 2**20
 """What libraries take when they run for the first time: code of a family, buffers of products."""
-SHARD = "50GB"
-"""Of the pruned model, as `SavePretrained` writes it."""
 
 
 def plan_resources(
@@ -100,7 +97,7 @@ def plan_resources(
     disks = [disk_of(one) for one in settings]
     rounds = [int(getattr(method, "rounds", 1)) for method in methods]
     files = _stored(module)
-    rates = _rates(where, setting.rehearsal.hidden.dtype, files, operations, read)
+    rates = rates_of(where, setting.rehearsal.hidden.dtype, files, operations, read)
     sums = {
         name: sum(n * getattr(d, name) for n, d in zip(rounds, demands, strict=True))
         for name in ("forward", "backward", "operations", "sent", "sweeps")
@@ -123,14 +120,14 @@ def plan_resources(
         },
         phases=_phases(setting, demands),
         libraries=own_memory() + STARTED,
-        disk=_disk(disks, settings),
+        disk=disk_table(disks, settings),
         passes={name: sums[name] for name in ("forward", "backward")},
         sent=int(sums["sent"]),
         operations=sums["operations"],
         read=int(reading),
         rates=rates,
-        seconds=_seconds(rates, sums["operations"], reading),
-        files=_files(disks, settings),
+        seconds=seconds_of(rates, sums["operations"], reading),
+        files=files_of(disks, settings),
         free=free,
     )
     return replace(result, advice=_advice(result, settings))
@@ -223,78 +220,10 @@ def _free(device: torch.device, of_device: int | None, of_host: int | None) -> d
     return free
 
 
-def _rates(
-    device: torch.device,
-    dtype: torch.dtype,
-    files: Sequence[Path],
-    operations: float | None,
-    read: float | None,
-) -> dict[str, float]:
-    """The two rates, given or measured; without those that cannot be."""
-    there = device.type == "cpu" or (device.type == "cuda" and torch.cuda.is_available())
-    if operations is None and there:
-        operations = arithmetic_rate(device, dtype)
-    rates = {"operations": operations, "read": reading_rate(files) if read is None else read}
-    return {name: rate for name, rate in rates.items() if rate}
-
-
-def _seconds(rates: Mapping[str, float], operations: float, read: int) -> dict[str, float]:
-    seconds = {}
-    if "operations" in rates:
-        seconds["arithmetic"] = operations / rates["operations"]
-    if "read" in rates:
-        seconds["reading"] = read / rates["read"]
-    return seconds
-
-
 def _phases(setting: Setting, demands: Sequence[Demand]) -> list[Phase]:
     """Loading, and then those of all methods."""
     loaded = model_bytes(setting.anatomy) if setting.converted else 0
     return [Phase("model loaded", {}, {"model": loaded}), *(p for d in demands for p in d.phases)]
-
-
-def _left(disks: Sequence[Disk], settings: Sequence[Setting]) -> int:
-    """Bytes of the model when all methods have cut their parts."""
-    dense = sum(p.nbytes for p in settings[0].anatomy.model.parameters())
-    return max(0, dense - sum(dense - disk.model for disk in disks))
-
-
-def _disk(disks: Sequence[Disk], settings: Sequence[Setting]) -> dict[str, int]:
-    """Of all methods: plans stay, what is kept on the way goes with each."""
-    return {
-        "plan": sum(disk.plan for disk in disks),
-        "finished blocks": max(disk.unfinished for disk in disks),
-        "changed blocks": max(disk.changes for disk in disks),
-        "hidden states": max(disk.hidden for disk in disks),
-        "pruned model": _left(disks, settings),
-        "peak": sum(disk.plan for disk in disks[:-1]) + max(disk.peak for disk in disks),
-    }
-
-
-def _files(disks: Sequence[Disk], settings: Sequence[Setting]) -> dict[str, int | None]:
-    """What is written into the run's folder; None: small."""
-    files: dict[str, int | None] = {}
-    for number, (disk, setting) in enumerate(zip(disks, settings, strict=True), start=1):
-        folder = "plan" if len(disks) == 1 else f"plan-{number}"
-        if disk.unfinished:
-            files[f"{folder}-unfinished/ (until the plan is there)"] = disk.unfinished
-        corrected = disk.corrected
-        files[f"{folder}/plan.json"] = None
-        files[f"{folder}/plan.safetensors"] = disk.plan - corrected
-        if corrected:
-            files[f"{folder}/corrected.safetensors"] = corrected
-        if setting.method.calibrates:
-            tokens = setting.calibration.windows * setting.calibration.length
-            files[f"{folder}/calibration.safetensors"] = 8 * tokens
-    if changes := max(disk.changes for disk in disks):
-        files["weights/ (until the process ends)"] = changes
-    size, limit = _left(disks, settings), parse_size(SHARD)
-    count = max(1, math.ceil(size / limit))
-    files["pruned/config.json, tokenizer, card, plan"] = None
-    for number in range(1, count + 1):
-        files[f"pruned/{shard_name(number, count)}"] = min(limit, size - (number - 1) * limit)
-    files |= dict.fromkeys(("config.yaml", "report.html, report.json, structure.svg"), None)
-    return files
 
 
 def _advice(resources: Resources, settings: Sequence[Setting]) -> list[str]:

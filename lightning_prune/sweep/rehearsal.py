@@ -141,13 +141,17 @@ class Rehearsal:
             _, forward = live.beyond(lambda: self._called(block, self.hidden))
         with Fused(), LiveBytes() as live:
             held: list[Any] = []
+
+            def hold(_: nn.Module, inputs: Any, __: Any) -> None:
+                held.append(inputs[0])
+
             for site in block.sites:
-                handle = site.module.register_forward_hook(lambda _, x, y: held.append(x[0]))
-                hooks.callback(handle.remove)
+                hooks.callback(site.module.register_forward_hook(hold).remove)
             with hooks:
                 output = self._called(block, self.hidden.detach().requires_grad_())
             kept = live.now
-            del output, held
+            del output
+            held.clear()
         return BlockRun(self.hidden.nbytes, forward, waiting, kept)
 
     def _backward(self, block: Block, evidence: WeightEvidence) -> tuple[int, int]:

@@ -24,8 +24,8 @@ from lightning_prune import (
     WandaSP,
     prune,
     save,
+    surgery,
 )
-from lightning_prune import surgery
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.checkpoints import reader
 from lightning_prune.report.files import print_document
