@@ -70,6 +70,7 @@ COMMANDS = {
     "sweep": Command("Prune by many methods and sparsities; compare them.", _configured),
     "importance": Command("Measure how important each block is.", _configured),
     "search": Command("Try a method's arguments, or shares of its budget.", _configured),
+    "plan_resources": Command("Say what pruning will take, before it is begun.", _configured),
     "evaluate": Command("Judge saved models by texts, tasks and what they say.", _plain),
     "measure": Command("Measure size, speed and memory of saved models.", _plain),
     "export": Command("Write a saved model for another place, or check it.", _plain),
@@ -149,7 +150,7 @@ def _help() -> str:
     for run, title in _GROUPS.items():
         lines.append(f"\n{title}:")
         for name, command in COMMANDS.items():
-            lines += [f"  {name:<12}{command.help}"] if command.run is run else []
+            lines += [f"  {name:<15} {command.help}"] if command.run is run else []
     return HELP.format("\n".join([*lines, ""]))
 
 

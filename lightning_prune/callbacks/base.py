@@ -26,9 +26,11 @@ from lightning_prune.callbacks.observers.base import observers_of
 from lightning_prune.data.protocols import Calibrating, Windowed, sources_of
 from lightning_prune.methods.base import Method
 from lightning_prune.models.module import PrunableModule
+from lightning_prune.pipeline.fit import check_fits
 from lightning_prune.pipeline.provenance import fingerprint
 from lightning_prune.pipeline.unfinished import Unfinished, clear_finished
 from lightning_prune.plan import Plan
+from lightning_prune.sweep import placement_of
 
 __all__ = ["PruningCallback", "methods_of"]
 
@@ -100,6 +102,8 @@ class PruningCallback(Method, Callback):
         for observer in observers_of(trainer):
             observer.before_prune(trainer, pl_module)
         start = self._start(trainer, pl_module)
+        if start.plan is None and self.calibrates:
+            self._check_fits(trainer, pl_module)
         distributed.once(lambda: self.folder(trainer).mkdir(parents=True, exist_ok=True))
         for observer in observers_of(trainer, start=True):
             observer.on_prune_start(trainer, pl_module)
@@ -125,6 +129,19 @@ class PruningCallback(Method, Callback):
                 "calibration_dataloader, such as lightning_prune.TextData"
             )
         early.check_validation(trainer)
+
+    @property
+    def scoring(self) -> Method:
+        """The method that scores and chooses: this one, or the one that it runs in rounds."""
+        return self
+
+    def _check_fits(self, trainer: Trainer, pl_module: PrunableModule) -> None:
+        """Refuse what is certain not to fit into memory, before the dense model is measured."""
+        data: Any = getattr(trainer, "datamodule", None)
+        with isolate_rng():  # a loader that shuffles gives the same batches again
+            batches = list(data.calibration_dataloader())
+        placement = placement_of(Anatomy(pl_module.base), trainer.strategy.root_device)
+        check_fits(placement, self.scoring, batches)
 
     def _identity(self, trainer: Trainer, pl_module: PrunableModule) -> dict[str, Any]:
         """What the decisions depend on."""

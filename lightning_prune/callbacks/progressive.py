@@ -86,6 +86,11 @@ class Progressive(PruningCallback):
         return Gate(self.max_perplexity, self.max_increase, self.on_gate)
 
     @property
+    def scoring(self) -> UnitPruning:
+        """The method that is run in rounds."""
+        return self.method
+
+    @property
     def calibrates(self) -> bool:
         """Whether the method needs calibration batches."""
         return self.plan is None and self.method.calibrates

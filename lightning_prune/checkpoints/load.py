@@ -18,6 +18,7 @@ from lightning_prune.checkpoints.head import is_stored_apart, warn_of_own_head
 from lightning_prune.checkpoints.mapped import map_weights
 from lightning_prune.checkpoints.names import ADAPTER, CONFIG
 from lightning_prune.checkpoints.reader import DTYPES, TensorReader
+from lightning_prune.machine import free_memory
 from lightning_prune.modeling.registry import auto_class
 
 __all__ = ["PlacementName", "Stored", "check_placement", "check_stored", "load", "parse_dtype"]
@@ -75,8 +76,9 @@ def load(
         FileNotFoundError: no such folder, or a file is missing in it.
         ValueError: pickled weights only, a file that is damaged or not as it was saved, an adapter
             beside the model, weights that are quantised, or tensors that do not fit the config,
-            are missing, or are left over; no such placement, or `changes` without one; or, with
-            placement="checkpoint", another type than is stored, or something else in `changes`.
+            are missing, or are left over; they take more memory than is free; no such placement, or
+            `changes` without one; or, with placement="checkpoint", another type than is stored, or
+            something else in `changes`.
     """
     folder = Path(folder)
     parse_dtype(dtype)
@@ -99,9 +101,31 @@ def load(
     if placement == "checkpoint":
         model = _mapped(folder, stored, auto, dtype, changes, **kwargs)
     else:
+        if "device_map" not in kwargs:
+            _check_room(folder, stored, parse_dtype(dtype))
         model = _read(folder, auto, dtype, **kwargs)
     placed: nn.Module = model if device is None else model.to(device)
     return placed.eval()
+
+
+def _check_room(folder: Path, stored: Stored, dtype: torch.dtype | None) -> None:
+    """Refuse weights that are read as another type, if they take more memory than there is.
+
+    Those that are used as they are stored are mapped, and take memory as they are changed.
+    """
+    asked = dtype or stored.config.dtype
+    size = sum(
+        info.numel * asked.itemsize
+        for info in stored.reader.info.values()
+        if asked is not None and info.dtype.is_floating_point and info.dtype != asked
+    )
+    free = free_memory()
+    if size > free:
+        raise ValueError(
+            f"the weights in {folder} take {size / 2**30:,.1f} GiB of memory as {asked}, and "
+            f"{free / 2**30:,.1f} GiB are free. Leave them in their files, in the type that they "
+            "are stored in: dtype='auto', placement='checkpoint' (--model.placement checkpoint)."
+        )
 
 
 def _read(folder: Path, auto: Any, dtype: str | torch.dtype, **kwargs: Any) -> nn.Module:

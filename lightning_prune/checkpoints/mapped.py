@@ -8,10 +8,8 @@ of its own, and maps all of it anew.
 
 from __future__ import annotations
 
-import ctypes
 import re
 import shutil
-import sys
 import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Mapping
@@ -28,6 +26,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from lightning_prune import distributed
 from lightning_prune.checkpoints.reader import TensorReader
 from lightning_prune.files import save_tensors
+from lightning_prune.machine import give_back
 
 __all__ = ["WeightFiles", "files_of", "map_weights"]
 
@@ -107,7 +106,7 @@ class WeightFiles:
             del written
         for name, tensor in tensors.items():
             self._put(tensor, known[name])
-        _give_back()
+        give_back()
         if changed:
             self._written.add(path)
             unused = self._written - {place.changes for place in self._places.values()}
@@ -160,14 +159,6 @@ def _remove(changes: Path, mark: str) -> None:
     with suppress(OSError):
         _unlink(changes.glob(f"*changed-{mark}-*"))
         changes.rmdir()
-
-
-def _give_back() -> None:
-    """Let the system have what was freed: glibc keeps it, in pieces, and grows with every block."""
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
 
 
 def _save(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:

@@ -41,7 +41,9 @@ from lightning_prune.plan import Plan
 
 __all__ = ["PruneCLI", "run"]
 
-OURS = ("prune", *STUDIES)
+OURS = ("prune", "plan_resources", *STUDIES)
+ONE_PROCESS = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto"}
+"""A Trainer that any machine can have."""
 DEFAULTS = {"model": CausalLM, "data": TextData}
 """What is meant where no class is named."""
 ANY = {"model": LightningModule, "data": LightningDataModule}
@@ -84,7 +86,7 @@ class _SaveConfig(SaveConfigCallback, PruneObserver):
 
 
 class PruneCLI(LightningCLI):
-    """One command: fit, validate, test, predict, prune, sweep, importance or search.
+    """One command: fit, validate, test, predict, prune, plan_resources, or one of the studies.
 
     Args:
         command: its name.
@@ -162,12 +164,16 @@ class PruneCLI(LightningCLI):
         if self.command in STUDIES:
             kwargs |= {"logger": False, "enable_checkpointing": False}
             kwargs |= {"devices": 1} if config.get("devices") == "auto" else {}
+        elif self.command == "plan_resources":  # for another machine, as a rule
+            kwargs |= {"logger": False, "enable_checkpointing": False} | ONE_PROCESS
         elif config.get("logger") in (None, True):
             kwargs.setdefault("logger", CSVLogger(root, name="logs"))
         kwargs.setdefault("default_root_dir", str(root))
         trainer = _made(super().instantiate_trainer, config, kwargs)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = WholeCheckpointIO()
+        if isinstance(trainer, PruneTrainer):
+            trainer.asked = {name: config.get(name) for name in ONE_PROCESS}
         present = trainer.callbacks  # type: ignore[attr-defined]
         present.insert(0, Signals(trainer, requeues=self.command in RESUMED))
         if self.command in ("fit", "prune"):

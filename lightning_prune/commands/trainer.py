@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from lightning.pytorch import Trainer
 
 from lightning_prune.commands.importance import importance
+from lightning_prune.commands.plan_resources import plan_resources
 from lightning_prune.commands.prune import prune
 from lightning_prune.commands.search import search
 from lightning_prune.commands.sweep import sweep
@@ -16,9 +19,16 @@ STUDIES = ("sweep", "importance", "search")
 
 
 class PruneTrainer(Trainer):
-    """A Trainer whose methods are our commands, too."""
+    """A Trainer whose methods are our commands, too.
+
+    Attributes:
+        asked: of the accelerator, devices and nodes of another machine, what a configuration says.
+    """
+
+    asked: dict[str, Any] = {}
 
     prune = prune
     sweep = sweep
     importance = importance
     search = search
+    plan_resources = plan_resources

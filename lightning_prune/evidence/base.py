@@ -92,6 +92,16 @@ class InputEvidence(Evidence):
     def start(self) -> None:
         """Make the sums, of zeros, for `width` features on `device`."""
 
+    def operations(self, width: int, tokens: int, adds: int = 0) -> float:
+        """Multiplications and additions that so many tokens of an input take.
+
+        Args:
+            width: input features.
+            tokens: how many.
+            adds: features of the residual stream that the Linear behind it adds to.
+        """
+        return 2.0 * width * tokens
+
     @abstractmethod
     def update(self, input_BTI: torch.Tensor, keep_BT: torch.Tensor | None) -> None:
         """Add one batch. `keep_BT` is False at padding, which does not count; None: all count."""

@@ -85,6 +85,10 @@ class CrossGram(Gram):
         if error_BTD is not None:
             self._error_DI += product(kept_tokens(error_BTD, keep_BT), input_NI).to(self.device)
 
+    def operations(self, width: int, tokens: int, adds: int = 0) -> float:
+        """The triangle of one, and all products of two."""
+        return super().operations(width, tokens) + 2.0 * tokens * width * (width + adds)
+
     @property
     def sums(self) -> list[torch.Tensor]:
         """Those of the Gram matrix, and the cross products."""

@@ -62,6 +62,10 @@ class Gram(InputEvidence):
         for start in range(0, self.width, width):
             yield slice(start, min(start + width, self.width))
 
+    def operations(self, width: int, tokens: int, adds: int = 0) -> float:
+        """A triangle of products."""
+        return float(tokens) * width**2
+
     @property
     def sums(self) -> list[torch.Tensor]:
         """The sum over tokens, as far as it is made, and how many there were."""

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 
@@ -20,7 +20,7 @@ from lightning_prune.evidence import Evidence, Propagate
 from lightning_prune.plan import Plan
 from lightning_prune.repair import Repair
 
-__all__ = ["Decision", "Method", "Scores", "check_finite"]
+__all__ = ["Decision", "Method", "Scores", "Solving", "check_finite"]
 
 
 Scores = Mapping[int, Mapping[str, torch.Tensor]]
@@ -44,6 +44,22 @@ class Decision:
     agreed: bool = False
 
 
+class Solving(NamedTuple):
+    """What it takes to choose and correct the weights of all sites that share one input.
+
+    Attributes:
+        per_weight: bytes at most, for each weight.
+        per_square: bytes at most, for each entry of a Gram matrix, beyond the evidence.
+        products: how often the weights are multiplied by such a matrix.
+        inversions: how often such a matrix is inverted.
+    """
+
+    per_weight: float
+    per_square: float
+    products: float
+    inversions: float
+
+
 class Method(Configured, ABC):
     """A pruning method: which evidence it needs, how it scores, what it selects.
 
@@ -62,10 +78,17 @@ class Method(Configured, ABC):
         cuts: whether it takes units or blocks out of the model.
         divides_scoring: whether to score a block takes longer than to send its scores, so that
             processes score one each.
+        score_bytes: what scoring and choosing take at most, for each weight of a block, beside the
+            evidence; for plans of what a run will take.
+        score_square: the same, for each entry of the Gram matrix of its widest input.
+        solving: the same of a method that chooses and corrects in one act; None: it does not.
     """
 
     cuts: ClassVar[bool] = False
     divides_scoring: ClassVar[bool] = False
+    score_bytes: ClassVar[float] = 4.0
+    score_square: ClassVar[float] = 0.0
+    solving: ClassVar[Solving | None] = None
 
     plan: Plan | str | Path | None = None
     layer_start: int = 0

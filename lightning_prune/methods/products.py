@@ -27,6 +27,8 @@ class ProductPruning(UnitPruning):
         ValueError: an argument is out of range.
     """
 
+    score_bytes = 10.5
+
     aggregate: Aggregate = "mean_abs"
     trim: float = 0.0
     signed: bool = True

@@ -57,6 +57,7 @@ class WeightPruning(Method):
     """
 
     own_scope: ClassVar[Scope] = "row"
+    score_bytes = 6.0  # scores, mask, and what looking for a threshold takes
 
     sparsity: float | None = None
     pattern: str | int | None = None

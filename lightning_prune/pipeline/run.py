@@ -11,6 +11,7 @@ from torch import nn
 from lightning_prune import surgery
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.methods.base import Method
+from lightning_prune.pipeline.fit import check_fits
 from lightning_prune.pipeline.provenance import provenance, work_of
 from lightning_prune.pipeline.reuse import Reuse
 from lightning_prune.pipeline.stages import Batch, Run
@@ -53,9 +54,10 @@ def prune(
     Raises:
         TypeError: the model is no module, or the method no method.
         ValueError: the model is quantised or not in memory, the method does not fit it, weights or
-            scores are not finite, there is no calibration data or no such device, nothing would be
-            removed, or `resume` has blocks of another call. The model is then unchanged, unless the
-            error came from a block in the middle of the sweep, or of the repair.
+            scores are not finite, there is no calibration data or no such device, it is certain to
+            take more memory than is free, nothing would be removed, or `resume` has blocks of
+            another call. The model is then unchanged, unless the error came from a block in the
+            middle of the sweep, or of the repair.
     """
     if not isinstance(model, nn.Module) or not isinstance(method, Method):
         raise TypeError(
@@ -76,13 +78,14 @@ def prune(
         return plan
     method.check(anatomy)
     placement = placement_of(anatomy, _device(model, device))
-    _check_weights(placement)
     if method.calibrates and batches is None:
         raise ValueError(f"{method!r} needs calibration batches: {anatomy.task.form}")
-    batches = () if batches is None else batches
+    batches = () if batches is None else list(batches)
+    if method.calibrates and reuse is None:
+        check_fits(placement, method, batches)
+    _check_weights(placement)
     own: Unfinished | None = None
     if isinstance(resume, (str, Path)):
-        batches = list(batches)
         own = resume = Unfinished(resume, work_of(model, method, batches))
     run = Run(placement, method, reuse, resume)
     run.plan.provenance = provenance(model, method)  # of the model as it is before

@@ -164,27 +164,42 @@ def _eliminate(
     gone_TO = torch.empty_like(current_TO)  # 1 where a weight goes, 0 where it stays
     rows = list(zip(current_TO.unbind(), gone_TO.unbind(), removed_TO.unbind(), strict=True))
 
-    def in_halves(start: int, stop: int, step: int, visit: Callable[[int, int], None]) -> None:
-        if stop - start <= step:
-            visit(start, stop)
-            return
-        middle = start + -(-(stop - start) // (2 * step)) * step
-        in_halves(start, middle, step, visit)
+    def pass_on(start: int, middle: int, stop: int) -> None:
         current_TO[middle:stop].addmm_(
             unit_TT[middle:stop, start:middle], removed_TO[start:middle], alpha=-1
         )
-        in_halves(middle, stop, step, visit)
 
     def visit_block(start: int, stop: int) -> None:
         columns = slice(first + start, first + stop)
         keep_OB = select(current_TO[start:stop].t(), diagonal_T[start:stop], columns)
         gone_TO[start:stop] = ~keep_OB.t()
-        in_halves(start, stop, 1, visit_column)
+        _in_halves(start, stop, 1, visit_column, pass_on)
 
     def visit_column(column: int, _: int) -> None:
         current_O, gone_O, removed_O = rows[column]
         torch.mul(current_O, gone_O, out=removed_O)
 
-    in_halves(0, len(current_TO), block, visit_block)
+    _in_halves(0, len(current_TO), block, visit_block, pass_on)
     current_TO.sub_(removed_TO)
     return gone_TO == 0
+
+
+def _in_halves(
+    start: int,
+    stop: int,
+    step: int,
+    visit: Callable[[int, int], None],
+    pass_on: Callable[[int, int, int], None],
+) -> None:
+    """Visit columns from left to right, `step` at a time, in halves of halves.
+
+    A function of its own: one inside of `_eliminate` that calls itself would keep that call's
+    matrices until Python looks for circles.
+    """
+    if stop - start <= step:
+        visit(start, stop)
+        return
+    middle = start + -(-(stop - start) // (2 * step)) * step
+    _in_halves(start, middle, step, visit, pass_on)
+    pass_on(start, middle, stop)
+    _in_halves(middle, stop, step, visit, pass_on)

@@ -43,6 +43,20 @@ class Repair(Configured, ABC):
 
     adds_biases: ClassVar[bool] = False
 
+    def working(self, outputs: int, inputs: int, kept: float) -> float:
+        """Bytes that a Linear takes at most while it is repaired, beside weight and evidence.
+
+        Args:
+            outputs: its output features.
+            inputs: its input features.
+            kept: the fraction of them that stays.
+        """
+        return 8.0 * outputs * inputs
+
+    def operations(self, outputs: int, inputs: int, kept: float) -> float:
+        """Multiplications and additions that the repair of a Linear takes."""
+        return 2.0 * outputs * inputs
+
     @property
     @abstractmethod
     def evidence(self) -> InputEvidence:
@@ -140,6 +154,17 @@ class LeastSquares(Repair):
     def evidence(self) -> InputEvidence:
         """Gram matrices, with those of the dense model if it is followed."""
         return CrossGram() if self.trust else Gram()
+
+    def working(self, outputs: int, inputs: int, kept: float) -> float:
+        """The target in fp32, and what is solved in float64."""
+        weights, square = outputs * inputs, (kept * inputs) ** 2
+        return (8 + 8 * bool(self.trust) + 20 * kept) * weights + 16 * square
+
+    def operations(self, outputs: int, inputs: int, kept: float) -> float:
+        """The target, a Cholesky factor and two triangular solves."""
+        left = kept * inputs
+        targets = 2 * outputs * inputs**2 * (1 + bool(self.trust))
+        return targets + left**3 / 3 + 2 * outputs * left**2
 
     def fix(
         self,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lightning_prune.anatomy import Block
+from lightning_prune.machine import give_back
 
 __all__ = ["Steps", "handed_over"]
 
@@ -18,5 +19,7 @@ def handed_over(block: Block, results: dict[str, Any]) -> Steps:
 
     Otherwise the caller's name for them would keep them while those of the next are collected.
     """
+    give_back()  # what the sums took, before something is made of the results
     yield block, results
     results.clear()
+    give_back()

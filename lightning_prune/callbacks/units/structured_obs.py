@@ -55,6 +55,8 @@ class StructuredOBS(PruningCallback, UnitPruning):
 
     evidence = Gram()
     divides_scoring = True
+    score_bytes = 7.0
+    score_square = 21.0
 
     damping: float = 0.01
     per_step: int | None = None

@@ -51,6 +51,8 @@ class Taylor(PruningCallback, UnitPruning):
         ValueError: an unknown mode or grouping.
     """
 
+    score_bytes = 7.5
+
     mode: Mode = "param_first"
     grouping: Grouping = "sum"
 

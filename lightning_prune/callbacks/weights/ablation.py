@@ -19,6 +19,7 @@ import torch
 
 from lightning_prune.callbacks.base import PruningCallback
 from lightning_prune.evidence import Gram, InputEvidence
+from lightning_prune.methods.base import Solving
 from lightning_prune.methods.reconstruction import Problem, Reconstruction, Solution
 from lightning_prune.repair import factored, obs_prune
 from lightning_prune.scores.magnitude import magnitude_score
@@ -81,6 +82,8 @@ class Ablation(PruningCallback, Reconstruction):
             in which one process sees them, so that several processes give another result.
         damping: share of the Gram matrix's mean diagonal that is added to its diagonal.
     """
+
+    solving = Solving(32, 6, products=1, inversions=0.5)
 
     mask: Literal["magnitude", "wanda"] = "wanda"
     mask_from: Literal["original", "updated"] = "original"

@@ -14,6 +14,7 @@ Axes: O output features, I input features.
 from __future__ import annotations
 
 from lightning_prune.callbacks.base import PruningCallback
+from lightning_prune.methods.base import Solving
 from lightning_prune.methods.reconstruction import Problem, Reconstruction, Solution
 from lightning_prune.repair import alps
 
@@ -33,6 +34,7 @@ class ALPS(PruningCallback, Reconstruction):
     """
 
     own_scope = "matrix"
+    solving = Solving(39, 17, products=150, inversions=60)
 
     damping: float = 0.01
 

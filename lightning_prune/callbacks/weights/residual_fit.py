@@ -39,6 +39,7 @@ import torch
 from lightning_prune.anatomy import Site
 from lightning_prune.callbacks.base import PruningCallback
 from lightning_prune.evidence import CrossGram, InputEvidence, PairedGram
+from lightning_prune.methods.base import Solving
 from lightning_prune.methods.reconstruction import Problem, Reconstruction, Solution
 from lightning_prune.repair import anneal, product, solved
 from lightning_prune.selection import removed_count
@@ -90,6 +91,7 @@ class ResidualFit(PruningCallback, Reconstruction):
     """
 
     own_scope = "balanced"
+    solving = Solving(50, 15, products=80, inversions=12)
 
     ridge: float = 0.1
     trust: float = 0.5

@@ -16,6 +16,7 @@ from __future__ import annotations
 import torch
 
 from lightning_prune.callbacks.base import PruningCallback
+from lightning_prune.methods.base import Solving
 from lightning_prune.methods.reconstruction import Problem, Reconstruction, Solution
 from lightning_prune.repair import factored, obs_prune, saliency
 
@@ -36,6 +37,7 @@ class SparseGPT(PruningCallback, Reconstruction):
     """
 
     own_scope = "columns"
+    solving = Solving(27, 6, products=1, inversions=0.5)
 
     damping: float = 0.01
     columns: int = 128
