@@ -8,6 +8,7 @@ from lightning_prune.anatomy import Block
 from lightning_prune.anatomy.tasks import LOGITS
 from lightning_prune.evidence import InputEvidence
 from lightning_prune.pipeline.demand import Demand, bytes_of
+from lightning_prune.sweep.memory import SMALL, spacing
 from lightning_prune.sweep.rehearsal import EvidenceBytes
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "finishing",
     "head_bytes",
     "inputs_of",
+    "spacing_of",
     "visited_by",
     "weights_on_device",
     "whole_of",
@@ -57,7 +59,7 @@ def count_evidence(
     for sites in block.inputs().values():
         linear, adds = sites[0].module, sites[0].module.out_features * sites[0].table.adds
         demand.operations += evidence.operations(linear.in_features, tokens, adds)
-    demand.reduced(sum(size.sums for size in inputs.values()))
+    demand.reduced(sum(size.sent for size in inputs.values()))
 
 
 def visited_by(demand: Demand, blocks: Sequence[Block]) -> list[Block]:
@@ -88,3 +90,12 @@ def head_bytes(demand: Demand) -> int:
     classes = setting.anatomy.head.sites[0].module.out_features
     columns = min(length, max(1, LOGITS // (batch * classes)))
     return columns * batch * classes * (2 * setting.itemsize + 12)
+
+
+def spacing_of(demand: Demand, blocks: int) -> int:
+    """Of every how many blocks inputs are kept; see `lightning_prune.sweep.memory`."""
+    setting, offload = demand.setting, demand.setting.method.offload
+    if offload == "disk":
+        return 1
+    allowed = (setting.host_memory if offload else setting.device_memory) // 2
+    return spacing(setting.hidden * blocks, blocks, SMALL if setting.mapped else allowed)

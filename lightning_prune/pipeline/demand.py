@@ -83,6 +83,7 @@ class Setting:
             in. Otherwise what is loaded is mapped, and takes memory of the process as it changes.
         processes: how many share the calibration set.
         device_memory: bytes that are free where blocks run, which some choices depend on.
+        host_memory: the same of the host.
         resumes: whether finished blocks are kept on the disk.
     """
 
@@ -95,6 +96,7 @@ class Setting:
     converted: bool = False
     processes: int = 1
     device_memory: int = 2**62
+    host_memory: int = 2**62
     resumes: bool = True
 
     @property

@@ -178,6 +178,7 @@ def _setting(
         placement.device,
         mapped=placement.saves_memory,
         device_memory=free,
+        host_memory=free if placement.device.type == "cpu" else free_memory(),
         resumes=False,
     )
 

@@ -157,8 +157,9 @@ def _survey(demand: Demand, blocks: Sequence[Block], plan: float) -> None:
     if single:
         together = isinstance(method, WeightPruning) and method.effective_scope == "global"
         combined = 8.0 * (len(requests) > 1)
-        deciding = (4 + combined + (10 if together else 1)) * weights
-        demand.phase(f"{name}: decisions", {SCORES: deciding}, {"plan": plan})
+        deciding = (5 + combined) * weights + together * 32 * 2**24  # thresholds by counting
+        device, host = _kept_scores(setting, deciding)
+        demand.phase(f"{name}: decisions", device, host | {"plan": plan})
         for block in blocks:
             demand.decided(block)
     if method.effective_repair is not None:
@@ -187,11 +188,21 @@ def _scored(
 
     def score(block: Block, results: float, base: dict[str, float]) -> None:
         nonlocal held
-        work = {"evidence": results, SCORES: held + _working(demand, block)}
-        demand.phase(f"{name}: scores", base | work)
+        here, host = _kept_scores(demand.setting, held)
+        work = {"evidence": results, SCORES: here.get(SCORES, 0.0) + _working(demand, block)}
+        demand.phase(f"{name}: scores", base | work, host)
         held += 0.0 if demand.setting.method.cuts else 4.0 * weights_of(block)
 
-    collecting_evidence(demand, name, evidence, blocks, "none", {SCORES: earlier}, score)
+    here, _ = _kept_scores(demand.setting, earlier)
+    collecting_evidence(demand, name, evidence, blocks, "none", here, score)
+
+
+def _kept_scores(setting: Setting, size: float) -> tuple[dict[str, float], dict[str, float]]:
+    """Scores that wait for others, on the device and on the host; those of units are few."""
+    offload = setting.method.offload
+    if offload == "disk" and not setting.method.cuts:
+        return {}, {}
+    return ({}, {SCORES: size}) if offload else ({SCORES: size}, {})
 
 
 def _repaired(demand: Demand, repair: Repair, blocks: Sequence[Block], plan: float) -> None:

@@ -24,6 +24,7 @@ from lightning_prune.pipeline.block_demand import (
     finishing,
     head_bytes,
     inputs_of,
+    spacing_of,
     visited_by,
     weights_on_device,
     whole_of,
@@ -181,7 +182,11 @@ def _backward(
         return
     demand.run(1, every)
     demand.run(1, behind)
-    inputs, host = demand.states(len(behind) + 2)  # of every block, the last output, the gradient
+    every_nth = spacing_of(demand, len(behind))
+    if every_nth > 1:
+        demand.run(1, behind)
+    sets = -(-len(behind) // every_nth) + every_nth - 1  # inputs of blocks
+    inputs, host = demand.states(sets + 2)  # and the last output, and the gradient
     outside = (
         0
         if setting.on_cpu
@@ -196,8 +201,8 @@ def _backward(
         whole_block = whole_of(demand, block)
         peak, sums = setting.rehearsal.backward(block, evidence)
         left = dict(base)
-        if "hidden states" in left:
-            left["hidden states"] *= (block.index - first + 3) / (len(behind) + 2)
+        if "hidden states" in left and every_nth == 1:
+            left["hidden states"] *= (block.index - first + 3) / (sets + 2)
         left |= weights_on_device(demand, whole_block)
         full = left | {"evidence": sums, "activations": peak - sums}
         demand.phase(f"{label}: passes", full, host)

@@ -89,6 +89,7 @@ def plan_resources(
         converted=_converted(module, anatomy),
         processes=processes,
         device_memory=free.get("device", free.get("host", 2**62)),
+        host_memory=free.get("host", 2**62),
     )
     settings = [replace(setting, method=getattr(m, "scoring", m)) for m in methods]
     for method in methods:

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
-import psutil
 import torch
 
 from lightning_prune.anatomy import Block
 from lightning_prune.evidence import WeightEvidence
+from lightning_prune.machine import free_on_device
 from lightning_prune.sweep.losses import Loss, Roots
 from lightning_prune.sweep.states import HiddenStates
 
-__all__ = ["blocks_between", "fits_whole"]
+__all__ = ["SMALL", "blocks_between", "fits_whole", "spacing"]
 
 SMALL = 2**29
 """Bytes that may be taken of the CPU's memory, which other programs want too, to save time."""
@@ -46,9 +46,13 @@ def blocks_between(states: HiddenStates, blocks: int) -> int:
         blocks: how many there are.
     """
     kept_on = torch.device("cpu") if states.offload else states.device
-    if states.offload == "disk" or states.bytes * blocks <= _allowed(kept_on):
-        return 1
-    return max(1, math.isqrt(blocks))
+    allowed = SMALL if states.placement.saves_memory else free_on_device(kept_on) // 2
+    return 1 if states.offload == "disk" else spacing(states.bytes * blocks, blocks, allowed)
+
+
+def spacing(needed: int, blocks: int, allowed: int) -> int:
+    """1 if what the inputs of all blocks need is allowed, else the root of their number."""
+    return 1 if needed <= allowed else max(1, math.isqrt(blocks))
 
 
 def _held(loss: Loss, block: Block) -> int:
@@ -82,12 +86,5 @@ def _held(loss: Loss, block: Block) -> int:
 
 def _allowed(device: torch.device) -> int:
     """Bytes to take: half of what is free on a GPU; on the CPU no more than `SMALL`."""
-    allowed = _free(device) // 2
+    allowed = free_on_device(device) // 2
     return allowed if device.type == "cuda" else min(allowed, SMALL)
-
-
-def _free(device: torch.device) -> int:
-    if device.type != "cuda":
-        return int(psutil.virtual_memory().available)
-    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return torch.cuda.mem_get_info(device)[0] + unused

@@ -36,12 +36,14 @@ class EvidenceBytes(NamedTuple):
         update: while a batch is added, beyond the sums.
         finish: while the result is made, beyond the sums.
         result: of the result.
+        sent: of what is added up over processes.
     """
 
     sums: int
     update: int
     finish: int
     result: int
+    sent: int
 
 
 @dataclass(frozen=True)
@@ -181,13 +183,13 @@ class Rehearsal:
             else:
                 accumulator = kind.begin(width, META)
                 add = partial(accumulator.update, input_BTI, None)
-            sums = live.now
+            sums, sent = live.now, sum(tensor.nbytes for tensor in accumulator.sums)
             try:
                 _, update = live.beyond(add)
                 result, finish = live.beyond(accumulator.result)
             except (NotImplementedError, RuntimeError):  # it looks at numbers, and there are none
-                return EvidenceBytes(sums, input_BTI.nbytes, sums, sums)
-            return EvidenceBytes(sums, update, finish, _bytes_of([result]))
+                return EvidenceBytes(sums, input_BTI.nbytes, sums, sums, sent)
+            return EvidenceBytes(sums, update, finish, _bytes_of([result]), sent)
 
     def _called(self, block: Block, hidden: torch.Tensor) -> torch.Tensor:
         args, kwargs = self._calls[block.index]
@@ -218,7 +220,7 @@ class Shapes(Rehearsal):
 
     def _evidence(self, kind: InputEvidence, width: int, adds: int) -> EvidenceBytes:
         size = super()._evidence(kind, width, adds)
-        return EvidenceBytes(size.sums, 0, 0, 0)
+        return EvidenceBytes(size.sums, 0, 0, 0, size.sent)
 
 
 def signature(block: Block) -> Any:

@@ -70,7 +70,7 @@ def test_the_whole_model_runs_at_once_where_it_fits(
     free: int, offload: bool, passes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else every block runs a second time; the first one once more, to see how much it holds."""
-    monkeypatch.setattr(memory, "_free", lambda _: free)
+    monkeypatch.setattr(memory, "free_on_device", lambda _: free)
     with counting_blocks(model := tiny_model("llama")) as seen:
         swept(model, split(padded("none"), 1), offload=offload)
     assert len(seen) - (not offload) == passes * 3 * 3
@@ -83,7 +83,7 @@ def test_inputs_that_do_not_fit_are_made_again(
     """Those of every √L-th block are kept; the numbers are the same, for one more pass forward."""
     batches = split(padded("left"), 2)
     expected = swept(tiny_model("llama", num_hidden_layers=blocks), batches, True, whole=False)
-    monkeypatch.setattr(memory, "_free", lambda _: 0)
+    monkeypatch.setattr(memory, "free_on_device", lambda _: 0)
     made = list[set[int]]()
     kept = backward._inputs_of_blocks
 
