@@ -41,7 +41,13 @@ FULL = {
 
 
 class DiskFull(OSError):
-    """There is no room for a file. Its message is a sentence; `filename` is the file."""
+    """There is no room for a file. Its message is a sentence; `filename` is the file.
+
+    Attributes:
+        needed: how many bytes it needs; None: not known.
+    """
+
+    needed: int | None = None
 
     def __str__(self) -> str:
         return str(self.strerror)
@@ -77,7 +83,10 @@ def needing_room(path: str | Path, size: int | None = None, what: str = "") -> I
         number = _number(error)
         if number is None:
             raise
-        raise DiskFull(number, _no_room(number, Path(path), size, what), str(path)) from error
+        size = getattr(error, "needed", None) if size is None else size
+        full = DiskFull(number, _no_room(number, Path(path), size, what), str(path))
+        full.needed = size
+        raise full from error
 
 
 def _no_room(number: int, path: Path, size: int | None, what: str) -> str:

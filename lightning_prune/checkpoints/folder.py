@@ -77,12 +77,14 @@ def check_room(path: Path, size: int) -> None:
     """
     free = shutil.disk_usage(path.parent).free
     if free < size + SLACK:
-        raise DiskFull(
+        full = DiskFull(
             errno.ENOSPC,
             f"saving {path} needs {(size + SLACK) / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB "
             "free. Nothing was written",
             str(path),
         )
+        full.needed = size + SLACK
+        raise full
 
 
 def check_replaceable(folder: str | Path) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from lightning_prune.anatomy import Block
 from lightning_prune.evidence import Evidence
 from lightning_prune.methods.weights import WeightPruning
+from lightning_prune.pipeline.block_demand import whole_of
 from lightning_prune.pipeline.demand import Demand, Setting, asked, bytes_of, weights_of
 from lightning_prune.pipeline.sweep_demand import collecting_evidence
 from lightning_prune.repair import Repair
@@ -133,7 +134,7 @@ def _block_by_block(demand: Demand, blocks: Sequence[Block], plan: float) -> Non
             base | {"evidence": results, SCORES: peak},
             {"plan": plan} | changed,
         )
-        whole = setting.anatomy.blocks[block.index] if by_layer else block
+        whole = whole_of(demand, block) if by_layer else block
         changed = {"changed weights": bytes_of(whole, True)} if setting.mapped else {}
         run = setting.rehearsal.run(block).forward if evidence is not None else 0
         feeding = {"activations": base.get("activations", 0) + run}
@@ -226,7 +227,7 @@ def _repaired(demand: Demand, repair: Repair, blocks: Sequence[Block], plan: flo
         own = sum(4 * outputs * inputs for outputs, inputs in shapes if setting.itemsize != 4)
         work = max(repair.working(*shape, kept) for shape in shapes) + own
         demand.operations += sum(repair.operations(*shape, kept) for shape in shapes)
-        decided = _decision(setting, setting.anatomy.blocks[block.index], readers=True)
+        decided = _decision(setting, whole_of(demand, block), readers=True)
         changed = {"changed weights": bytes_of(block, True)} if setting.mapped else {}
         demand.phase(
             f"{name}: repairs",

@@ -158,7 +158,7 @@ class LeastSquares(Repair):
     def working(self, outputs: int, inputs: int, kept: float) -> float:
         """The target in fp32, and what is solved in float64."""
         weights, square = outputs * inputs, (kept * inputs) ** 2
-        return (8 + 8 * bool(self.trust) + 20 * kept) * weights + 16 * square
+        return (8 + 8 * bool(self.trust) + 20 * kept) * weights + 16 * square + 16 * inputs
 
     def operations(self, outputs: int, inputs: int, kept: float) -> float:
         """The target, a Cholesky factor and two triangular solves."""
