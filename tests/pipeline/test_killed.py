@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import random
 import shutil
+import signal
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,11 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
 ]
 
-KILLS = 5
+MOMENTS = (4, 2, 5, 1, 3)
+"""Of each start, the file in front of whose renaming it is killed.
+
+`benchmarks/kills.py` kills runs at any time.
+"""
 
 
 def work(folder: Path, method: Any, out: str) -> None:
@@ -30,6 +33,21 @@ def work(folder: Path, method: Any, out: str) -> None:
     plan = prune(model, method, batches(), resume=folder / "unfinished")
     save(model, folder / out, plan)
     del model
+
+
+def killed_work(folder: Path, method: Any, moment: int) -> None:
+    """The same, killed when the file of that number has been written and is about to be renamed."""
+    replace, renamed = os.replace, 0
+
+    def replace_or_die(source: Any, target: Any) -> None:
+        nonlocal renamed
+        renamed += 1
+        if renamed == moment:
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(source, target)
+
+    os.replace = replace_or_die  # type: ignore[assignment]
+    work(folder, method, "stopped")
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -44,21 +62,18 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_a_run_that_is_killed_goes_on(method: Any, tmp_path: Path) -> None:
     """To the same bytes, however often."""
     save(even_model("llama"), tmp_path / "model")
-    begun = time.monotonic()
     work(tmp_path, method, "whole")
-    whole_seconds = time.monotonic() - begun
-    moments, fork = random.Random(0), multiprocessing.get_context("fork")
-    kept = kills = 0
-    while kills < KILLS or (not kept and kills < 4 * KILLS):  # a busy machine shifts the moments
-        kills += 1
-        process = fork.Process(target=work, args=(tmp_path, method, "stopped"))
+    fork = multiprocessing.get_context("fork")
+    kept = []
+    for moment in MOMENTS:
+        process = fork.Process(target=killed_work, args=(tmp_path, method, moment))
         process.start()
-        process.join(timeout=moments.uniform(0.2, 0.9) * whole_seconds)
-        process.kill()
         process.join()
-        kept = max(kept, len(list(tmp_path.glob("unfinished/*.json"))))
+        assert process.exitcode == -signal.SIGKILL
+        kept.append(len(list(tmp_path.glob("unfinished/*.json"))))
     work(tmp_path, method, "stopped")
-    assert kept, "no process was killed between two blocks"
+    assert kept == sorted(kept)
+    assert kept[-1] > kept[0] > 0
     assert files(tmp_path / "stopped") == files(tmp_path / "whole")
     assert {path.name for path in tmp_path.iterdir()} == {"model", "stopped", "whole"}
 
