@@ -83,7 +83,7 @@ def _forward(
     demand.run(share * (2 if propagate == "block" else 1), visited)
     for block in blocks:
         whole = whole_of(demand, block)
-        base = weights_on_device(demand, whole) | device | arguments_of(demand) | dict(held)
+        base = _at_block(demand, whole, device, held)
         inputs = inputs_of(demand, evidence, block)
         count_evidence(demand, evidence, block, inputs, share)
         if propagate == "layer" and block.index < len(demand.setting.anatomy.blocks):
@@ -99,6 +99,14 @@ def _forward(
         demand.phase(f"{label}: passes", base | finishing(inputs), host)
         results = sum(size.result for size in inputs.values())
         decide(block, results, base)
+
+
+def _at_block(
+    demand: Demand, whole: Block, device: Mapping[str, float], held: Mapping[str, float]
+) -> dict[str, float]:
+    """What is on the device while a block is at work: it, the hidden states, and what waits."""
+    weights = weights_on_device(demand, whole)
+    return weights | dict(device) | arguments_of(demand) | dict(held)
 
 
 def _by_layer(
@@ -139,7 +147,7 @@ def _paired(
     demand.run(2, visited_by(demand, blocks))
     for block in blocks:
         whole = whole_of(demand, block)
-        base = weights_on_device(demand, whole) | device | arguments_of(demand) | dict(held)
+        base = _at_block(demand, whole, device, held)
         base["dense block"] = bytes_of(whole)
         inputs = inputs_of(demand, evidence, block)
         count_evidence(demand, evidence, block, inputs, 1.0)
@@ -222,13 +230,9 @@ def _influence(
     device, host = demand.states(evidence.span + 1 + parts)
     demand.run(1 + parts, visited_by(demand, blocks))
     for block in blocks:
-        base = (
-            weights_on_device(demand, whole_of(demand, block))
-            | device
-            | arguments_of(demand)
-            | dict(held)
-        )
-        run = demand.setting.rehearsal.run(whole_of(demand, block))
+        whole = whole_of(demand, block)
+        base = _at_block(demand, whole, device, held)
+        run = demand.setting.rehearsal.run(whole)
         compared = 6 * 8 * demand.setting.rehearsal.hidden.numel() // 2  # in float64, two at a time
         demand.phase(f"{label}: passes", base | {"activations": max(run.forward, compared)}, host)
         decide(block, 0.0, base)
@@ -250,13 +254,9 @@ def _removal(
     demand.run(share, visited_by(demand, blocks))
     for block in blocks:
         demand.run(share, every[block.index + 1 :])
-        base = (
-            weights_on_device(demand, whole_of(demand, block))
-            | device
-            | arguments_of(demand)
-            | dict(held)
-        )
-        run = demand.setting.rehearsal.run(whole_of(demand, block))
+        whole = whole_of(demand, block)
+        base = _at_block(demand, whole, device, held)
+        run = demand.setting.rehearsal.run(whole)
         busy = {"activations": max(run.forward, head_bytes(demand))}
         demand.phase(f"{label}: passes", base | busy, host)
         decide(block, 0.0, base)
