@@ -16,50 +16,19 @@ import json
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from measuring import peak_memory, write_llama
 from rich.console import Console
 from rich.table import Table
-from transformers import AutoModelForCausalLM, LlamaConfig
 
 import lightning_prune
-from lightning_prune.checkpoints.writer import ShardWriter
 from lightning_prune.parsing import import_public_names
 
 VOCABULARY = 64
-
-
-def write_model(folder: Path, args: argparse.Namespace, blocks: int) -> None:
-    """A random Llama of so many blocks, of which one tensor is in memory at a time."""
-    config = LlamaConfig(
-        hidden_size=args.hidden,
-        intermediate_size=args.mlp,
-        num_hidden_layers=blocks,
-        num_attention_heads=args.heads,
-        num_key_value_heads=args.kv,
-        vocab_size=VOCABULARY,
-        dtype=args.dtype,
-    )
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
-    folder.mkdir()
-    config.architectures = [type(model).__name__]
-    config.save_pretrained(folder)
-    generator = torch.Generator().manual_seed(0)
-    with ShardWriter(folder, "500MB") as writer:
-        for name, parameter in model.named_parameters():
-            values = torch.randn(parameter.shape, generator=generator) * 0.02 + ("norm" in name)
-            writer.add(name, values.to(getattr(torch, args.dtype)))
-
-
-def own_memory() -> int:
-    """Bytes of this process that are no pages of files."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return 1024 * next(int(line.split()[1]) for line in status if line.startswith("RssAnon"))
 
 
 def measure(folder: str, placement: Any, args: argparse.Namespace) -> dict[str, float]:
@@ -69,23 +38,12 @@ def measure(folder: str, placement: Any, args: argparse.Namespace) -> dict[str, 
     size = (args.windows, 1, args.length)
     ids = torch.randint(VOCABULARY, size, generator=generator)
     method = eval(args.method, vars(lightning_prune))
-    before, stopped = own_memory(), threading.Event()
-    seen = [before]
-
-    def watch() -> None:
-        while not stopped.wait(0.002):
-            seen.append(own_memory())
-
-    thread = threading.Thread(target=watch)
-    thread.start()
     begun = time.process_time()
-    model = lightning_prune.load(folder, placement=placement, verify=False)
-    plan = lightning_prune.prune(model, method, [{"input_ids": window} for window in ids])
-    lightning_prune.save(model, f"{folder}-{placement}", plan, shard_size="500MB")
-    seconds = time.process_time() - begun
-    stopped.set()
-    thread.join()
-    return {"MiB": (max(seen) - before) / 2**20, "seconds": seconds}
+    with peak_memory() as peak:
+        model = lightning_prune.load(folder, placement=placement, verify=False)
+        plan = lightning_prune.prune(model, method, [{"input_ids": window} for window in ids])
+        lightning_prune.save(model, f"{folder}-{placement}", plan, shard_size="500MB")
+    return {"MiB": peak.bytes / 2**20, "seconds": time.process_time() - begun}
 
 
 def main() -> None:
@@ -109,7 +67,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for blocks in args.blocks:
             path = Path(folder, str(blocks))
-            write_model(path, args, blocks)
+            shape = {
+                "hidden_size": args.hidden,
+                "intermediate_size": args.mlp,
+                "num_hidden_layers": blocks,
+                "num_attention_heads": args.heads,
+                "num_key_value_heads": args.kv,
+                "vocab_size": VOCABULARY,
+            }
+            write_llama(path, args.dtype, **shape)
             size = sum(file.stat().st_size for file in path.glob("*.safetensors")) / 2**20
             row = [str(blocks), f"{size:.0f}"]
             for place in args.placements:

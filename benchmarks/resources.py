@@ -17,20 +17,17 @@ import json
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from measuring import peak_memory, write_llama
 from rich.console import Console
 from rich.table import Table
-from transformers import AutoModelForCausalLM, LlamaConfig
 
 import lightning_prune
 from lightning_prune import CausalLM, TextData
-from lightning_prune.checkpoints.writer import ShardWriter
-from lightning_prune.machine import own_memory
 from lightning_prune.parsing import import_public_names
 from lightning_prune.studies.resources import STARTED, plan_resources
 
@@ -48,22 +45,7 @@ METHODS = (
     "Taylor(ratio=0.25, repair=None)",
 )
 VOCABULARY = 1024
-
-
-def write_model(folder: Path, shape: dict[str, Any], dtype: str) -> None:
-    """A random Llama, of which one tensor is in memory at a time."""
-    heads: dict[str, Any] = {"num_attention_heads": 8, "num_key_value_heads": 4}
-    config = LlamaConfig(**shape, **heads, vocab_size=VOCABULARY, dtype=dtype)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
-    folder.mkdir()
-    config.architectures = [type(model).__name__]
-    config.save_pretrained(folder)
-    generator = torch.Generator().manual_seed(0)
-    with ShardWriter(folder, "500MB") as writer:
-        for name, parameter in model.named_parameters():
-            values = torch.randn(parameter.shape, generator=generator) * 0.02 + ("norm" in name)
-            writer.add(name, values.to(getattr(torch, dtype)))
+SHARED = {"num_attention_heads": 8, "num_key_value_heads": 4, "vocab_size": VOCABULARY}
 
 
 def method_of(call: str) -> Any:
@@ -87,22 +69,11 @@ def measure(folder: str, placement: Any, call: str, args: argparse.Namespace) ->
     ids = torch.randint(VOCABULARY, shape, generator=torch.Generator().manual_seed(1))
     batches = [{"input_ids": part} for part in ids.split(args.batch)]
     method = method_of(call)
-    before, stopped = own_memory(), threading.Event()
-    seen = [before]
-
-    def watch() -> None:
-        while not stopped.wait(0.002):
-            seen.append(own_memory())
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    with tempfile.TemporaryDirectory() as out:
+    with peak_memory() as peak, tempfile.TemporaryDirectory() as out:
         model = lightning_prune.load(folder, placement=placement, verify=False)
         plan = lightning_prune.prune(model, method, batches, resume=f"{out}/unfinished")
         lightning_prune.save(model, f"{out}/pruned", plan)
-    stopped.set()
-    thread.join()
-    return max(seen) - before
+    return peak.bytes
 
 
 def rows(folder: str, name: str, args: argparse.Namespace) -> Sequence[tuple[str, ...]]:
@@ -147,7 +118,7 @@ def main() -> None:
         models = {"": args.model} if args.model else {}
         for name, shape in {} if args.model else shapes.items():
             models[name] = str(Path(scratch, name))
-            write_model(Path(models[name]), shape, args.dtype)
+            write_llama(Path(models[name]), args.dtype, **SHARED, **shape)
         for name, folder in models.items():
             for line in rows(folder, name or Path(folder).name, args):
                 table.add_row(*line)
