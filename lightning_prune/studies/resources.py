@@ -67,8 +67,8 @@ def plan_resources(
 
     Raises:
         FileNotFoundError: there is no config.
-        ValueError: nothing can be made of the config, a method does not fit the model, or it is not
-            known how much calibration text there is.
+        ValueError: nothing can be made of the config, a method does not fit the model, it is not
+            known how much calibration text there is, or a size or rate is not above 0.
     """
     methods = [methods] if isinstance(methods, Method) else list(methods)
     where = torch.device(device)
@@ -76,6 +76,9 @@ def plan_resources(
         raise ValueError("there is no method to plan for; give one, such as Wanda(sparsity=0.5)")
     if nodes < 1 or processes < nodes:
         raise ValueError(f"{processes} processes on {nodes} nodes: give one or more for each node")
+    _check_positive(
+        device_memory=device_memory, host_memory=host_memory, operations=operations, read=read
+    )
     anatomy = _anatomy(module)
     calibration = _calibration(module, data, methods)
     free = _free(where, device_memory, host_memory)
@@ -132,6 +135,12 @@ def plan_resources(
         free=free,
     )
     return replace(result, advice=_advice(result, settings))
+
+
+def _check_positive(**given: float | None) -> None:
+    for name, value in given.items():
+        if value is not None and not value > 0:
+            raise ValueError(f"{name}={value} is not allowed: give a number above 0, or none")
 
 
 def _anatomy(module: PrunableModule) -> Anatomy:

@@ -99,6 +99,13 @@ def command(name: str, root: Path, model: Path, text: Path) -> list[str]:
     return [name, *where, *short, *wanda, *quiet]
 
 
+def run_until(signum: int, arguments: list[str]) -> None:
+    """Run a command that ends with a signal's status."""
+    with pytest.raises(SystemExit) as exit:
+        main(arguments)
+    assert exit.value.code == 128 + signum
+
+
 def signalled(method: Any, *signums: int) -> Any:
     """A method before which a process gets signals."""
 
@@ -123,9 +130,7 @@ def test_a_job_whose_time_is_up_while_it_prunes_is_queued_again(
     """Lightning has no checkpoint then, and would do nothing; nothing half written is left."""
     prune = signalled(Wanda.prune_block, signal.SIGUSR1)
     monkeypatch.setattr(Wanda, "prune_block", prune)
-    with pytest.raises(SystemExit) as exit:
-        main(command("fit", tmp_path / "run", model_folder, text_file))
-    assert exit.value.code == 128 + signal.SIGUSR1
+    run_until(signal.SIGUSR1, command("fit", tmp_path / "run", model_folder, text_file))
     assert requeued.read_text() == "requeue 17\n"
     assert "stopped by SIGUSR1, and job 17 is queued again; nothing" in capfd.readouterr().err
     assert not list((tmp_path / "run").rglob(".*"))
@@ -143,9 +148,7 @@ def test_a_job_whose_time_is_up_while_it_trains_is_lightning_s(
     """It writes a checkpoint, from which the same command goes on; then SLURM ends the job."""
     step = signalled(CausalLM.training_step, signal.SIGUSR1, signal.SIGTERM)
     monkeypatch.setattr(CausalLM, "training_step", step)
-    with pytest.raises(SystemExit) as exit:
-        main(command("fit", tmp_path / "run", model_folder, text_file))
-    assert exit.value.code == 128 + signal.SIGTERM
+    run_until(signal.SIGTERM, command("fit", tmp_path / "run", model_folder, text_file))
     assert requeued.read_text() == "requeue 17\n"
     said = capfd.readouterr().err
     assert "the last checkpoint is" in said

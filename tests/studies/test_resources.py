@@ -169,6 +169,8 @@ def test_it_says_what_would_make_it_fit(model_folder: Path) -> None:
         ({"data": object()}, "object does not say how much calibration text there is"),
         ({"data": TextData(seqlen=512)}, "seqlen=512 is more than the 64 tokens"),
         ({"method": Wanda(pattern="3:7")}, "3:7 needs input features divisible by 7"),
+        ({"operations": -1.0}, "operations=-1.0 is not allowed: give a number above 0"),
+        ({"host_memory": 0}, "host_memory=0 is not allowed: give a number above 0"),
     ],
 )
 def test_what_cannot_be_planned_is_said(
