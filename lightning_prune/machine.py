@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import psutil
 import torch
 
-__all__ = ["free_memory", "free_on_device", "give_back", "own_memory"]
+__all__ = ["free_memory", "free_on_device", "give_back", "own_memory", "read_ahead"]
 
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -49,6 +51,21 @@ def give_back() -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
             trim(0)
+
+
+def read_ahead(tensors: Iterable[torch.Tensor]) -> None:
+    """Let the system read files that tensors are mapped from, before they are looked at.
+
+    It reads in the background; tensors in memory are passed over.
+    """
+    if sys.platform != "linux":
+        return
+    advise, page = ctypes.CDLL(None).madvise, mmap.PAGESIZE
+    for tensor in tensors:
+        if tensor.is_cpu and tensor.nbytes:
+            first = tensor.data_ptr() // page * page
+            length = tensor.data_ptr() + tensor.nbytes - first
+            advise(ctypes.c_void_p(first), ctypes.c_size_t(length), mmap.MADV_WILLNEED)
 
 
 def _limit(cgroup: Path) -> int | None:

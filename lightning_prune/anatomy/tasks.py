@@ -35,6 +35,12 @@ LOGITS = 2**24
 
 A pass back holds several of that size. On a CPU more at once is no faster.
 """
+_ON_DEVICE = 4  # times as many, where starting the work would take longer than the work
+
+
+def logits_at_once(on_cpu: bool) -> int:
+    """How many logits are held at once where only losses are asked for."""
+    return LOGITS if on_cpu else _ON_DEVICE * LOGITS
 
 
 class Task(ABC):
@@ -99,13 +105,14 @@ class Task(ABC):
         return logits.flatten(0, -2), self.targets(batch).flatten()
 
     def parts(
-        self, target: torch.Tensor, classes: int
+        self, target: torch.Tensor, classes: int, logits: int
     ) -> Iterator[tuple[torch.Tensor | None, torch.Tensor]]:
         """Parts of the targets whose logits may be held at once.
 
         Args:
             target: as `targets` gives them.
             classes: K.
+            logits: how many these may be.
 
         Yields:
             The columns of the hidden states that the head needs for them (C,), or None if it needs
@@ -156,10 +163,10 @@ class CausalTask(Task):
         return logits[:, :-1].flatten(0, 1), labels_of(batch)[:, 1:].flatten()
 
     def parts(
-        self, target: torch.Tensor, classes: int
+        self, target: torch.Tensor, classes: int, logits: int
     ) -> Iterator[tuple[torch.Tensor | None, torch.Tensor]]:
-        """The columns that ask for something, as many at a time as `LOGITS` allows."""
-        at_once = max(1, LOGITS // (len(target) * classes))
+        """The columns that ask for something, as many at a time as `logits` allows."""
+        at_once = max(1, logits // (len(target) * classes))
         asked = (target != IGNORED).any(dim=0).nonzero().flatten()
         for columns_C in asked.split(at_once) if len(asked) else ():
             yield columns_C, target[:, columns_C]

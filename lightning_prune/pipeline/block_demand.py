@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from lightning_prune.anatomy import Block
-from lightning_prune.anatomy.tasks import LOGITS
+from lightning_prune.anatomy.tasks import logits_at_once
 from lightning_prune.evidence import InputEvidence
 from lightning_prune.pipeline.demand import Demand, bytes_of
 from lightning_prune.sweep.memory import SMALL, spacing
@@ -88,7 +88,7 @@ def head_bytes(demand: Demand) -> int:
     setting = demand.setting
     batch, length = setting.rows
     classes = setting.anatomy.head.sites[0].module.out_features
-    columns = min(length, max(1, LOGITS // (batch * classes)))
+    columns = min(length, max(1, logits_at_once(setting.on_cpu) // (batch * classes)))
     return columns * batch * classes * (2 * setting.itemsize + 12)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lightning_prune.digests import digests
 from lightning_prune.methods.base import Method
 from lightning_prune.version import __version__
 
@@ -19,11 +20,9 @@ __all__ = ["fingerprint", "provenance", "work_of"]
 
 def fingerprint(model: nn.Module) -> str:
     """A hash of all of a model's tensors: names, shapes, types and values."""
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        flat = tensor.detach().cpu().contiguous().flatten()
-        digest.update(flat.view(torch.uint8).numpy())
+    digest, state = hashlib.sha256(), model.state_dict()
+    for (name, tensor), values in zip(state.items(), digests(state.values()), strict=True):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} {values}".encode())
     return digest.hexdigest()
 
 

@@ -199,8 +199,8 @@ def prune_in_rounds(
         )
     whole = reduce(joined, plans)
     state = model.state_dict()
-    for name in whole.corrected:
-        whole.set_corrected(name, state[name])  # a later round cut what an earlier one corrected
+    # A later round cut what an earlier one corrected.
+    whole.set_corrected({name: state[name] for name in whole.corrected})
     whole.provenance = head | {"rounds": [_plain(round_) for round_ in done]}
     return whole
 

@@ -257,8 +257,7 @@ class Run:
             self.plan.set_mask(name, keep_OI)
         for kind, index_U in decision.kept.items():
             self.plan.set_kept(kind, block.index, index_U, block.units(kind))
-        for name, weight_OI in decision.weights.items():
-            self.plan.set_corrected(name, weight_OI)
+        self.plan.set_corrected(decision.weights)
         if self.method.keep_scores and scores:
             self._keep({block.index: scores})
 

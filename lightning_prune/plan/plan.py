@@ -9,7 +9,7 @@ Axes: O output features, I input features, U units of one block, P packed bytes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
+from lightning_prune.digests import digests
 from lightning_prune.plan import file as plan_file
 from lightning_prune.plan.numbering import Kept
 
@@ -167,10 +168,9 @@ class Plan:
 
     # --- corrected weights ---
 
-    def set_corrected(self, name: str, weight: torch.Tensor) -> None:
-        """Note what a weight, or bias, became; its values stay in the model."""
-        flat = weight.detach().cpu().contiguous().flatten().view(torch.uint8)
-        self.corrected[name] = hashlib.sha256(flat.numpy().data).hexdigest()
+    def set_corrected(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Note what weights, or biases, became, by their names; the values stay in the model."""
+        self.corrected |= dict(zip(weights, digests(weights.values()), strict=True))
 
     def check_weights_file(self) -> None:
         """Refuse a plan with corrected weights that are nowhere.

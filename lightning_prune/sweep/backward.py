@@ -171,11 +171,11 @@ def _backward(
     """
     hidden = hidden.detach().requires_grad_()
     output, roots = hidden, Roots()
-    weight_B = _weights_of_sequences(loss, index, evidence)
+    weights = _weights_of_sequences(loss, index, evidence)
     for block in blocks:
         with (
             torch.enable_grad(),
-            listening([block], evidence, weight_B),
+            listening([block], evidence, weights),
             loss.beginning(block, index, roots),
         ):
             output = loss.states.run(block, index, output)
@@ -188,15 +188,15 @@ def _backward(
 def _at_head(
     loss: Loss, index: int, hidden: torch.Tensor, evidence: Mapping[str, WeightEvidence]
 ) -> torch.Tensor:
-    weight_B = _weights_of_sequences(loss, index, evidence)
-    with listening([loss.states.anatomy.head], evidence, weight_B):
+    weights = _weights_of_sequences(loss, index, evidence)
+    with listening([loss.states.anatomy.head], evidence, weights):
         return loss.at_head(index, hidden)
 
 
 def _weights_of_sequences(
     loss: Loss, index: int, evidence: Mapping[str, WeightEvidence]
-) -> torch.Tensor | None:
+) -> list[float] | None:
     """What makes the gradient of each sequence that of its own mean, where that is wanted."""
     if not any(accumulator.by_sequence for accumulator in evidence.values()):
         return None
-    return loss.weight_B(index).to(loss.states.device)
+    return loss.weight_B(index).tolist()

@@ -7,7 +7,7 @@ Axes: B sequences, T tokens, O output features, I input features.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 import torch
@@ -21,14 +21,16 @@ __all__ = ["listening"]
 
 @contextmanager
 def listening(
-    blocks: Iterable[Block], evidence: Mapping[str, WeightEvidence], weight_B: torch.Tensor | None
+    blocks: Iterable[Block],
+    evidence: Mapping[str, WeightEvidence],
+    weights: Sequence[float] | None,
 ) -> Iterator[None]:
     """Feed the evidence, by weight name, whenever autograd comes by.
 
     Args:
         blocks: with the sites to listen at; those without evidence are left alone.
         evidence: by weight name.
-        weight_B: what makes each sequence's gradient that of its own mean, if that is wanted too.
+        weights: what makes each sequence's gradient that of its own mean, if that is wanted too.
     """
 
     def hook(
@@ -38,7 +40,7 @@ def listening(
             if output.requires_grad:
                 input_BTI = inputs[0].detach()
                 output.register_hook(
-                    lambda gradient: _add(accumulator, gradient, input_BTI, weight_B)
+                    lambda gradient: _add(accumulator, gradient, input_BTI, weights)
                 )
 
         return listen
@@ -57,16 +59,15 @@ def _add(
     accumulator: WeightEvidence,
     gradient_BTO: torch.Tensor,
     input_BTI: torch.Tensor,
-    weight_B: torch.Tensor | None,
+    weights: Sequence[float] | None,
 ) -> None:
-    if weight_B is None:
+    if weights is None:
         accumulator.update(_product(gradient_BTO.flatten(0, -2), input_BTI.flatten(0, -2)))
         return
-    sequences = weight_B.numel()
     for weight, gradient_TO, input_TI in zip(
-        weight_B,
-        gradient_BTO.reshape(sequences, -1, gradient_BTO.shape[-1]),
-        input_BTI.reshape(sequences, -1, input_BTI.shape[-1]),
+        weights,
+        gradient_BTO.reshape(len(weights), -1, gradient_BTO.shape[-1]),
+        input_BTI.reshape(len(weights), -1, input_BTI.shape[-1]),
         strict=True,
     ):
         sequence_OI = _product(gradient_TO, input_TI)

@@ -12,6 +12,8 @@ from torch import nn
 
 from lightning_prune.anatomy import Anatomy, Block
 from lightning_prune.checkpoints.mapped import WeightFiles, files_of
+from lightning_prune.machine import read_ahead
+from lightning_prune.sweep.staging import to_device
 
 __all__ = [
     "InMemory",
@@ -73,6 +75,8 @@ class Placement(ABC):
 class InMemory(Placement):
     """The whole model is in memory, as a rule the CPU's; a block moves to the device and back."""
 
+    in_place = True  # what was changed on the device is written where the weights were
+
     @contextmanager
     def blocks(self, blocks: Sequence[Block]) -> Iterator[None]:
         """Move them, and take each back to where it was."""
@@ -80,13 +84,13 @@ class InMemory(Placement):
         for block in blocks:
             is_head = block.index == len(self.anatomy.blocks)
             modules += self.anatomy.outside if is_head else [block.module]
-        with on_device(modules, self.device):
+        with on_device(modules, self.device, self.in_place):
             yield
 
     @contextmanager
     def outside(self) -> Iterator[None]:
         """Move what is no block, and take it back."""
-        with on_device(self.anatomy.outside, self.device):
+        with on_device(self.anatomy.outside, self.device, self.in_place):
             yield
 
     def edited(self, block: Block) -> AbstractContextManager[None]:
@@ -114,14 +118,19 @@ class Mapped(InMemory):
         files: of the model's weights.
     """
 
+    in_place = False  # the files are not written to
+
     def __init__(self, anatomy: Anatomy, device: torch.device, files: WeightFiles) -> None:
         super().__init__(anatomy, device)
         self.files = files
+        self._visited = -1  # index of the block that was here last
 
     @contextmanager
     def blocks(self, blocks: Sequence[Block]) -> Iterator[None]:
         """Move them, and settle what was changed when they are back."""
         with self._settled(blocks), super().blocks(blocks):
+            if len(blocks) == 1:
+                self._read_ahead(blocks[0].index)
             yield
 
     @property
@@ -141,6 +150,12 @@ class Mapped(InMemory):
         yield
         for block, versions in zip(blocks, before, strict=True):
             self.files.settle(block.name, self._parameters(block), versions)
+
+    def _read_ahead(self, index: int) -> None:
+        """Let the disk be read while a block is at work: what a sweep will come to next."""
+        following, self._visited = index + (index - self._visited), index
+        if abs(following - index) == 1 and 0 <= following < len(self.anatomy.blocks):
+            read_ahead(self.anatomy.blocks[following].module.parameters())
 
     def _parameters(self, block: Block) -> dict[str, torch.Tensor]:
         """By their names, of a block; what is no block goes with the head."""
@@ -177,11 +192,19 @@ class _Lent(NamedTuple):
 
 
 @contextmanager
-def on_device(modules: Iterable[nn.Module], device: torch.device) -> Iterator[None]:
+def on_device(
+    modules: Iterable[nn.Module], device: torch.device, in_place: bool = True
+) -> Iterator[None]:
     """Context in which whole modules are on a device; each is taken back to where it was.
 
     Only what was changed there is copied back: weights that were not are again those they were,
     also where these are a file that is mapped into memory.
+
+    Args:
+        modules: to move.
+        device: where to.
+        in_place: copy what was changed, and has kept its shape, into the memory that it came from,
+            which takes a tenth of the time that new memory does.
     """
     homes = [(module, home_device(module)) for module in modules]
     homes = [(module, home) for module, home in homes if home != device]
@@ -191,7 +214,7 @@ def on_device(modules: Iterable[nn.Module], device: torch.device) -> Iterator[No
             for tensor in _tensors(module):
                 if id(tensor) not in lent:  # tied weights are there twice
                     lent[id(tensor)] = _Lent(tensor, tensor.data, tensor._version)
-                    tensor.data = tensor.data.to(device, non_blocking=True)
+                    tensor.data = to_device(tensor.data, device)
         yield
     finally:
         for module, home in homes:
@@ -199,8 +222,14 @@ def on_device(modules: Iterable[nn.Module], device: torch.device) -> Iterator[No
                 before = lent.get(id(tensor))
                 if before is not None and before.version == tensor._version:
                     tensor.data = before.home
+                elif before is not None and in_place and _fits(tensor.data, before.home):
+                    tensor.data = before.home.copy_(tensor.data)
                 elif tensor.device != home:
                     tensor.data = tensor.data.to(home)
+
+
+def _fits(new: torch.Tensor, home: torch.Tensor) -> bool:
+    return new.shape == home.shape and new.dtype == home.dtype
 
 
 def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
 
 from lightning_prune import distributed
 from lightning_prune.anatomy import Anatomy, Block
+from lightning_prune.anatomy.tasks import logits_at_once
 from lightning_prune.evidence.objective import HeadObjective, TaskLoss
 from lightning_prune.sweep.block_calls import BlockCall, SharedCalls
 from lightning_prune.sweep.placement import Placement, home_device, replaced_forward
@@ -22,6 +23,10 @@ from lightning_prune.sweep.store import Offload, stored
 from lightning_prune.tokens import IGNORED
 
 __all__ = ["HiddenStates"]
+
+
+class _Arrived(Exception):
+    """The model has called its last block; what comes after is of no use."""
 
 
 class HiddenStates:
@@ -179,7 +184,7 @@ class HiddenStates:
         objective = TaskLoss()
         target = self.targets(index, objective)
         losses = torch.zeros(target.shape, device=hidden.device)
-        for columns_C, part in self.anatomy.task.parts(target, self._classes):
+        for columns_C, part in self._parts(target):
             here_C = slice(None) if columns_C is None else columns_C.to(hidden.device)
             seen = hidden if columns_C is None else hidden[:, here_C]
             values = self._values(index, objective, columns_C, seen, part)
@@ -196,7 +201,7 @@ class HiddenStates:
         """
         gradient_BTD = torch.zeros_like(hidden)
         target = self.targets(index, objective)
-        for columns_C, part in self.anatomy.task.parts(target, self._classes):
+        for columns_C, part in self._parts(target):
             here_C = slice(None) if columns_C is None else columns_C.to(hidden.device)
             seen = hidden[:, here_C].detach().requires_grad_()
             with torch.enable_grad():
@@ -224,9 +229,10 @@ class HiddenStates:
         flat_N = target.to(logits.device).flatten()
         return objective.values(logits.flatten(0, -2), flat_N).view(target.shape)
 
-    @property
-    def _classes(self) -> int:
-        return self.anatomy.head.sites[0].module.out_features
+    def _parts(self, target: torch.Tensor) -> Iterator[tuple[torch.Tensor | None, torch.Tensor]]:
+        classes = self.anatomy.head.sites[0].module.out_features
+        on_cpu = self.device.type == "cpu"
+        return self.anatomy.task.parts(target, classes, logits_at_once(on_cpu))
 
     def _inputs(self, index: int) -> dict[str, torch.Tensor]:
         batch, home = self.batches[index], home_device(self.anatomy.body)
@@ -238,22 +244,29 @@ class HiddenStates:
     @torch.no_grad()
     def _entering(self) -> list[torch.Tensor]:
         """Run every batch up to the first block; the first time, note the blocks' arguments."""
-        return [self.kept(self._embedded(index)) for index in range(len(self.batches))]
+        entering = map(self._embedded, range(len(self.batches)))
+        return [self.kept(h if self.offload else h.to(self.device)) for h in entering]
 
     def _embedded(self, index: int) -> torch.Tensor:
         calls: list[BlockCall] = []
         embedded: list[torch.Tensor] = []
+        last = len(self.anatomy.blocks) - 1
 
         def forward(block: int) -> Callable[..., torch.Tensor]:
             def record(hidden: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
                 if block == 0:
                     embedded.append(hidden)
                 calls.append((args, kwargs))
+                if block == last:  # the final norm of everything would take longer than all this
+                    raise _Arrived
                 return hidden
 
             return record
 
-        with replaced_forward((b.module for b in self.anatomy.blocks), forward):
+        with (
+            replaced_forward((b.module for b in self.anatomy.blocks), forward),
+            suppress(_Arrived),
+        ):
             self.anatomy.body(**self._inputs(index), **self.anatomy.task.arguments)
         if len(self._calls) == index:
             shared = SharedCalls(self.device, self._calls[-1] if self._calls else None)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_prune.anatomy import CausalTask, ImageTask, Task, tasks
+from lightning_prune.anatomy import CausalTask, ImageTask, Task
 from tests.sweep.helpers import padded, shared_model, tokens_of
 from tests.tiny import tiny_batch
 
@@ -49,11 +49,11 @@ def test_the_reference_is_the_last_token_at_its_own_place(side: str) -> None:
     assert not (CausalTask().targets(empty, "reference") != -100).any()
 
 
-def test_the_head_sees_as_many_columns_as_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_head_sees_as_many_columns_as_it_may() -> None:
     """Those that ask for something, each once, in their order."""
-    monkeypatch.setattr(tasks, "LOGITS", 2 * 10 * 3)  # three columns of two sequences, ten classes
+    three = 2 * 10 * 3  # three columns of two sequences, ten classes
     target_BT = tiny_batch(2, 9).masked_fill(torch.arange(9) == 4, -100)
-    parts = list(CausalTask().parts(target_BT, classes=10))
+    parts = list(CausalTask().parts(target_BT, classes=10, logits=three))
     assert [columns.tolist() for columns, _ in parts if columns is not None] == [
         [0, 1, 2],
         [3, 5, 6],
@@ -61,7 +61,7 @@ def test_the_head_sees_as_many_columns_as_it_may(monkeypatch: pytest.MonkeyPatch
     ]
     for columns, part in parts:
         assert torch.equal(part, target_BT[:, columns])
-    assert not list(CausalTask().parts(torch.full((2, 3), -100), classes=10))
+    assert not list(CausalTask().parts(torch.full((2, 3), -100), classes=10, logits=three))
 
 
 def test_inputs_of_some_columns_are_their_tokens() -> None:
@@ -92,7 +92,7 @@ def test_an_image_has_one_answer_for_all_of_its_rows() -> None:
     assert task.counts(images()) is None
     target_B = task.targets(images())
     assert target_B.tolist() == [4, 1]
-    ((columns, part),) = task.parts(target_B, classes=10**9)
+    ((columns, part),) = task.parts(target_B, classes=10**9, logits=1)
     assert columns is None
     assert part is target_B
     with pytest.raises(NotImplementedError, match="the head of ImageTask sees all columns"):

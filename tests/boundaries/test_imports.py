@@ -20,7 +20,10 @@ ROOT_ROOM = "lightning_prune"
 
 # Lowest first. A room may import its own layer, without going in circles, and those above it here.
 LAYERS = (
-    {"version", "files", "checks", "distributed", "tokens", "progress", "parsing", "machine"},
+    {
+        *("version", "files", "checks", "digests", "distributed"),
+        *("tokens", "progress", "parsing", "machine"),
+    },
     {"plan", "anatomy", "evidence", "selection", "scores", "allocation", "repair"},
     {"methods"},
     {

@@ -51,6 +51,7 @@ def test_what_cannot_be_converted_has_a_reason() -> None:
 
 @pytest.mark.gpu
 @gpu
+@pytest.mark.filterwarnings("ignore:The PyTorch API of SparseSemiStructuredTensor:UserWarning")
 def test_a_converted_model_computes_the_same() -> None:
     """Linears that are 2:4 are converted, the others stay dense."""
     model = tiny_model(

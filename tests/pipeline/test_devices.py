@@ -28,12 +28,12 @@ class Loans:
         lent = placement.on_device
 
         @contextmanager
-        def watched(modules: Any, device: torch.device) -> Iterator[None]:
+        def watched(modules: Any, *settings: Any) -> Iterator[None]:
             leaving = {blocks[module] for module in modules if module in blocks}
             self.away |= leaving
             self.most = max(self.most, len(self.away))
             try:
-                with lent(modules, device):
+                with lent(modules, *settings):
                     yield
             finally:
                 self.away -= leaving

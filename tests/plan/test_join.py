@@ -61,9 +61,9 @@ def test_corrected_weights_are_named_as_in_the_model_that_is_left() -> None:
     """Those of blocks that went are forgotten."""
     first, later = Plan(), Plan()
     for index in range(3):
-        first.set_corrected(f"model.layers.{index}.fc2.weight", torch.full((2,), float(index)))
-    first.set_corrected("lm_head.weight", torch.ones(2))
-    later.set_corrected("model.layers.0.fc2.weight", torch.ones(3))
+        first.set_corrected({f"model.layers.{index}.fc2.weight": torch.full((2,), float(index))})
+    first.set_corrected({"lm_head.weight": torch.ones(2)})
+    later.set_corrected({"model.layers.0.fc2.weight": torch.ones(3)})
     names = joined(first, drop_plan(1, of=3)).corrected
     assert names == {
         "model.layers.0.fc2.weight": first.corrected["model.layers.0.fc2.weight"],

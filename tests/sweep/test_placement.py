@@ -44,6 +44,24 @@ def test_modules_go_and_come_back(copied: list[torch.Tensor]) -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("in_place", [True, False])
+def test_what_was_changed_is_written_where_it_was_or_not(
+    copied: list[torch.Tensor], in_place: bool
+) -> None:
+    """A file that weights are mapped from keeps what it has."""
+    module = nn.Linear(2, 3)
+    home = module.weight.data
+    before = home.clone()
+    with on_device([module], ELSEWHERE, in_place):
+        module.weight.fill_(7)
+        assert torch.equal(home, before)
+    assert (module.weight == 7).all()
+    assert (module.weight.data_ptr() == home.data_ptr()) == in_place
+    assert torch.equal(home, before) != in_place
+    assert copied
+
+
+@torch.no_grad()
 def test_what_was_changed_there_comes_back_changed(copied: list[torch.Tensor]) -> None:
     """In place, or by a parameter of another shape; the others are not copied back."""
     module = nn.Linear(2, 3)

@@ -155,6 +155,21 @@ def test_what_is_no_batch_is_refused(batch: Any, message: str) -> None:
         states_of(tiny_model("llama"), [batch])
 
 
+@pytest.mark.parametrize("model_type", ["llama", "opt", "gemma3_text"])
+def test_nothing_runs_behind_the_last_block(model_type: str) -> None:
+    """Where only what enters the first one is asked for: on the CPU the final norm takes long."""
+    model, ran = tiny_model(model_type), []
+    ends = ("model.norm", "decoder.final_layer_norm")
+    (norm,) = (module for name, module in model.named_modules() if name.endswith(ends))
+    norm.register_forward_hook(lambda *_: ran.append(1))
+    states = states_of(model, [padded("right")])
+    with states.from_start():
+        pass
+    assert not ran
+    model(**padded("right"))
+    assert ran
+
+
 def test_tokens_are_counted_without_padding() -> None:
     """Counted: no padding. Predicted: no padding, and not the first of a sequence."""
     batch = padded("right", batch=2, tokens=8)
