@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.plan import Plan
+from tests.copies import Template
 
 MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi3", "opt")
 
@@ -39,7 +39,7 @@ _OWN: dict[str, dict[str, Any]] = {
     "opt": {"ffn_dim": 22, "dropout": 0.0, "word_embed_proj_dim": 32},
 }
 
-_MADE: dict[Any, nn.Module] = {}
+_MADE: dict[Any, Template] = {}
 
 
 def tiny_model(
@@ -51,14 +51,16 @@ def tiny_model(
     the family allows it, and biases and norms are random. `overrides` are config keys.
     """
     key = (model_type, dtype, seed, repr(sorted(overrides.items())))
-    if key not in _MADE:  # a copy is made ten times faster than a model
+    if key not in _MADE:
         config = CONFIG_MAPPING[model_type](**(_COMMON | _OWN[model_type] | overrides))
         if "layer_types" in _OWN[model_type] and "num_hidden_layers" in overrides:
             config.layer_types = _TYPES[: overrides["num_hidden_layers"]]
         attention = {"attn_implementation": "eager"} if model_type == "gemma2" else {}  # as loaded
         model = AutoModelForCausalLM.from_config(config, dtype=dtype, **attention)
-        _MADE[key] = _randomised(model, seed)
-    return copy.deepcopy(_MADE[key])
+        _MADE[key] = Template(_randomised(model, seed))
+    model = _MADE[key].copy()
+    assert isinstance(model, nn.Module)
+    return model
 
 
 def tiny_classifier(seed: int = 0, **overrides: Any) -> nn.Module:

@@ -28,6 +28,9 @@ __all__ = ["check_fits", "helpful", "smaller"]
 CERTAIN = ("weights", "hidden states", "evidence")
 """What of a phase is certain to be there, however batches are run and blocks decided on."""
 
+FAR = 1000
+"""With so many times the block and the hidden states free, nothing is looked at any closer."""
+
 
 def check_fits(
     placement: Placement, method: Method, batches: Sequence[Mapping[str, torch.Tensor]]
@@ -57,9 +60,12 @@ def _refusal(
     setting = _setting(placement, method, batches, free)
     if setting is None:
         return None
+    limits = {"device": free, "host": free if device.type == "cpu" else free_memory()}
+    block = max(sum(p.nbytes for p in b.module.parameters()) for b in setting.anatomy.blocks)
+    if FAR * (block + setting.hidden) < min(limits.values()):
+        return None
     needed = _certain(setting)
     here = "CPU" if device.type == "cpu" else str(device)
-    limits = {"device": free, "host": free if device.type == "cpu" else free_memory()}
     for place, parts in needed.items():
         size = sum(parts.values())
         if size > limits[place]:

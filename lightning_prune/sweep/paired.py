@@ -64,7 +64,8 @@ def _paired_steps(
 ) -> Steps:
     """Yield a block once an input; bring both models' states behind it if it feeds a next one."""
     whole = states.anatomy.blocks[block.index]
-    dense = replace(whole, module=copy.deepcopy(block.module))
+    config = states.anatomy.model.config  # every attention and MLP has it: one is enough
+    dense = replace(whole, module=copy.deepcopy(block.module, {id(config): config}))
     dense = dense.part(block.sites_in(dense.module))
     paths = [site.table.path for site in whole.sites if site.table.adds]
     error = [states.kept(dense_states.entering(i) - states.entering(i)) for i in states.indices]

@@ -5,7 +5,6 @@ A new method needs an entry in `SETTINGS`, and then has the whole contract to ke
 
 from __future__ import annotations
 
-import copy
 import inspect
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +27,7 @@ from lightning_prune.callbacks.base import PruningCallback
 from lightning_prune.pipeline import prune
 from lightning_prune.plan import Plan
 from tests.contract.outside import Louder, Quietest
+from tests.copies import Template
 from tests.tiny import tiny_batch, tiny_model
 
 SETTINGS: dict[str, list[dict[str, Any]]] = {
@@ -128,7 +128,7 @@ def batches(size: int = 2, total: int = 4, tokens: int = 12) -> list[dict[str, t
     return [{"input_ids": part} for part in tiny_batch(total, tokens).split(size)]
 
 
-_PRUNED: dict[tuple[str, str], tuple[nn.Module, Plan]] = {}
+_PRUNED: dict[tuple[str, str], Template] = {}
 
 
 def pruned(case: Case, model_type: str = "llama", **more: Any) -> tuple[nn.Module, Plan]:
@@ -137,8 +137,9 @@ def pruned(case: Case, model_type: str = "llama", **more: Any) -> tuple[nn.Modul
     key = (repr(method), model_type)
     if key not in _PRUNED:
         model = even_model(model_type)
-        _PRUNED[key] = model, prune(model, method, batches())
-    return copy.deepcopy(_PRUNED[key])
+        _PRUNED[key] = Template((model, prune(model, method, batches())))
+    model, plan = _PRUNED[key].copy()
+    return model, plan
 
 
 def state(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -5,7 +5,6 @@ All numbers are of fp32 runs on 16 windows of 128 tokens.
 
 from __future__ import annotations
 
-import copy
 from functools import cache
 
 import torch
@@ -17,20 +16,23 @@ from lightning_prune.callbacks.base import PruningCallback
 from lightning_prune.evaluation import perplexity
 from lightning_prune.pipeline import prune
 from lightning_prune.plan import Plan
+from tests.copies import Template
 from tests.shared import shared_path
 
 
 @cache
-def _stories(path: str) -> nn.Module:
+def _stories(path: str) -> Template:
     model = AutoModelForCausalLM.from_pretrained(
         path, dtype=torch.float32, attn_implementation="eager", local_files_only=True
     )
-    return model.eval()
+    return Template(model.eval())
 
 
 def stories() -> nn.Module:
     """The reference model, ours to change."""
-    return copy.deepcopy(_stories(str(shared_path("models/stories260k"))))
+    model = _stories(str(shared_path("models/stories260k"))).copy()
+    assert isinstance(model, nn.Module)
+    return model
 
 
 @cache
