@@ -6,7 +6,7 @@ LOWEST := .venv-lowest
 TORCH := $(shell sed -n 's/^\(torch==[0-9.]*\).*/\1/p' constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-real test-lowest test-wheel check format clean
+.PHONY: help install demo test test-slow test-real test-lowest test-wheel check format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-20s%s\n", $$1, $$2 }'
@@ -23,8 +23,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED) ## prune, recover and validate the small model that comes with the package
 	$(BIN)/lightning-prune fit --config recipes/quickstart.yaml
 
-test: $(INSTALLED) ## run the tests
-	$(BIN)/python -m pytest -n auto --durations=10 -m 'not real'
+test: $(INSTALLED) ## run the tests (eight minutes on two cores)
+	$(BIN)/python -m pytest -n auto --durations=10 -m 'not real and not slow'
+
+test-slow: $(INSTALLED) ## run the tests that take long each: several processes, every recipe
+	$(BIN)/python -m pytest -n auto --durations=10 -m 'slow and not real'
 
 test-real: $(INSTALLED) ## run what takes a real language model (minutes)
 	$(BIN)/python -m pytest --durations=10 -m real

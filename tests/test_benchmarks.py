@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.fresh import Fresh
 
 
+@pytest.mark.slow
 def test_the_program_for_a_gpu_runs_on_the_cpu(fresh: Fresh, tmp_path: Path) -> None:
     """With tiny shapes: every method has a row of figures."""
     out = tmp_path / "gpu.json"

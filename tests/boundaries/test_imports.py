@@ -209,6 +209,7 @@ def succeed(fresh: Fresh, code: str, after: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_importing_everything_does_not_start_cuda(fresh: Fresh) -> None:
     """A process that forks or chooses its device later must find CUDA untouched."""
     succeed(

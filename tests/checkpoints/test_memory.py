@@ -48,16 +48,19 @@ def taken(folders: tuple[Path, Path], work: str) -> int:
     return most[work]
 
 
+@pytest.mark.slow
 def test_one_tensor_at_a_time_is_read(folders: tuple[Path, Path]) -> None:
     """Its memory is given back with it, also where it is mapped from the file."""
     assert TENSOR / 2 < taken(folders, "read") < 3 * TENSOR
 
 
+@pytest.mark.slow
 def test_rows_that_are_not_asked_for_are_not_read(folders: tuple[Path, Path]) -> None:
     """Two of 1024 rows of every matrix, all held, and what lies beside them on the disk."""
     assert taken(folders, "rows") < 3 * TENSOR
 
 
+@pytest.mark.slow
 def test_no_more_than_a_shard_is_held_for_writing(folders: tuple[Path, Path]) -> None:
     """What is written is what was read."""
     assert taken(folders, "write") < 2 * SHARD
@@ -68,6 +71,7 @@ def test_no_more_than_a_shard_is_held_for_writing(folders: tuple[Path, Path]) ->
         assert torch.equal(written.tensor(name), read.tensor(name))
 
 
+@pytest.mark.slow
 def test_another_type_is_made_without_holding_the_model(folders: tuple[Path, Path]) -> None:
     """Weights are mapped, and what is computed of them is one shard."""
     assert taken(folders, "convert") < 4 * SHARD
@@ -76,6 +80,7 @@ def test_another_type_is_made_without_holding_the_model(folders: tuple[Path, Pat
         assert torch.equal(written.tensor(name), read.tensor(name).bfloat16())
 
 
+@pytest.mark.slow
 def test_zeros_are_counted_tensor_by_tensor(folders: tuple[Path, Path]) -> None:
     """With what is computed of one."""
     assert taken(folders, "count") < 12 * TENSOR

@@ -209,6 +209,7 @@ main(sys.argv[1:])
 """A process and one that it has started, as Lightning does it."""
 
 
+@pytest.mark.slow
 def test_an_error_of_all_processes_is_said_once(
     fresh: Fresh, model_folder: Path, text_file: Path, tmp_path: Path
 ) -> None:

@@ -231,6 +231,7 @@ def test_tasks_without_lm_eval_are_one_line(
     assert "pip install 'lightning-prune[evaluation]'" in said
 
 
+@pytest.mark.slow
 def test_two_processes_find_what_one_finds(
     model_folder: Path, text_file: Path, tmp_path: Path, pair: Pair
 ) -> None:

@@ -100,12 +100,14 @@ def run_recipe(run: Any, tmp_path: Path) -> Any:
     return run_recipe
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted({*RECIPES} - {*RECOVERY} - {*OTHER_COMMANDS}))
 def test_every_recipe_prunes(run_recipe: Any, name: str) -> None:
     """The tiny model, with counts that are its own."""
     assert Plan.load(run_recipe("prune", name) / "plan").removes_anything
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Precision bf16-mixed is not supported by the model summary")
 @pytest.mark.parametrize("name", RECOVERY)
 def test_every_recipe_of_recovery_runs(run_recipe: Any, name: str) -> None:
@@ -139,6 +141,7 @@ def test_training_ends_when_the_perplexity_no_longer_falls(run_recipe: Any) -> N
     assert saved == pytest.approx(min(values), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_instructions_recover_a_model(run: Any, tmp_path: Path, text_file: Path) -> None:
     """From Alpaca's file, calibrated on text; an empty answer everywhere is one clear error."""
     rows = [{"instruction": f"say {i}", "input": "", "output": f"{i} " * 9} for i in range(60)]

@@ -46,6 +46,7 @@ def keeping(monkeypatch: pytest.MonkeyPatch) -> Keeping:
     return Keeping(monkeypatch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "where"), alternately(CASES, ["half", "first", "last"]), ids=str)
 def test_what_is_finished_is_not_done_again(
     case: Case, where: str, keeping: Keeping, tmp_path: Path

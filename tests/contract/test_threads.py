@@ -51,6 +51,7 @@ def pruned(case: Case, threads: int) -> nn.Module:
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", WIDE, ids=str)
 def test_threads_do_not_show(case: Case, threads: None) -> None:
     """Zeros, and what the pruned models compute, but for the order in which sums are taken.

@@ -78,6 +78,7 @@ def assert_same_run(root: Path, alone: Path) -> None:
     assert sum(p.numel() for p in recovered.parameters()) == measured["recovered"]["parameters"]
 
 
+@pytest.mark.slow
 def test_two_processes_decide_train_and_save_as_one(one_process: Path, tmp_path: Path) -> None:
     """As a user starts them: Lightning makes the second process."""
     command = [sys.executable, "-m", "lightning_prune.cli"]
@@ -93,6 +94,7 @@ def test_two_processes_decide_train_and_save_as_one(one_process: Path, tmp_path:
     assert_same_run(tmp_path, one_process)
 
 
+@pytest.mark.slow
 def test_two_processes_that_share_the_weights_decide_train_and_save_as_one(
     one_process: Path, tmp_path: Path, pair: Pair
 ) -> None:
@@ -139,6 +141,7 @@ Processes are forked, so that none has to import everything; they note what they
 """
 
 
+@pytest.mark.slow
 def test_two_nodes_decide_train_and_save_as_one_process(
     one_process: Path, tmp_path: Path, fresh: Fresh
 ) -> None:
@@ -235,6 +238,7 @@ def train_with_and_without_a_break(
     return losses.values, rest.values, held, reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setup", SETUPS)
 def test_two_processes_go_on_as_if_nothing_had_happened(
     tmp_path: Path, model_folder: Path, text_file: Path, pair: Pair, setup: str

@@ -79,6 +79,7 @@ def seen(look: Callable[[str], Any]) -> dict[str, dict[str, torch.Tensor]]:
     return look(sys.executable)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model_type", NAMES)
 def test_a_stranger_sees_the_same_logits(
     model_type: str, models: dict[str, Any], seen: dict[str, dict[str, torch.Tensor]]

@@ -54,6 +54,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method",
     [Wanda(sparsity=0.3), ResidualFit(sparsity=0.3), FLAP(ratio=0.3)],
@@ -93,6 +94,7 @@ def killed_while_clearing(folder: Path, method: Any) -> None:
     work(folder, method, "stopped")
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_when_all_is_decided_goes_on(tmp_path: Path) -> None:
     """Half of the finished steps are none."""
     save(even_model("llama"), tmp_path / "model")

@@ -22,6 +22,7 @@ def pruned_perplexity(method: Method) -> float:
     return float(perplexity(model, windows("evaluation", 32)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "best_original"),
     [({"sparsity": 0.5, "allocation": Sensitivity()}, 13.5582), ({"pattern": "2:4"}, 32.8494)],
@@ -32,6 +33,7 @@ def test_it_beats_the_best_original_by_far(settings: dict[str, Any], best_origin
     assert pruned_perplexity(ResidualFit(**settings)) < 0.65 * best_original
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "allocation"),
     [
