@@ -92,6 +92,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return Scheduling(config, log)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A pair of processes takes long to start, so that tests with one are slow together."""
+    for item in items:
+        if "pair" in getattr(item, "fixturenames", ()):
+            item.add_marker("slow")
+
+
 @pytest.fixture(autouse=True)
 def no_global_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A seed that the command line sets in the environment does not reach the tests after it."""

@@ -221,6 +221,7 @@ def test_importing_everything_does_not_start_cuda(fresh: Fresh) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", STAGES)
 def test_starting_cuda_would_be_seen(fresh: Fresh, after: str) -> None:
     """Whatever is imported, it ends the process."""

@@ -38,6 +38,7 @@ def test_two_plans_make_a_table_and_files(capsys: pytest.CaptureFixture[str]) ->
     assert str(Path("out/scores.pdf")) in said
 
 
+@pytest.mark.slow
 def test_the_pdf_is_the_same_every_time() -> None:
     """No date in it; weights and negative scores can be drawn."""
     pytest.importorskip("matplotlib")

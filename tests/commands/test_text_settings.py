@@ -56,6 +56,7 @@ def date_in(config: Path) -> str | None:
     return told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("named", [[], ["--data=lightning_prune.TextData"]], ids=["", "by class"])
 def test_the_configuration_of_a_run_has_its_date(
     dated: list[str], named: list[str], monkeypatch: pytest.MonkeyPatch

@@ -93,6 +93,7 @@ def test_a_stranger_sees_the_same_logits(
         torch.testing.assert_close(got["hidden"], hidden)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model_type", NAMES)
 def test_a_stranger_generates_the_same_tokens_with_and_without_cache(
     model_type: str, models: dict[str, Any], seen: dict[str, dict[str, torch.Tensor]]
@@ -105,6 +106,7 @@ def test_a_stranger_generates_the_same_tokens_with_and_without_cache(
     assert torch.equal(seen[model_type]["uncached"], here)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model_type", ["llama", "llama-even", "llama-parts"])
 def test_a_stranger_gets_the_tokenizer_too(
     model_type: str, seen: dict[str, dict[str, torch.Tensor]]
@@ -113,6 +115,7 @@ def test_a_stranger_gets_the_tokenizer_too(
     assert seen[model_type]["tokens"].tolist() == [3, 64, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     OTHER_PYTHON is None,
     reason="set LIGHTNING_PRUNE_PYTHON_457 to an interpreter with transformers 4.57.6",

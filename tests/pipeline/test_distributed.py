@@ -96,7 +96,6 @@ def error_without_batches(name: str) -> str:
     return ""
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_two_processes_decide_as_one(name: str, pair: Pair) -> None:
     """Same masks and units for every share of the batches, even if one process has none.
