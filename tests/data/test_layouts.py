@@ -92,10 +92,10 @@ def test_the_columns_of_known_sets_are_a_chat(name: str) -> None:
     assert list(found) == expected
 
 
-@pytest.mark.parametrize("pair", PAIRS)
-def test_every_pair_of_the_table_is_read(pair: tuple[str, str]) -> None:
+@pytest.mark.parametrize("columns", PAIRS)
+def test_every_pair_of_the_table_is_read(columns: tuple[str, str]) -> None:
     """Also with a blank system prompt, and with columns that say nothing of the prompt."""
-    row = {pair[0]: ASKED, pair[1]: SAID, "system": " ", "source": "x"}
+    row = {columns[0]: ASKED, columns[1]: SAID, "system": " ", "source": "x"}
     assert chat_of(row) == TURNS
 
 
