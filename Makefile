@@ -33,7 +33,7 @@ test-real: $(INSTALLED) ## run what takes a real language model (minutes)
 	$(BIN)/python -m pytest --durations=10 -m real
 
 test-lowest: $(LOWEST)/.installed ## run what knows other libraries with the lowest versions allowed
-	$(LOWEST)/bin/python -m pytest -n auto -p no:anyio tests/contract tests/commands tests/test_cli.py tests/models tests/export
+	$(LOWEST)/bin/python -m pytest -n auto -p no:anyio -m 'not real and not slow' tests/contract tests/commands tests/test_cli.py tests/models tests/export
 
 $(LOWEST)/.installed: pyproject.toml constraints.txt .ci/lowest.py
 	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)

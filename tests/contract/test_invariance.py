@@ -46,12 +46,10 @@ def test_the_same_again_gives_the_same_again(case: Case) -> None:
 )
 def test_batch_size_and_padding_side_do_not_show(case: Case, model_type: str) -> None:
     """The same sequences in one batch or one by one, padded left, right or not: equal scores."""
-    lengths = tokens_alone(padded("left"))
     kinds = {
         "left": [padded("left")],
         "left, one by one": split(padded("left"), 1),
-        "not padded": lengths,
-        "not padded, backwards": lengths[::-1],
+        "not padded, backwards": tokens_alone(padded("left"))[::-1],
     }
     right = [shifted_right(padded("left"))]
     reference = scores(case, model_type, right)
