@@ -20,6 +20,7 @@ from .callbacks.units.flap import FLAP as FLAP
 from .callbacks.units.gqa_taylor import GQATaylor as GQATaylor
 from .callbacks.units.magnitude_sp import MagnitudeSP as MagnitudeSP
 from .callbacks.units.refer import ReFer as ReFer
+from .callbacks.units.relevance import Relevance as Relevance
 from .callbacks.units.snip import SNIP as SNIP
 from .callbacks.units.structured_obs import StructuredOBS as StructuredOBS
 from .callbacks.units.taylor import Taylor as Taylor
@@ -29,6 +30,7 @@ from .callbacks.weights.afr import WeightAFR as WeightAFR
 from .callbacks.weights.alps import ALPS as ALPS
 from .callbacks.weights.magnitude import Magnitude as Magnitude
 from .callbacks.weights.refer import WeightReFer as WeightReFer
+from .callbacks.weights.relevance import WeightRelevance as WeightRelevance
 from .callbacks.weights.residual_fit import ResidualFit as ResidualFit
 from .callbacks.weights.ria import RIA as RIA
 from .callbacks.weights.snip import WeightSNIP as WeightSNIP

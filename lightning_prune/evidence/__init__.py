@@ -8,7 +8,15 @@ from lightning_prune.evidence.influence import BlockEvidence, Measure, Part, Rem
 from lightning_prune.evidence.input_mean import InputMean
 from lightning_prune.evidence.input_moments import AliasedMoments, InputMoments, Moments
 from lightning_prune.evidence.input_norm import InputNorm
-from lightning_prune.evidence.objective import Feature, HeadObjective, Objective, TaskLoss
+from lightning_prune.evidence.objective import (
+    Feature,
+    HeadObjective,
+    Logit,
+    Objective,
+    Places,
+    TaskLoss,
+)
+from lightning_prune.evidence.relevance import Relevance
 from lightning_prune.evidence.trial import Trial
 
 __all__ = [
@@ -24,12 +32,15 @@ __all__ = [
     "InputMean",
     "InputMoments",
     "InputNorm",
+    "Logit",
     "Measure",
     "Moments",
     "Objective",
     "PairedGram",
     "Part",
+    "Places",
     "Propagate",
+    "Relevance",
     "Removal",
     "Sweep",
     "TaskLoss",

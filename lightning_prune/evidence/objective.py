@@ -16,10 +16,21 @@ from lightning_prune.anatomy.tasks import Labels, Task
 from lightning_prune.checks import Configured
 from lightning_prune.tokens import IGNORED
 
-__all__ = ["Feature", "FeatureKind", "HeadObjective", "Modules", "Objective", "TaskLoss", "polar"]
+__all__ = [
+    "Feature",
+    "FeatureKind",
+    "HeadObjective",
+    "Logit",
+    "Modules",
+    "Objective",
+    "Places",
+    "TaskLoss",
+    "polar",
+]
 
 FeatureKind = Literal["nuclear", "frobenius", "l1"]
 Modules = Literal["linear", "all"]
+Places = Literal["last", "all"]
 
 
 class Objective(Configured, ABC):
@@ -60,6 +71,36 @@ class TaskLoss(HeadObjective):
     def values(self, logits_NK: torch.Tensor, target_N: torch.Tensor) -> torch.Tensor:
         """Cross entropy."""
         return F.cross_entropy(logits_NK.float(), target_N, reduction="none", ignore_index=IGNORED)
+
+
+class Logit(HeadObjective):
+    """One logit of each place: what the model answers, or a given class.
+
+    Args:
+        places: of language models, "last": the last token of each sequence; "all": every token that
+            a next one is asked of. Of images there is one place.
+        token: whose logit, by its number; None: the largest.
+        against: less the logit of this one, by its number; None: of none.
+    """
+
+    places: Places = "last"
+    token: int | None = None
+    against: int | None = None
+
+    def targets(self, task: Task, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Places that are asked of have any number but `IGNORED`."""
+        return task.targets(batch, "reference" if self.places == "last" else "all")
+
+    def values(self, logits_NK: torch.Tensor, target_N: torch.Tensor) -> torch.Tensor:
+        """The logit, or the difference of two."""
+        if self.token is None:
+            index_N1 = logits_NK.detach().argmax(dim=-1, keepdim=True)
+            value_N = logits_NK.gather(-1, index_N1)[:, 0].float()
+        else:
+            value_N = logits_NK[:, self.token].float()
+        if self.against is not None:
+            value_N = value_N - logits_NK[:, self.against].float()
+        return value_N.masked_fill(target_N == IGNORED, 0)
 
 
 class Feature(Objective):

@@ -161,7 +161,7 @@ class Rehearsal:
             sums = {site.weight_name: evidence.begin(site.module.weight) for site in block.sites}
             held = live.now
             hidden = self.hidden.detach().requires_grad_()
-            with listening([block], sums, None):
+            with evidence.rules(self.anatomy.model), listening([block], sums, None):
                 output = self._called(block, hidden)
                 torch.autograd.grad(output, hidden, torch.empty_like(output))
         if isinstance(evidence.objective, Feature):  # gradients begin at the outputs of all Linears

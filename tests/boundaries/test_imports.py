@@ -24,7 +24,7 @@ LAYERS = (
         *("version", "files", "checks", "digests", "distributed"),
         *("tokens", "progress", "parsing", "machine"),
     },
-    {"plan", "anatomy", "evidence", "selection", "scores", "allocation", "repair"},
+    {"plan", "anatomy", "attribution", "evidence", "selection", "scores", "allocation", "repair"},
     {"methods"},
     {
         *("modeling", "checkpoints", "surgery", "sweep"),

@@ -72,9 +72,14 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
     "SNIP": [{"ratio": 0.3}],
     "ReFer": [{"ratio": 0.3, "kind": "nuclear"}],
     "AFR": [{"ratio": 0.3}],
+    "Relevance": [{"ratio": 0.3}],
     "WeightSNIP": [{"sparsity": 0.29}, {"pattern": "2:4"}],
     "WeightReFer": [{"sparsity": 0.29, "kind": "l1", "scope": "row"}],
     "WeightAFR": [{"sparsity": 0.29}],
+    "WeightRelevance": [
+        {"sparsity": 0.29},
+        {"pattern": "2:4", "places": "all", "average": "magnitudes"},
+    ],
     "Louder": [{"sparsity": 0.29, "power": 0.5}, {"pattern": "2:4", "propagate": "layer"}],
     "Quietest": [{"ratio": 0.3}, {"ratio": 0.6, "attention": False}],
 }

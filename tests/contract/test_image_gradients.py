@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from lightning_prune import Taylor, WeightSNIP, prune
 from lightning_prune.anatomy import Block
+from lightning_prune.attribution import attnlrp
 from lightning_prune.evidence import Feature, Gradients
 from lightning_prune.sweep import collect
 from tests.contract.images import assert_masked, loss_gradients, lowest_go, sites
@@ -111,3 +112,19 @@ def test_taylor_scores_units_by_their_labels(mode: Any) -> None:
         for kind, unit in (("group", 0), ("group", 3), ("neuron", 5)):
             expected = taylor_by_hand(model, block, kind, unit, mode == "param_mix")
             assert float(scores[kind][unit]) == pytest.approx(expected, rel=2e-3)
+
+
+def test_images_have_relevance() -> None:
+    """The rules stand on what layers are, not on what goes in: the same logits, other gradients."""
+    model, pixels = tiny_classifier(), IMAGES["pixel_values"].clone().requires_grad_()
+
+    def answer() -> tuple[torch.Tensor, torch.Tensor]:
+        logits = model(pixel_values=pixels).logits
+        return logits, torch.autograd.grad(logits.amax(dim=-1).sum(), pixels)[0]
+
+    expected, plain = answer()
+    with attnlrp(model):
+        logits, relevance = answer()
+    assert torch.equal(logits, expected)
+    assert not torch.allclose(relevance, plain, rtol=1e-2)
+    assert torch.equal(answer()[1], plain)
