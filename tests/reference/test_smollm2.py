@@ -28,6 +28,8 @@ from lightning_prune import (
     load,
     prune,
 )
+from lightning_prune.anatomy import Anatomy
+from lightning_prune.attribution import attnlrp
 from lightning_prune.evaluation import continuation, perplexity
 from lightning_prune.export.gguf import to_gguf
 from tests.export.gguf_forward import File
@@ -105,3 +107,27 @@ def test_a_smaller_model_is_recovered_and_taken_away(
     with torch.no_grad():
         expected_TV = recovered(ids_T[None]).logits[0]
     torch.testing.assert_close(file.logits(ids_T), expected_TV, rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_relevance_is_what_the_rules_promise(smollm2: Path, attention: str) -> None:
+    """The same logits; gate and up have half of down, neuron by neuron; the softmax takes some."""
+    model: Any = load(smollm2, dtype=torch.float32)
+    model.set_attn_implementation(attention)
+    embedded = model.get_input_embeddings()(torch.arange(1000, 1064)[None]).detach()
+    embedded.requires_grad_()
+    expected = model(inputs_embeds=embedded).logits
+    sites = {s.weight_name: s.module.weight for b in Anatomy(model).blocks for s in b.sites}
+    with attnlrp(model):
+        logits = model(inputs_embeds=embedded).logits
+        answer = logits[:, -1].amax()
+        gradients = torch.autograd.grad(answer, [embedded, *sites.values()])
+    assert torch.equal(logits, expected)
+    named = zip(sites.items(), gradients[1:], strict=True)
+    relevance = {name: (weight * gradient).detach() for (name, weight), gradient in named}
+    for block in Anatomy(model).blocks:
+        read_U = relevance[f"{block.name}.mlp.down_proj.weight"].sum(dim=0)
+        for part in ("gate", "up"):
+            part_U = relevance[f"{block.name}.mlp.{part}_proj.weight"].sum(dim=1)
+            assert (2 * part_U - read_U).norm() < 1e-3 * read_U.norm()
+    assert 0 < float((embedded * gradients[0]).sum()) < float(answer)
