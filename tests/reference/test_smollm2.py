@@ -130,4 +130,4 @@ def test_relevance_is_what_the_rules_promise(smollm2: Path, attention: str) -> N
         for part in ("gate", "up"):
             part_U = relevance[f"{block.name}.mlp.{part}_proj.weight"].sum(dim=1)
             assert (2 * part_U - read_U).norm() < 1e-3 * read_U.norm()
-    assert 0 < float((embedded * gradients[0]).sum()) < float(answer)
+    assert 0 < float((embedded.detach() * gradients[0]).sum()) < float(answer.detach())
