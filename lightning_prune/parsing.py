@@ -143,6 +143,10 @@ def _reason(parser: OneLine, message: str, error: Exception | None) -> str:
     return f"{name}: {rest}"
 
 
+_HIDDEN = ("subcommand", "print_config", "print_shtab")
+"""Of a parser's arguments, those that are no argument of a command."""
+
+
 def _unknown_argument(parser: OneLine, key: str) -> str:
     """The line for a key that a parser does not know: whose it would be, and what there is."""
     known = [a.dest for a in parser._actions if not isinstance(a, argparse._HelpAction)]
@@ -155,7 +159,7 @@ def _unknown_argument(parser: OneLine, key: str) -> str:
         group = deeper
     wrong = key[len(group) :].partition(".")[0]
     below = [n[len(group) :].partition(".")[0] for n in known if n.startswith(group)]
-    allowed = [name for name in dict.fromkeys(below) if name not in ("subcommand", "print_config")]
+    allowed = [name for name in dict.fromkeys(below) if name not in _HIDDEN]
     owner = parser.owner(group.rstrip(".")) or group.rstrip(".") or parser.prog.split()[-1]
     if parser.owner() and (not allowed or nearest(wrong, _CLASS_KEYS)):
         return f"{owner}: {_not_allowed(wrong, _CLASS_KEYS)}"

@@ -84,7 +84,7 @@ class ByImportance(Allocation):
         return [evidence["block"]]
 
     def known_importance(self, blocks: Sequence[int], total: int) -> list[float]:
-        """From the file."""
+        """The importance that the file gives each of the blocks, for all of a model's."""
         return read_importance(self.importance, blocks, total)
 
     @property

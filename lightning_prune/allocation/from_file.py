@@ -38,7 +38,9 @@ class FromFile(Allocation):
                 content = content.get("shares", content)
             pairs = content.items() if isinstance(content, dict) else enumerate(content)
             shares = {int(block): float(share) for block, share in pairs}
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except OSError as error:
+            raise ValueError(f"path={self.path!r} cannot be read: {error.strerror}") from error
+        except (ValueError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"path={self.path!r} is no JSON file with the share of each block, as "
                 f"[0.2, 0.3, …] or {{'0': 0.2, '1': 0.3, …}}: {error!r}"

@@ -96,7 +96,7 @@ class Progressive(PruningCallback):
         return self.plan is None and self.method.calibrates
 
     def blocks(self, anatomy: Anatomy) -> list[Block]:
-        """Those of the method."""
+        """The blocks that the method works on in every round."""
         return self.method.blocks(anatomy)
 
     def check(self, anatomy: Anatomy) -> None:
@@ -168,11 +168,11 @@ class Progressive(PruningCallback):
 
 
 def _fingerprint(data: Any, use: str) -> str:
-    """A hash of the tokens of the validation or training text."""
+    """A hash of the validation or training data."""
     loader = data.val_dataloader() if use == "validation" else data.train_dataloader()
     kept = data.windows.get(use) if isinstance(data, Windowed) else None  # of all processes
-    windows = (w for batch in loader for w in batch["input_ids"]) if kept is None else kept.windows
+    tensors = (t for batch in loader for _, ts in sorted(batch.items()) for t in ts)
     digest = hashlib.sha256()
-    for window in windows:
-        digest.update(window.cpu().numpy().tobytes() + b"|")
+    for tensor in tensors if kept is None else kept.windows:
+        digest.update(tensor.cpu().contiguous().numpy().tobytes() + b"|")
     return digest.hexdigest()

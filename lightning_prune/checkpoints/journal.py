@@ -120,7 +120,7 @@ def _short(value: Any) -> str:
 
 
 def _plain(value: dict[str, Any]) -> dict[str, Any]:
-    """As JSON gives it back."""
+    """A dict as it is after it was written to JSON and read again."""
     plain: dict[str, Any] = json.loads(json.dumps(value))
     return plain
 

@@ -226,11 +226,14 @@ def run(command: str, description: str, arguments: Sequence[str]) -> None:
 
 
 def _save(parser: LightningArgumentParser, config: Any, trainer: Trainer, data: Any) -> None:
-    """Write a configuration, with the date that chats were told: today's, if none was asked for."""
+    """Write a configuration, with the date that chats were told: today's, if none was asked for.
+
+    What is null stays null: an argument that has another default would come back with that.
+    """
     if isinstance(data, TextData) and data.dated:
         config.data.get("init_args", config.data).date = data.dated
     with replacing(Path(trainer.default_root_dir) / "config.yaml") as temporary:
-        parser.save(config, str(temporary), multifile=False)
+        parser.save(config, str(temporary), multifile=False, skip_none=False)
 
 
 def _is_dense(model: LightningModule) -> bool:

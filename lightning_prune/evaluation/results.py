@@ -21,7 +21,7 @@ class TextPerplexity:
     window: int
     """Tokens in a window; the number means nothing without it."""
     windows: int
-    """How many there were."""
+    """Windows that the perplexity is over."""
     perplexity: float
     tokens: str = ""
     """A short hash of the windows' token ids; empty if it is not known."""
@@ -83,7 +83,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class Size:
-    """What a model takes."""
+    """Parameters and bytes of a model, on the disk and in memory."""
 
     parameters: int
     """Entries of all parameter tensors, zeros included."""

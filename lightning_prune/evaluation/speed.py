@@ -120,8 +120,9 @@ def check_numbers(
     numbers = {
         "batch_size": batch_size, "prompt": prompt, "new_tokens": new_tokens, "runs": runs
     }  # fmt: skip
-    if min(numbers.values()) < 1:
-        raise ValueError(f"{', '.join(f'{k}={v}' for k, v in numbers.items())}: 1 at least")
+    for name, number in numbers.items():
+        if number < 1:
+            raise ValueError(f"{name}={number}; 1 at least")
     if prompt + new_tokens > longest:
         raise ValueError(
             f"prompt={prompt} and new_tokens={new_tokens} are {prompt + new_tokens} tokens, and "

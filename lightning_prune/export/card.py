@@ -162,8 +162,10 @@ def _decisions(plan: Plan) -> str:
 
 
 def _call(step: dict[str, Any]) -> str:
-    """The method with what it was told, as far as that is not a place on a disk."""
-    arguments = {k: v for k, v in step.get("arguments", {}).items() if v and k != "plan"}
+    """The method with what it was told, places on a disk left out."""
+    if "call" in step:
+        return f"`{step['call']}`"
+    arguments = {k: v for k, v in step.get("arguments", {}).items() if k != "plan"}
     return f"`{step['method']}({', '.join(f'{k}={v!r}' for k, v in arguments.items())})`"
 
 

@@ -20,11 +20,12 @@ def check_optimization(learning_rate: float, weight_decay: float, warmup_steps: 
     Raises:
         ValueError: one of them is negative, or the learning rate is not finite.
     """
-    if not 0 <= learning_rate < math.inf or warmup_steps < 0 or weight_decay < 0:
-        raise ValueError(
-            f"learning_rate={learning_rate}, warmup_steps={warmup_steps}, weight_decay="
-            f"{weight_decay}: none of them may be negative."
-        )
+    numbers = {
+        "learning_rate": learning_rate, "weight_decay": weight_decay, "warmup_steps": warmup_steps
+    }  # fmt: skip
+    for name, number in numbers.items():
+        if not 0 <= number < math.inf:
+            raise ValueError(f"{name}={number}; it is 0 or more, and finite")
 
 
 def adamw(model: nn.Module, learning_rate: float, weight_decay: float) -> AdamW:

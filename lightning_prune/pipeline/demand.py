@@ -106,12 +106,12 @@ class Setting:
 
     @property
     def batches(self) -> int:
-        """Of a process."""
+        """How many calibration batches each process has."""
         return self.calibration.batches(self.processes)
 
     @property
     def tokens(self) -> int:
-        """Of a process."""
+        """How many calibration tokens each process has."""
         return self.calibration.tokens(self.processes)
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from copy import copy
 from functools import cache
 from importlib.metadata import version
 from typing import Any
@@ -51,6 +52,7 @@ def provenance(model: nn.Module, method: Method) -> dict[str, Any]:
         "revision": getattr(config, "_commit_hash", None),
         "model_type": config.model_type,  # type: ignore[union-attr]
         "method": type(method).__name__,
+        "call": _call(method),
         "arguments": {name: _plain(value) for name, value in method.arguments.items()},
         "versions": _versions(),
     }
@@ -60,6 +62,14 @@ def provenance(model: nn.Module, method: Method) -> dict[str, Any]:
 def _versions() -> dict[str, str]:
     others = {name: version(name) for name in ("torch", "transformers", "lightning")}
     return {"lightning_prune": __version__, **others}
+
+
+def _call(method: Method) -> str:
+    """The method with what it was told other than its defaults, a plan's place left out."""
+    told = copy(method)
+    if hasattr(told, "plan"):
+        told.plan = None
+    return repr(told)
 
 
 def _plain(value: Any) -> Any:

@@ -59,7 +59,7 @@ class Importance:
 
     @property
     def meaning(self) -> str:
-        """What the numbers are."""
+        """What the numbers measure, in words for an axis or a heading."""
         part = {"attention": "block's attention", "mlp": "block's MLP"}.get(self.part, "block")
         return f"{self.measure} of each {part}: {MEANING[self.measure]}"
 

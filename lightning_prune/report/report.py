@@ -28,7 +28,7 @@ class StageMetrics:
     bytes: int
     """Of the parameters as stored."""
     tokens_per_second: float | None
-    """Of the forward pass."""
+    """Tokens that a forward pass takes in a second; None: not measured."""
 
     @property
     def zeros(self) -> float:

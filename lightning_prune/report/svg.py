@@ -47,7 +47,7 @@ SERIES = ("blue", "vermillion", "green", "purple", "orange", "sky", "ink")
 """One after the other, for what is drawn together."""
 
 SIZE = 11.0
-"""Of words, in pixels."""
+"""Height of text, in pixels."""
 NARROW, WIDE = frozenset("iljtfrI.,:;|!'()[]/ "), frozenset("mwMW@%\u2026")
 SHAPES = (
     (),  # a circle

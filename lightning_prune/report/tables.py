@@ -53,7 +53,7 @@ class Figure:
     best: bool = False
 
     def __str__(self) -> str:
-        """With its relation."""
+        """The text of the cell, with how it compares to its reference."""
         return f"{self.text} ({self.relation})" if self.relation else self.text
 
 

@@ -84,6 +84,12 @@ class Bench:
         self.device = parameter.device if device is None else torch.device(device)
         self.calibration: Batches = list(data.calibration_dataloader())
         self.validation = first_windows(data.val_dataloader(), windows or 0)
+        for batches in (self.calibration, self.validation):
+            if not all("input_ids" in batch for batch in batches):
+                raise ValueError(
+                    f"methods are compared by perplexity, and {type(data).__name__} gives no text: "
+                    "its batches have no input_ids"
+                )
         if keeps:
             data.keep(journal)
         self._weights = sum(
@@ -230,7 +236,7 @@ def first_windows(batches: Iterable[Mapping[str, torch.Tensor]], count: int) -> 
     taken: Batches = []
     left = count or math.inf
     for batch in batches:
-        size = int(min(left, len(batch["input_ids"])))
+        size = int(min(left, min(len(tensor) for tensor in batch.values())))
         taken.append({name: tensor[:size] for name, tensor in batch.items()})
         left -= size
         if left <= 0:

@@ -69,9 +69,10 @@ def measure_importance(
         for block, results in collect(states, evidence, anatomy.blocks, "none"):
             values[block.index] = results["block"]
             progress.advance(block.name)
+    members = [batch[anatomy.task.windows_of] for batch in batches]
     settings = {
-        "windows": sum(len(batch["input_ids"]) for batch in batches),
-        "length": batches[0]["input_ids"].shape[1],
+        "windows": sum(map(len, members)),
+        "length": members[0].shape[1] if members[0].ndim == 2 else None,
         "begin": begun_with(data, "calibration"),
         "calibration": sources_of(data).get("calibration"),
         "versions": {"lightning_prune": __version__, "torch": str(torch.__version__)},

@@ -210,7 +210,7 @@ class Shapes(Rehearsal):
         self._known = {}
 
     def run(self, block: Block) -> BlockRun:
-        """Nothing."""
+        """No memory at all: nothing is known of activations where shapes alone are."""
         return BlockRun(0, 0, {}, 0)
 
     def backward(self, block: Block, evidence: WeightEvidence) -> tuple[int, int]:

@@ -26,6 +26,26 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+def test_what_is_null_is_null_again_in_the_configuration_of_the_run(model_folder: Path) -> None:
+    """An argument that has another default does not come back with that."""
+    Path("cut.yaml").write_text(
+        f"model: {{path: {model_folder}}}\n"
+        "data: {source: builtin, nsamples: 2, seqlen: 16, batch_size: 2}\n"
+        "trainer:\n  callbacks:\n"
+        "    - {class_path: WandaSP, init_args: {ratio: 0.3, repair: null}}\n"
+    )
+    main(["prune", "--config=cut.yaml", *SMALL])
+    again = yaml.safe_load(Path("runs/config.yaml").read_text())
+    settings = again["trainer"]["callbacks"][0]["init_args"]
+    assert "repair" in settings
+    assert settings["repair"] is None
+    main(["prune", "--config=runs/config.yaml", *SMALL, "--trainer.default_root_dir=again"])
+    first, second = Plan.load("runs/plan"), Plan.load("again/plan")
+    assert second.fingerprint() == first.fingerprint()
+    assert not second.corrected
+    assert first.provenance["call"] == "WandaSP(ratio=0.3, repair=None)"
+
+
 # --- classes of others ---
 
 

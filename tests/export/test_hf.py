@@ -36,14 +36,14 @@ def test_the_card_names_methods_and_figures(tmp_path: Path) -> None:
     """Every method that took part, what is left, and what was measured of it."""
     first = tiny_plan(tiny_model("llama"), neuron={0: [1, 2]})
     first.provenance |= {"model": "quickstart", "method": "A", "arguments": {"plan": str(tmp_path)}}
-    second = Plan({"model": "quickstart", "method": "B", "arguments": {"sparsity": 0.5, "x": None}})
+    second = Plan({"model": "quickstart", "method": "B", "arguments": {"x": 0.5, "y": None}})
     folder = save(
         even(), tmp_path / "model", plan=joined(first, second), report=example_report(model="tiny")
     )
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert "A pruned version of `quickstart`." in card
     assert "base_model" not in card, "only the hub's names belong there"
-    assert "- Method: `A()`\n- Method: `B(sparsity=0.5)`\n" in card
+    assert "- Method: `A()`\n- Method: `B(x=0.5, y=None)`\n" in card
     assert "| dense | 36.21 | 912,345 | 912,345 |" in card
     assert "21.9% of the weights were removed or set to zero." in card
     assert Report.from_json((folder / "report.json").read_text(encoding="utf-8")).files == {}

@@ -82,8 +82,9 @@ class Judge:
         self.rendering = Rendering(begin_token, day=day_of(date))
         if not (texts or tasks or prompts):
             raise ValueError("nothing to evaluate: give texts, tasks or prompts")
-        if isinstance(texts, str) or isinstance(tasks, str) or isinstance(prompts, str):
-            raise ValueError("texts, tasks and prompts are lists of names, not one name")
+        for name, value in (("texts", texts), ("tasks", tasks), ("prompts", prompts)):
+            if isinstance(value, str):
+                raise ValueError(f"{name}={value!r} is one name; give a list, [{value!r}]")
         if split not in ("test", "validation"):
             raise ValueError(f"split={split!r} is not allowed; allowed: 'test', 'validation'")
         check_lengths(lengths)

@@ -168,9 +168,13 @@ def _first(tables: Iterable[Mapping[str, Any]], name: str) -> Any:
 
 def _arguments(made: Any) -> dict[str, Any]:
     """Constructor arguments as texts, as far as they are kept under their own names."""
-    names = inspect.signature(type(made).__init__).parameters
-    values = {name: vars(made).get(name) for name in names if name in vars(made)}
-    return {name: _said(value) for name, value in values.items() if value is not None}
+    parameters = inspect.signature(type(made).__init__).parameters
+    values = {name: vars(made)[name] for name in parameters if name in vars(made)}
+    return {
+        name: _said(value)
+        for name, value in values.items()
+        if value is not None or parameters[name].default is not None
+    }
 
 
 def _said(value: Any) -> str:

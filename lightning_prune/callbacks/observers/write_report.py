@@ -75,8 +75,9 @@ class WriteReport(PruneObserver):
 
     @known_arguments
     def __init__(self, speed: bool = True, prompt: int = 24, windows: int | None = None) -> None:
-        if prompt < 0 or (windows is not None and windows < 0):
-            raise ValueError(f"prompt={prompt}, windows={windows}: neither may be below 0")
+        for name, number in (("prompt", prompt), ("windows", windows or 0)):
+            if number < 0:
+                raise ValueError(f"WriteReport: {name}={number}; 0 at least")
         self.speed = speed
         self.prompt = prompt
         self.windows = windows

@@ -76,10 +76,10 @@ class Distillation:
                 f"Distillation: weight={weight} must be in [0, 1], hidden={hidden} 0 or more, and "
                 "not both 0."
             )
-        if temperature <= 0 or (chunk is not None and chunk < 1):
-            raise ValueError(
-                f"Distillation: temperature={temperature} must be above 0, chunk={chunk} 1 or more."
-            )
+        if temperature <= 0:
+            raise ValueError(f"Distillation: temperature={temperature} must be above 0.")
+        if chunk is not None and chunk < 1:
+            raise ValueError(f"Distillation: chunk={chunk} must be 1 or more.")
         self.teacher = teacher
         self.weight = weight
         self.temperature = temperature
