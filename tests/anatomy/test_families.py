@@ -78,3 +78,9 @@ def test_tables_that_make_no_sense_are_refused(changes: dict[str, object], messa
     with pytest.raises(ValueError, match=message):
         add_family(family)
     assert before == FAMILIES
+
+
+def test_what_is_no_family_is_refused() -> None:
+    """A name alone, for one."""
+    with pytest.raises(TypeError, match="'olmo2' is none; see docs"):
+        add_family("olmo2")  # type: ignore[arg-type]
