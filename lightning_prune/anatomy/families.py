@@ -145,7 +145,7 @@ def add_family(family: Family) -> None:
         ValueError: one of its model types is known already, or a role or path does not make sense.
     """
     if not isinstance(family, Family):
-        raise TypeError(f"a Family is registered, and {family!r} is none; see docs/adding/family.md")
+        raise TypeError(f"{family!r} is no Family, which is a table; see docs/adding/family.md")
     for name in family.model_types:
         if any(name in known.model_types for known in FAMILIES):
             raise ValueError(f"model type {name!r} has a table already; register another name")

@@ -82,5 +82,5 @@ def test_tables_that_make_no_sense_are_refused(changes: dict[str, object], messa
 
 def test_what_is_no_family_is_refused() -> None:
     """A name alone, for one."""
-    with pytest.raises(TypeError, match="'olmo2' is none; see docs"):
+    with pytest.raises(TypeError, match="'olmo2' is no Family, which is a table"):
         add_family("olmo2")  # type: ignore[arg-type]
