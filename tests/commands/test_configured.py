@@ -33,6 +33,7 @@ def test_what_is_null_is_null_again_in_the_configuration_of_the_run(model_folder
         "data: {source: builtin, nsamples: 2, seqlen: 16, batch_size: 2}\n"
         "trainer:\n  callbacks:\n"
         "    - {class_path: WandaSP, init_args: {ratio: 0.3, repair: null}}\n"
+        "    - {class_path: WriteReport, init_args: {speed: false, prompt: 0, windows: 0}}\n"
     )
     main(["prune", "--config=cut.yaml", *SMALL])
     again = yaml.safe_load(Path("runs/config.yaml").read_text())

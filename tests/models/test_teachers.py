@@ -25,7 +25,7 @@ pytestmark = QUIET
         ({"weight": 0.0}, "not both 0"),
         ({"hidden": -1.0}, "hidden=-1.0 0 or more"),
         ({"temperature": 0.0}, "temperature=0.0 must be above 0"),
-        ({"chunk": 0}, "chunk=0 1 or more"),
+        ({"chunk": 0}, "chunk=0 must be 1 or more"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, float], message: str) -> None:
