@@ -149,7 +149,12 @@ _HIDDEN = ("subcommand", "print_config", "print_shtab")
 
 def _unknown_argument(parser: OneLine, key: str) -> str:
     """The line for a key that a parser does not know: whose it would be, and what there is."""
-    known = [a.dest for a in parser._actions if not isinstance(a, argparse._HelpAction)]
+    # As they are written: what `--no_verify` sets is called verify.
+    known = [
+        action.option_strings[-1].lstrip("-") if action.option_strings else action.dest
+        for action in parser._actions
+        if not isinstance(action, argparse._HelpAction)
+    ]
     group = ""
     parts = key.split(".")
     for part in parts[:-1]:

@@ -102,6 +102,10 @@ def test_a_hyphen_is_an_underscore_for_lightning_too(capsys: pytest.CaptureFixtu
         (["evalute", "a"], "no command 'evalute'. Did you mean evaluate?"),
         (["--config", "quickstart", "prunne"], "no command 'prunne'. Did you mean prune?"),
         (["nothing.yaml"], "no command 'nothing.yaml'. Commands: fit"),
+        (
+            ["export", "a", "--verify", "no"],
+            "export has no argument 'verify'. Did you mean no_verify?",
+        ),
         (["sparsity", "a", "--patern", "2:4"], "sparsity has no argument 'patern'. Did you mean p"),
         (["compare", "a", "b", "c"], "unrecognized arguments: c"),
         (["measure", "a", "--lengths", "many"], "lengths=many is not allowed. Allowed: a whole n"),
