@@ -147,11 +147,16 @@ _HIDDEN = ("subcommand", "print_config", "print_shtab")
 """Of a parser's arguments, those that are no argument of a command."""
 
 
+def _written(action: argparse.Action) -> str:
+    """An argument as it is written: what `--no_verify` sets is called verify."""
+    long = (o for o in action.option_strings if o.startswith("--") and not o.endswith("+"))
+    return next(long, action.dest).lstrip("-")
+
+
 def _unknown_argument(parser: OneLine, key: str) -> str:
     """The line for a key that a parser does not know: whose it would be, and what there is."""
-    # As they are written: what `--no_verify` sets is called verify.
     known = [
-        action.option_strings[-1].lstrip("-") if action.option_strings else action.dest
+        _written(action)
         for action in parser._actions
         if not isinstance(action, argparse._HelpAction)
     ]
