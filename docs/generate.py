@@ -35,8 +35,8 @@ def page() -> str:
     for title, family in FAMILIES:
         parts.append(f"## {title}\n")
         if family not in members(family):
-            shared = arguments(family)
-            parts += [f"All of them also take:\n\n{shared}\n"] if shared else []
+            common = arguments(family)
+            parts += [f"All of them also take:\n\n{common}\n"] if common else []
         parts += [f"### {cls.__name__}\n\n{described(cls)}" for cls in members(family)]
     return "\n".join(parts)
 
@@ -53,17 +53,26 @@ def described(cls: type) -> str:
     text = re.sub(r"\n*Axes:.*\Z", "", module, flags=re.S)
     about = inspect.cleandoc(cls.__doc__ or "")
     head, _, _ = about.partition("\nArgs:")
-    return "\n\n".join(filter(None, [text, head.strip(), arguments(cls)])) + "\n"
+    return "\n\n".join(filter(None, [text, head.strip(), arguments(cls, *shared(cls))])) + "\n"
 
 
-def arguments(cls: type) -> str:
-    """The arguments of a class that its own docstring names, as a list."""
-    about = inspect.cleandoc(cls.__doc__ or "")
-    match = re.search(r"\nArgs:\n(.*?)(?=\n\S|\Z)", about, flags=re.S)
-    if match is None:
-        return ""
-    items = re.findall(r"^    (\w+): (.*?)(?=^    \w+: |\Z)", match[1], flags=re.M | re.S)
-    return "\n".join(f"- `{name}`: {' '.join(text.split())}" for name, text in items)
+def shared(cls: type) -> list[type]:
+    """The bases whose arguments a class has, without those that a whole family has."""
+    families = {base for _, family in FAMILIES for base in family.__mro__}
+    return [base for base in cls.__mro__[1:] if base not in families]
+
+
+def arguments(*classes: type) -> str:
+    """The arguments that the docstrings of classes name, each once, as a list."""
+    found: dict[str, str] = {}
+    for cls in classes:
+        about = inspect.cleandoc(cls.__doc__ or "")
+        match = re.search(r"\nArgs:\n(.*?)(?=\n\S|\Z)", about, flags=re.S)
+        listed = match[1] if match else ""
+        items = re.findall(r"^    (\w+): (.*?)(?=^    \w+: |\Z)", listed, flags=re.M | re.S)
+        for name, text in items:
+            found.setdefault(name, " ".join(text.split()))
+    return "\n".join(f"- `{name}`: {text}" for name, text in found.items())
 
 
 if __name__ == "__main__":

@@ -112,7 +112,7 @@ def _through(
 
 
 def _activation(module: nn.Module, input_D: torch.Tensor, output_D: torch.Tensor) -> torch.Tensor:
-    """X times the constant f(x) / x."""
+    """The input times f(x) / x, which counts as a constant."""
     known_D = input_D.detach().float()
     at_0 = module.forward(torch.full((), _TINY, device=known_D.device)) / _TINY
     factor_D = output_D.float() / known_D.masked_fill(known_D.abs() < _TINY, 1)
@@ -120,7 +120,7 @@ def _activation(module: nn.Module, input_D: torch.Tensor, output_D: torch.Tensor
 
 
 def _rms_norm(module: Any, input_D: torch.Tensor, output_D: torch.Tensor) -> torch.Tensor:
-    """X times its weight, which some families add 1 to, over the constant norm."""
+    """The input times the weight, which some families add 1 to, over the norm: a constant."""
     known_D, epsilon = input_D.detach().float(), _epsilon(module)
     ones_D = torch.ones(known_D.shape[-1], device=known_D.device)
     weight_D = module.forward(ones_D).detach().float() * (1 + epsilon) ** 0.5
@@ -131,7 +131,7 @@ def _rms_norm(module: Any, input_D: torch.Tensor, output_D: torch.Tensor) -> tor
 def _layer_norm(
     module: nn.LayerNorm, input_D: torch.Tensor, output_D: torch.Tensor
 ) -> torch.Tensor:
-    """X less its mean, times the weight, over the constant deviation."""
+    """The input less its mean, times the weight, over the deviation: a constant."""
     variance_1 = input_D.detach().float().var(dim=-1, unbiased=False, keepdim=True)
     weight_D = 1 if module.weight is None else module.weight.detach().float()
     centred_D = input_D.float() - input_D.float().mean(dim=-1, keepdim=True)

@@ -109,9 +109,9 @@ class Gradients(WeightEvidence):
 
     def update_own(self, gradient_OI: torch.Tensor) -> None:
         """Add the squared gradient of the mean objective of one sequence alone."""
-        assert self._squares_OI is not None, "made without squares"
-        double_OI = gradient_OI.double()
-        self._squares_OI.addcmul_(double_OI, double_OI)
+        if self._squares_OI is not None:
+            double_OI = gradient_OI.double()
+            self._squares_OI.addcmul_(double_OI, double_OI)
         self._sequences += 1
 
     def complete(self, total: float) -> None:
@@ -119,6 +119,7 @@ class Gradients(WeightEvidence):
         distributed.sum_(self._sum_OI).div_(total)
         if self._squares_OI is not None:
             distributed.sum_(self._squares_OI)
+        if self.by_sequence:
             distributed.sum_(self._sequences)
 
     @property

@@ -44,30 +44,25 @@ class Relevance(Gradients):
 
     def update_own(self, gradient_OI: torch.Tensor) -> None:
         """Add the magnitude of what one sequence alone says."""
+        super().update_own(gradient_OI)
         if self._magnitudes_OI is not None:
             self._magnitudes_OI += gradient_OI.abs()
-        if self._squares_OI is not None:
-            super().update_own(gradient_OI)
-        else:
-            self._sequences += 1
 
     def complete(self, total: float) -> None:
         """Add up over processes, and make sums means."""
         super().complete(total)
         if self._magnitudes_OI is not None:
             distributed.sum_(self._magnitudes_OI)
-            if self._squares_OI is None:
-                distributed.sum_(self._sequences)
 
     @property
     def by_sequence(self) -> bool:
         """Whether each sequence alone is looked at."""
-        return self.magnitudes or self.squares
+        return self.magnitudes or super().by_sequence
 
     @property
     def floats(self) -> int:
         """The sum, that of magnitudes, that of squares."""
-        return 1 + self.magnitudes + self.squares
+        return super().floats + self.magnitudes
 
     @property
     def magnitude_OI(self) -> torch.Tensor:

@@ -35,7 +35,7 @@ class Staging:
 
     Args:
         device: where to; buffers are pinned if it is a GPU.
-        size: bytes of each buffer; what is smaller than one goes by itself.
+        size: bytes of each buffer.
     """
 
     def __init__(self, device: torch.device, size: int = SIZE) -> None:
@@ -47,14 +47,13 @@ class Staging:
 
     def copied(self, tensor: torch.Tensor) -> torch.Tensor:
         """A tensor's copy on the device; it is there when the device comes to use it."""
-        if tensor.nbytes < self.size or not tensor.is_contiguous():
+        if not tensor.is_contiguous():
             return tensor.to(self.device, non_blocking=True)
         copy = torch.empty_like(tensor, device=self.device)
         target_N = copy.flatten().view(torch.uint8)
         source_N = tensor.detach().flatten().view(torch.uint8)
-        for target, source in zip(
-            target_N.split(self.size), source_N.split(self.size), strict=True
-        ):
+        parts = (whole_N.split(self.size) for whole_N in (source_N, target_N))
+        for source, target in zip(*parts, strict=True):
             self._pass_on(source, target)
         return copy
 

@@ -16,7 +16,9 @@ from torch.nn import functional as F
 
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.attribution import attnlrp
-from tests.sweep.helpers import traces
+from lightning_prune.evidence import Logit, Relevance
+from lightning_prune.sweep import collect
+from tests.sweep.helpers import states_of, traces
 from tests.tiny import MODEL_TYPES, tiny_batch, tiny_model
 
 GATED = [model_type for model_type in MODEL_TYPES if model_type != "opt"]
@@ -126,6 +128,23 @@ def test_without_a_softmax_nothing_is_lost_in_a_neuron_without_gate() -> None:
         other = f"{block.name}.fc2.weight"
         columns_U = (weights[other] * found[other]).sum(dim=0)
         torch.testing.assert_close(rows_U, columns_U, rtol=1e-4, atol=1e-6)
+
+
+def explained(objective: Logit) -> dict[str, torch.Tensor]:
+    """w · g of every weight, block by block."""
+    states = states_of(tiny_model("llama"), [{"input_ids": tiny_batch(3, 9)}])
+    found = collect(states, Relevance(objective=objective), states.anatomy.blocks, "none")
+    return {name: one.first_OI for _, results in found for name, one in results.items()}
+
+
+@pytest.mark.parametrize("places", ["last", "all"])
+def test_one_answer_is_explained_against_another(places: Any) -> None:
+    """The difference of two logits has the difference of their relevance."""
+    first, second = (explained(Logit(places=places, token=token)) for token in (5, 9))
+    difference = explained(Logit(places=places, token=5, against=9))
+    for name, found_OI in difference.items():
+        limit = 1e-5 * float(first[name].abs().max())
+        torch.testing.assert_close(found_OI, first[name] - second[name], rtol=1e-3, atol=limit)
 
 
 # --- the table of the paper, once more, in a model written out ---

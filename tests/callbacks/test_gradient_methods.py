@@ -20,12 +20,14 @@ from lightning_prune import (
     Magnitude,
     PerBlock,
     ReFer,
+    Relevance,
     Sensitivity,
     SparseGPT,
     Taylor,
     Wanda,
     WeightAFR,
     WeightReFer,
+    WeightRelevance,
     WeightSNIP,
 )
 from lightning_prune.anatomy import Anatomy
@@ -274,3 +276,13 @@ def test_what_cannot_be_is_refused(make: Any, message: str) -> None:
     """Before anything runs."""
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("cls", [Relevance, WeightRelevance])
+@pytest.mark.parametrize("name", ["token", "against"])
+@pytest.mark.parametrize("value", [64, -1, "a"])
+def test_tokens_that_the_model_lacks_are_refused(cls: Any, name: str, value: Any) -> None:
+    """Before anything runs, with those that it has."""
+    amount = {"ratio": 0.3} if cls is Relevance else {"sparsity": 0.3}
+    with pytest.raises(ValueError, match=rf"{name}={value!r} is not .* from 0 to 63, or None"):
+        prune(tiny_model("llama"), cls(**amount, **{name: value}), [])

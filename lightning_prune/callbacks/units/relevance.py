@@ -15,14 +15,14 @@ Axes: U units of one block.
 from __future__ import annotations
 
 from lightning_prune.callbacks.base import PruningCallback
-from lightning_prune.evidence import Logit, Places
 from lightning_prune.evidence import Relevance as Products
+from lightning_prune.methods.explained import Explained
 from lightning_prune.methods.products import ProductPruning
 
 __all__ = ["Relevance"]
 
 
-class Relevance(PruningCallback, ProductPruning):
+class Relevance(PruningCallback, Explained, ProductPruning):
     """Remove the GQA groups and MLP neurons of lowest relevance.
 
     ```python
@@ -31,10 +31,6 @@ class Relevance(PruningCallback, ProductPruning):
     ```
 
     Args:
-        places: whose answer is explained, "last": that at the last token of each sequence; "all":
-            those at all tokens, added up.
-        token: whose logit is explained, by its number; None: the largest.
-        against: less the logit of this one, by its number; None: of none.
         aggregate: of the signed relevance of the weights in a unit, "mean_abs": the magnitude of
             the mean; "snr": that over the standard deviation; "mean": the mean itself, which takes
             first what speaks against the answer.
@@ -42,14 +38,10 @@ class Relevance(PruningCallback, ProductPruning):
         signed: False: of the magnitudes of their relevance.
 
     Raises:
-        ValueError: an argument is unknown or out of range.
+        ValueError: an argument is unknown or out of range, or the model has no such token.
     """
-
-    places: Places = "last"
-    token: int | None = None
-    against: int | None = None
 
     @property
     def evidence(self) -> Products:
         """Relevance for the logit."""
-        return Products(objective=Logit(places=self.places, token=self.token, against=self.against))
+        return Products(objective=self.answer)

@@ -17,13 +17,14 @@ import torch
 
 from lightning_prune.anatomy import Site
 from lightning_prune.callbacks.base import PruningCallback
-from lightning_prune.evidence import Logit, Places, Relevance
+from lightning_prune.evidence import Relevance
+from lightning_prune.methods.explained import Explained
 from lightning_prune.methods.weights import WeightPruning
 
 __all__ = ["WeightRelevance"]
 
 
-class WeightRelevance(PruningCallback, WeightPruning):
+class WeightRelevance(PruningCallback, Explained, WeightPruning):
     """Zero the weights of lowest relevance, compared within rows.
 
     ```python
@@ -32,31 +33,21 @@ class WeightRelevance(PruningCallback, WeightPruning):
     ```
 
     Args:
-        places: whose answer is explained, "last": that at the last token of each sequence; "all":
-            those at all tokens, added up.
-        token: whose logit is explained, by its number; None: the largest.
-        against: less the logit of this one, by its number; None: of none.
         average: over sequences, "signed": of relevance with its sign, whose magnitude is the score;
             "magnitudes": of magnitudes, for twice the memory.
 
     Raises:
-        ValueError: an argument is unknown.
+        ValueError: an argument is unknown, or the model has no such token.
     """
 
     own_scope = "row"
 
-    places: Places = "last"
-    token: int | None = None
-    against: int | None = None
     average: Literal["signed", "magnitudes"] = "signed"
 
     @property
     def evidence(self) -> Relevance:
         """Relevance for the logit."""
-        return Relevance(
-            objective=Logit(places=self.places, token=self.token, against=self.against),
-            magnitudes=self.average == "magnitudes",
-        )
+        return Relevance(objective=self.answer, magnitudes=self.average == "magnitudes")
 
     def score_site(self, site: Site, evidence: Relevance) -> torch.Tensor:
         """Its magnitude."""
