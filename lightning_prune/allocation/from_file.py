@@ -39,7 +39,9 @@ class FromFile(Allocation):
             pairs = content.items() if isinstance(content, dict) else enumerate(content)
             shares = {int(block): float(share) for block, share in pairs}
         except OSError as error:
-            raise ValueError(f"path={self.path!r} cannot be read: {error.strerror}") from error
+            raise ValueError(
+                f"FromFile: path={self.path!r} cannot be read: {error.strerror}"
+            ) from error
         except (ValueError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"path={self.path!r} is no JSON file with the share of each block, as "

@@ -183,3 +183,9 @@ def test_another_file_at_the_same_path_is_another_allocation(
         path.write_text(json.dumps({"values": values} if make is Inverse else values))
         identities |= {make(**{argument: str(path)}).identity for _ in range(2)}
     assert len(identities) == 2
+
+
+def test_a_file_of_shares_that_is_not_there_is_said_so(tmp_path: Path) -> None:
+    """It is not taken for one that is no JSON."""
+    with pytest.raises(ValueError, match="FromFile: path=.*none.json' cannot be read: No such"):
+        FromFile(path=str(tmp_path / "none.json"))
