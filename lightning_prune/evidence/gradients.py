@@ -109,6 +109,7 @@ class Gradients(WeightEvidence):
 
     def update_own(self, gradient_OI: torch.Tensor) -> None:
         """Add the squared gradient of the mean objective of one sequence alone."""
+        assert self.by_sequence, "made without squares"
         if self._squares_OI is not None:
             double_OI = gradient_OI.double()
             self._squares_OI.addcmul_(double_OI, double_OI)
