@@ -9,7 +9,10 @@ from .allocation.global_standardised import GlobalStandardised as GlobalStandard
 from .allocation.owl import OWL as OWL
 from .allocation.per_block import PerBlock as PerBlock
 from .allocation.sensitivity import Sensitivity as Sensitivity
+from .attribution.attributions import Attributions as Attributions
+from .attribution.circuits import CircuitUnits as CircuitUnits
 from .callbacks.blocks.drop_blocks import DropBlocks as DropBlocks
+from .callbacks.circuit import Circuit as Circuit
 from .callbacks.observers.evaluate import Evaluate as Evaluate
 from .callbacks.observers.save_pretrained import SavePretrained as SavePretrained
 from .callbacks.observers.write_report import WriteReport as WriteReport
@@ -44,6 +47,7 @@ from .models.causal_lm import CausalLM as CausalLM
 from .models.recovery.adapters import LoRA as LoRA
 from .models.recovery.adapters import QLoRA as QLoRA
 from .models.recovery.distillation import Distillation as Distillation
+from .pipeline.attribute import attribute as attribute
 from .pipeline.rounds import prune_in_rounds as prune_in_rounds
 from .pipeline.run import prune as prune
 from .plan.plan import Plan as Plan

@@ -13,6 +13,7 @@ from lightning_prune.evidence.objective import (
     HeadObjective,
     Logit,
     Objective,
+    OfLogits,
     Places,
     TaskLoss,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "Measure",
     "Moments",
     "Objective",
+    "OfLogits",
     "PairedGram",
     "Part",
     "Places",

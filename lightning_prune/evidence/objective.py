@@ -6,7 +6,7 @@ Axes: B sequences, T tokens, K features of an output, S the smaller of T and K.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import torch
@@ -23,6 +23,7 @@ __all__ = [
     "Logit",
     "Modules",
     "Objective",
+    "OfLogits",
     "Places",
     "TaskLoss",
     "polar",
@@ -100,6 +101,37 @@ class Logit(HeadObjective):
             value_N = logits_NK[:, self.token].float()
         if self.against is not None:
             value_N = value_N - logits_NK[:, self.against].float()
+        return value_N.masked_fill(target_N == IGNORED, 0)
+
+
+class OfLogits(HeadObjective):
+    """What a function makes of the logits of each place.
+
+    ```python
+    OfLogits(function=lambda logits_NV: logits_NV[:, [17, 42]].logsumexp(dim=-1))
+    ```
+
+    Args:
+        function: from the logits of N places, (N, V), to N numbers, (N,), by torch's functions.
+        places: as of `Logit`.
+    """
+
+    function: Callable[[torch.Tensor], torch.Tensor]
+    places: Places = "last"
+
+    def targets(self, task: Task, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Places that are asked of have any number but `IGNORED`."""
+        return task.targets(batch, "reference" if self.places == "last" else "all")
+
+    def values(self, logits_NK: torch.Tensor, target_N: torch.Tensor) -> torch.Tensor:
+        """The function's."""
+        value_N = self.function(logits_NK).float()
+        if value_N.shape != target_N.shape:
+            raise ValueError(
+                f"OfLogits: function makes {tuple(value_N.shape)} of logits "
+                f"{tuple(logits_NK.shape)}; it is to give a number for each place, "
+                f"{tuple(target_N.shape)}"
+            )
         return value_N.masked_fill(target_N == IGNORED, 0)
 
 

@@ -78,6 +78,8 @@ class Method(Configured, ABC):
         cuts: whether it takes units or blocks out of the model.
         divides_scoring: whether to score a block takes longer than to send its scores, so that
             processes score one each.
+        undoable: whether the plan keeps the values that masks remove, so that they can be put back;
+            of methods with a survey that remove little.
         score_bytes: what scoring and choosing take at most, for each weight of a block, beside the
             evidence; for plans of what a run will take.
         score_square: the same, for each entry of the Gram matrix of its widest input.
@@ -86,6 +88,7 @@ class Method(Configured, ABC):
 
     cuts: ClassVar[bool] = False
     divides_scoring: ClassVar[bool] = False
+    undoable: ClassVar[bool] = False
     score_bytes: ClassVar[float] = 4.0
     score_square: ClassVar[float] = 0.0
     solving: ClassVar[Solving | None] = None

@@ -99,6 +99,7 @@ class Run:
         for block in self.blocks:
             if masks := decisions[block.index].masks:
                 with self.placement.edited(block):
+                    self._keep_removed(block, masks)
                     surgery.mask_block(block, masks, {})
         surgery.shrink(self.anatomy, self.plan, self.placement.edited)
 
@@ -163,6 +164,12 @@ class Run:
         self._note(part, decision, scores)
         surgery.add_biases(self.anatomy, surgery.lacking_biases(self.anatomy, self.plan))
         surgery.mask_block(part, decision.masks, decision.kept, decision.weights)
+
+    def _keep_removed(self, block: Block, masks: Mapping[str, torch.Tensor]) -> None:
+        """For methods whose masks can be taken back: note the values that go."""
+        for site in block.sites if self.method.undoable else ():
+            if site.weight_name in masks:
+                self.plan.set_removed(site.weight_name, site.module.weight)
 
     def _importance(self, collector: Collector) -> list[float]:
         """Of blocks or sites, as the allocation asks for it; measured once."""

@@ -3,7 +3,8 @@
 A plan says which weights stay (masks) and which units stay (MLP neurons, GQA groups), never what
 the weights are. It is saved as `plan.json`, which a person can read, and `plan.safetensors`.
 
-Axes: O output features, I input features, U units of one block, P packed bytes.
+Axes: O output features, I input features, U units of one block, P packed bytes, R entries of one
+weight that are removed.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from torch import nn
 from lightning_prune.digests import digests
 from lightning_prune.plan import file as plan_file
 from lightning_prune.plan.numbering import Kept
+from lightning_prune.plan.undo import set_strength
 
 __all__ = ["Plan"]
 
@@ -44,6 +46,7 @@ class Plan:
     _masks: dict[str, tuple[torch.Tensor, torch.Size]] = field(default_factory=dict, repr=False)
     _kept: dict[str, dict[int, Kept]] = field(default_factory=dict, repr=False)
     _scores: dict[tuple[str, str], torch.Tensor] = field(default_factory=dict, repr=False)
+    _removed: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
 
     # --- weights ---
 
@@ -76,6 +79,37 @@ class Plan:
         kept = sum(int(self.mask(n).sum()) for n in names)
         total = sum(self.mask_shape(n).numel() for n in names)
         return 1 - kept / total if total else 0.0
+
+    # --- taking masks back ---
+
+    def set_removed(self, name: str, weight_OI: torch.Tensor) -> None:
+        """Keep the values that a weight has where its mask will remove them."""
+        self._removed[name] = _copied(weight_OI[~self.mask(name).to(weight_OI.device)])
+
+    def restore(self, model: nn.Module) -> None:
+        """Give the weights that the masks removed the values that they had, in place.
+
+        Raises:
+            ValueError: as `set_strength`.
+        """
+        self.set_strength(model, 0.0)
+
+    def set_strength(self, model: nn.Module, strength: float) -> None:
+        """Remove only a part of what the masks remove, in place; as often as is liked.
+
+        Args:
+            model: that the plan was applied to, without adapters.
+            strength: 0: nothing is removed, 0.5: values are half of what they were, 1: zeros.
+
+        Raises:
+            ValueError: the strength is no number from 0 to 1, the plan has not kept what its masks
+                removed (a `Circuit` that is not cut does), or the model is another one; nothing was
+                changed then.
+        """
+        removed = {} if self._kept else self._removed
+        maker = str(self.provenance.get("method", "an unknown method"))
+        masks = {name: self.mask(name) for name in self._masks}
+        set_strength(model, strength, masks, removed, maker)
 
     # --- units ---
 
@@ -226,6 +260,7 @@ class Plan:
             tensors |= {f"kept/{kind}/{i}": kept.index_U for i, kept in blocks.items()}
         for (kind, key), scores in self._scores.items():
             tensors[f"scores/{kind}/{key}"] = scores
+        tensors |= {f"removed/{name}": values_R for name, values_R in self._removed.items()}
         state = model.state_dict() if model is not None else {}
         corrected = {name: state[name].contiguous() for name in self.corrected if state}
         plan_file.write(folder, head, tensors, corrected)
@@ -252,6 +287,8 @@ class Plan:
             if name.startswith("scores/"):
                 kind, _, key = name.removeprefix("scores/").rpartition("/")
                 plan._scores[kind, key] = tensor
+            elif name.startswith("removed/"):
+                plan._removed[name.removeprefix("removed/")] = tensor
         return plan
 
 
