@@ -1,7 +1,7 @@
 """Recovery with and without a teacher, at equal steps: perplexity of the validation text.
 
     python benchmarks/distillation.py                       # the quickstart model
-    python benchmarks/distillation.py --model PATH --train TRAIN.txt --valid VALID.txt --seqlen 192
+    python benchmarks/distillation.py --model PATH --train TRAIN.txt --valid VALID.txt --length 192
     python benchmarks/distillation.py --tiny                # seconds, to see that it runs
 
 Every row prunes the dense model anew (the same plan each time) and trains it on the same batches,
@@ -60,7 +60,7 @@ def text(arguments: argparse.Namespace) -> TextData:
         arguments.train,
         validation=arguments.valid,
         nsamples=arguments.nsamples,
-        seqlen=arguments.seqlen,
+        length=arguments.length,
         batch_size=arguments.batch_size,
     )
 
@@ -127,7 +127,7 @@ def main() -> None:
     parser.add_argument("--valid", help="text to measure on; default: the rest of --train")
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--nsamples", type=int, default=64)
-    parser.add_argument("--seqlen", type=int, default=128)
+    parser.add_argument("--length", type=int, default=128)
     parser.add_argument("--batch_size", type=int, default=16)
     parser.add_argument("--windows", type=int, default=512, help="of the validation text")
     parser.add_argument("--cases", nargs="*", default=list(CASES), help="beginnings of their names")

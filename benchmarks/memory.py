@@ -112,7 +112,7 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, float]:
     module = CausalLM(args.model, dtype=args.dtype)
     module.load()
     model = module.base
-    data = TextData(args.text, nsamples=args.windows, seqlen=args.length, batch_size=args.batch)
+    data = TextData(args.text, nsamples=args.windows, length=args.length, batch_size=args.batch)
     assert module.tokenizer is not None
     data.attach(module.tokenizer, module.max_position_embeddings, module.vocabulary)
     batches = list(data.calibration_dataloader())

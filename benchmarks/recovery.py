@@ -102,8 +102,8 @@ def recovered(arguments: argparse.Namespace, run: Run) -> list[str]:
         schedule="cosine",
         warmup_steps=20,
     )
-    length = arguments.seqlen
-    data = TextData(arguments.train, validation=arguments.valid, seqlen=length, batch_size=16)
+    length = arguments.length
+    data = TextData(arguments.train, validation=arguments.valid, length=length, batch_size=16)
     assert module.tokenizer is not None, "a model folder with a tokenizer"
     data.attach(module.tokenizer, module.max_position_embeddings)
     before = Before(list(data.val_dataloader())[: arguments.windows // 16 or None])
@@ -157,7 +157,7 @@ def main() -> None:
     parser.add_argument("--valid", default=None)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--rank", type=int, default=16)
-    parser.add_argument("--seqlen", type=int, default=128)
+    parser.add_argument("--length", type=int, default=128)
     parser.add_argument("--windows", type=int, default=0, help="of validation; 0: all")
     parser.add_argument("--only", default="", help="runs whose name has this in it")
     arguments = parser.parse_args()

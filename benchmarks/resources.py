@@ -55,7 +55,7 @@ def method_of(call: str) -> Any:
 
 def planned(folder: str, placement: Any, call: str, args: argparse.Namespace) -> tuple[int, str]:
     """Bytes beyond the libraries, and in which part of the work."""
-    data = TextData(nsamples=args.windows, seqlen=args.length, batch_size=args.batch)
+    data = TextData(nsamples=args.windows, length=args.length, batch_size=args.batch)
     module = CausalLM(folder, placement=placement)
     resources = plan_resources(module, data, method_of(call), operations=1.0, read=1.0)
     fullest = max(resources.phases, key=lambda phase: sum(phase.host.values()))

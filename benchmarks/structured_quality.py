@@ -88,7 +88,7 @@ class Bench:
             arguments.train,
             validation=arguments.valid,
             nsamples=arguments.nsamples,
-            seqlen=arguments.seqlen,
+            length=arguments.length,
             batch_size=16,
         )
         assert module.tokenizer is not None, "a model folder with a tokenizer"
@@ -122,7 +122,7 @@ def main() -> None:
     parser.add_argument("--train", default="builtin", help="text to calibrate on")
     parser.add_argument("--valid", help="text to measure on; default: the rest of --train")
     parser.add_argument("--nsamples", type=int, default=64)
-    parser.add_argument("--seqlen", type=int, default=128)
+    parser.add_argument("--length", type=int, default=128)
     parser.add_argument("--windows", type=int, default=128, help="validation windows")
     parser.add_argument("--ratios", type=float, nargs="+", default=[0.2, 0.3, 0.5])
     parser.add_argument("--only", help="scores whose name holds this")

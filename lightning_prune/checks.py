@@ -99,9 +99,8 @@ def _argument_types(cls: type[Configured]) -> dict[str, Any]:
     return {name: hints[name] for name in argument_defaults(cls)}
 
 
-_LENGTH = ("seqlen", "length")
 ELSEWHERE = {
-    **dict.fromkeys((*_LENGTH, "seq_len", "sequence_length", "max_seq_length"), _LENGTH),
+    **dict.fromkeys(("seqlen", "seq_len", "sequence_length", "max_seq_length"), ("length",)),
     **dict.fromkeys(("prune_ratio", "pruning_ratio"), ("ratio",)),
     "lr": ("learning_rate",),
 }

@@ -68,7 +68,7 @@ def test_a_command_with_a_configuration_lists_all_arguments(
     assert exit.value.code == 0
     said = capsys.readouterr().out
     assert COMMANDS[name].help in " ".join(said.split())
-    usual = ["--trainer.max_steps", "--model.path", "--model.adapter", "--data.seqlen"]
+    usual = ["--trainer.max_steps", "--model.path", "--model.adapter", "--data.length"]
     for option in [*usual, *own.get(name, [])]:
         assert option in said
     assert not re.search(r"\b(None|True|False)\b", said), "values are written as in YAML"

@@ -52,7 +52,7 @@ class ComparedText:
         cut: list[Batches] = []
         for tokenizer in tokenizers:
             if tokenizer is not None:
-                data = TextData(text, seqlen=length, batch_size=batch_size, **how)
+                data = TextData(text, length=length, batch_size=batch_size, **how)
                 data.attach(tokenizer, longest, vocabulary)
                 loader = data.test_dataloader if split == "test" else data.val_dataloader
                 cut.append(list(loader()))
@@ -68,7 +68,7 @@ class ComparedText:
             "text": text,
             "split": split,
             "windows": sum(len(batch["input_ids"]) for batch in cut[0]),
-            "window": data.length,
+            "length": data.length,
             "begin": data.begun_with(split),
         }
         if None in tokenizers:

@@ -175,7 +175,7 @@ class ResumableLoader(DataLoader[Any]):
             raise ValueError(
                 f"the checkpoint was written after batch {state['batches']} of an epoch of "
                 f"{_described(saved)}; this run has {_described(shape)}, so that epoch cannot be "
-                "continued. Resume with the same text, seqlen, batch_size and number of processes."
+                "continued. Resume with the same text, length, batch_size and number of processes."
             )
         self._resume = dict(state)
 

@@ -34,7 +34,7 @@ class TextData(Texts, LightningDataModule):
 
     Rows with turns (`messages`, `conversations`), or with a prompt and its answer (`instruction`,
     `input`, `output`; `prompt`, `response`; and more, see `data.layouts`), are chats, rendered by
-    the tokenizer's template, or by Alpaca's if it has none: each is a window, cut at seqlen and
+    the tokenizer's template, or by Alpaca's if it has none: each is a window, cut at `length` and
     padded to the longest of its batch. Where they have no splits, validation and test get 5% each,
     2000 at most, drawn at random. No prompt of validation and test is trained on or calibrated
     with.
@@ -51,8 +51,7 @@ class TextData(Texts, LightningDataModule):
         validation: another source for validation.
         test: another source for test.
         nsamples: number of calibration windows.
-        seqlen: tokens in a window, the length that commands ask for; None: what the model can take,
-            2048 at most.
+        length: tokens in a window; None: what the model can take, 2048 at most.
         batch_size: windows in a batch, in each process.
         seed: of the calibration windows and of the order of training.
         text_column: the column or key that holds the text.
@@ -79,7 +78,7 @@ class TextData(Texts, LightningDataModule):
         validation: str | None = None,
         test: str | None = None,
         nsamples: int = 128,
-        seqlen: int | None = None,
+        length: int | None = None,
         batch_size: int = 8,
         seed: int = 0,
         text_column: str = "text",
@@ -95,8 +94,8 @@ class TextData(Texts, LightningDataModule):
         for name, value in (("nsamples", nsamples), ("batch_size", batch_size)):
             if value < 1:
                 raise ValueError(f"{name}={value}; at least 1 is needed")
-        if seqlen is not None and seqlen < 2:
-            raise ValueError(f"seqlen={seqlen}; a window needs two tokens to predict one")
+        if length is not None and length < 2:
+            raise ValueError(f"length={length}; a window needs two tokens to predict one")
         sources = {"calibration": calibration, "validation": validation, "test": test}
         Texts.__init__(
             self,
@@ -110,7 +109,7 @@ class TextData(Texts, LightningDataModule):
             bad_rows=bad_rows,
         )
         self.source, self.batch_size = source, batch_size
-        self.seqlen, self.length = seqlen, seqlen or 0
+        self.asked_length, self.length = length, length or 0
         self.train_tokenizer, self.num_workers = train_tokenizer, num_workers
         self.group_by_length = group_by_length
 
@@ -129,12 +128,13 @@ class TextData(Texts, LightningDataModule):
                 that is not known.
 
         Raises:
-            ValueError: seqlen is more than max_length.
+            ValueError: the length asked for is more than max_length.
         """
-        length = min(LONGEST_DEFAULT, max_length) if self.seqlen is None else self.seqlen
+        asked = self.asked_length
+        length = min(LONGEST_DEFAULT, max_length) if asked is None else asked
         if length > max_length:
             raise ValueError(
-                f"seqlen={length} is more than the {max_length} tokens that the model can take; "
+                f"length={length} is more than the {max_length} tokens that the model can take; "
                 f"ask for {max_length} at most"
             )
         self._use(tokenizer, length, vocabulary)
@@ -212,7 +212,7 @@ class TextData(Texts, LightningDataModule):
         if training and len(windows) < world:
             raise ValueError(
                 f"the train text of {self.source!r} has {len(windows)} windows of {self.length} "
-                f"tokens, for {world} processes. Give more text, or a smaller seqlen."
+                f"tokens, for {world} processes. Give more text, or a lower length."
             )
         alike = self._windows_in_a_step(world) if self.group_by_length else None
         sampler = ShardSampler(windows, rank, world, training, self.seed, alike)

@@ -119,12 +119,12 @@ def random_windows(
     if tokens - room < count:
         raise ValueError(
             f"the {name} has {tokens} tokens, room for {max(0, tokens - room)} different windows "
-            f"of {length}; {count} are asked for. Give more text, or lower seqlen or nsamples."
+            f"of {length}; {count} are asked for. Give more text, or lower length or nsamples."
         )
     if tokens < count * room:
         warnings.warn(
             f"the {name} has {tokens} tokens, fewer than {count} windows of {length} hold: "
-            "windows will overlap. More text, or lower seqlen or nsamples, avoids it.",
+            "windows will overlap. More text, or lower length or nsamples, avoids it.",
             stacklevel=2,
         )
     starts = [generator.randint(0, tokens - room - 1) for _ in range(count)]
@@ -157,7 +157,7 @@ def blocks(
         if not items:
             raise ValueError(
                 f"the {name} has {unanswered} chats, and none has an answer within its first "
-                f"{length} tokens. Give others, or a larger seqlen."
+                f"{length} tokens. Give others, or a higher length."
             )
         if unanswered:
             warnings.warn(
@@ -172,7 +172,7 @@ def blocks(
     if len(stream_S) < room:
         raise ValueError(
             f"the {name} has {len(stream_S)} tokens, fewer than one window of {length}. Give more "
-            "text, or a smaller seqlen."
+            "text, or a lower length."
         )
     whole = len(stream_S) // room * room
     return _begun(stream_S[:whole].view(-1, room), begin)
@@ -219,7 +219,7 @@ def _from_documents(
         if len(too_short) == len(texts):
             raise ValueError(
                 f"none of {len(texts)} documents has more than {length} tokens, as a calibration "
-                "window needs; ask for a smaller seqlen"
+                "window needs; ask for a lower length"
             )
     return windows
 

@@ -18,7 +18,7 @@ class TextPerplexity:
     """Name of the text, or its file or folder."""
     split: str
     """Or what else of the text it is: "whole", or a share."""
-    window: int
+    length: int
     """Tokens in a window; the number means nothing without it."""
     windows: int
     """Windows that the perplexity is over."""

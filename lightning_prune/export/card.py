@@ -127,7 +127,7 @@ def _results(evaluations: dict[str, Evaluation]) -> Iterator[EvalResult]:
                 dataset_split=figure.split,
                 metric_type="perplexity",
                 metric_name=(
-                    f"perplexity ({figure.windows} windows of {figure.window} tokens"
+                    f"perplexity ({figure.windows} windows of {figure.length} tokens"
                     f"{begun(figure.begin)})"
                 ),
                 metric_value=round(figure.perplexity, 4),
@@ -178,10 +178,10 @@ def _measured(report: Report, dtype: torch.dtype) -> str:
     first, *_, last = [*report.stages.values()] * 2
     gone = 1 - last.nonzero / max(first.nonzero, 1)
     lines = [*rows, "", f"{gone:.1%} of the weights were removed or set to zero."]
-    window, count = (report.settings.get(key) for key in ("window", "validation_windows"))
-    if window:
+    length, count = (report.settings.get(key) for key in ("length", "validation_windows"))
+    if length:
         begin = begun(report.settings.get("begin"))
-        lines.append(f"Perplexity is over {count} validation windows of {window} tokens{begin}.")
+        lines.append(f"Perplexity is over {count} validation windows of {length} tokens{begin}.")
     saved = str(dtype).removeprefix("torch.")
     if (measured := report.settings.get("dtype", saved)) != saved:
         lines.append(f"It was measured in {measured}, and these weights are {saved}.")

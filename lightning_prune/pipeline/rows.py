@@ -33,7 +33,7 @@ def few_rows(requests: Iterable[Evidence], blocks: Sequence[Block], rows: int) -
     return (
         f"{rows:,} calibration tokens are few for inputs {width:,} wide ({widest.name}): how they "
         f"go together can be relied on from {wanted * width:,} tokens on, and counts for less "
-        "until then. Give more nsamples, or a larger seqlen."
+        "until then. Give more nsamples, or a higher length."
     )
 
 

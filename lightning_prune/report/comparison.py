@@ -45,7 +45,7 @@ class Comparison:
     Attributes:
         a, b: what they are made of.
         perplexity: of both, on the same windows; None where it was not asked for.
-        settings: how perplexity was measured: text, split, windows, window, device.
+        settings: how perplexity was measured: text, split, windows, length, device.
     """
 
     a: Structure
@@ -179,7 +179,7 @@ def _facts(comparison: Comparison) -> str:
         return ""
     get = comparison.settings.get
     words = (
-        f"perplexity on {get('windows')} windows of {get('window')} tokens{begun(get('begin'))}, "
+        f"perplexity on {get('windows')} windows of {get('length')} tokens{begun(get('begin'))}, "
         f"{get('split')} text of {get('text')!r}, on {get('device')}"
     )
     return f"{words}; {get('note')}" if get("note") else words

@@ -55,7 +55,7 @@ Evaluations = Mapping[str, Evaluation]
 def perplexity_table(evaluations: Evaluations) -> Table | None:
     """One row for each text and window length; None if none was measured."""
     tables = {
-        name: {(p.text, p.split, p.window): p for p in e.perplexities}
+        name: {(p.text, p.split, p.length): p for p in e.perplexities}
         for name, e in evaluations.items()
     }
     keys = _keys(tables)
@@ -63,17 +63,17 @@ def perplexity_table(evaluations: Evaluations) -> Table | None:
         return None
     names = short_names(text for text, _, _ in keys)
     rows: list[Row] = []
-    note = f"A window is so many tokens{_begun(evaluations)}; lower is better."
-    for text, split, window in keys:
-        measured = [table.get((text, split, window)) for table in tables.values()]
+    note = f"Length: tokens in a window{_begun(evaluations)}; lower is better."
+    for text, split, length in keys:
+        measured = [table.get((text, split, length)) for table in tables.values()]
         windows = " / ".join(dict.fromkeys(f"{p.windows:,}" for p in measured if p is not None))
         values = [None if p is None else p.perplexity for p in measured]
         same = [_same_tokens(p, measured[0]) for p in measured]
         figures = _compared(values, perplexity_text, same)
-        rows.append((f"{names[text]} ({split})", Figure(window, f"{window:,}"), windows, *figures))
+        rows.append((f"{names[text]} ({split})", Figure(length, f"{length:,}"), windows, *figures))
         if not all(same) and not note.endswith(OTHER_TOKENS):
             note = f"{note} {OTHER_TOKENS}"
-    header = ("text", "window", "windows", *evaluations)
+    header = ("text", "length", "windows", *evaluations)
     return Table("Perplexity", header, rows, note, compared=len(evaluations))
 
 

@@ -50,7 +50,7 @@ class Grid:
         model: what was pruned.
         dense: perplexity of the dense model.
         cells: the results.
-        settings: how they were measured: window, windows, calibration, device, dtype, versions.
+        settings: how they were measured: length, windows, calibration, device, dtype, versions.
         name: of the files.
         title: what is shown.
         axis: what the targets are.
@@ -111,9 +111,9 @@ def grid_document(grid: Grid) -> Document:
 
 def bench_words(settings: Mapping[str, Any]) -> str:
     """How results were measured, in one line."""
-    named = ("windows", "window", "calibration", "device", "dtype")
-    count, window, *rest = (settings.get(name) for name in named)
-    judged = f"{count} windows of {window} tokens{begun(settings.get('begin'))}"
+    named = ("windows", "length", "calibration", "device", "dtype")
+    count, length, *rest = (settings.get(name) for name in named)
+    judged = f"{count} windows of {length} tokens{begun(settings.get('begin'))}"
     return ", ".join([judged, *(str(r) for r in rest if r)])
 
 

@@ -88,8 +88,8 @@ class Asked:
 class Report:
     """Everything a reader of the run wants to know, without the run.
 
-    The table looks up "window" (tokens), "validation_windows" (how many), "device" and "dtype" in
-    `settings` and shows those that are there; other settings are only stored.
+    The table looks up "length" (tokens in a window), "validation_windows" (how many), "device" and
+    "dtype" in `settings` and shows those that are there; other settings are only stored.
     """
 
     model: str

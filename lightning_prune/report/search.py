@@ -68,7 +68,7 @@ class Spread:
         best: the trial that no later one beats; see `Trial.beats`.
         evaluation: perplexity on the evaluation text, by name of the distribution; it decided
             nothing.
-        settings: how they were measured: held_out, windows, window, calibration, device, dtype.
+        settings: how they were measured: held_out, windows, length, calibration, device, dtype.
     """
 
     model: str
@@ -127,7 +127,7 @@ def _facts(spread: Spread) -> str:
     s = spread.settings
     return (
         "a trial wins by more than a standard error, window by window; "
-        f"{s['held_out']} held-out and {s['windows']} evaluation windows of {s['window']} tokens"
+        f"{s['held_out']} held-out and {s['windows']} evaluation windows of {s['length']} tokens"
         f"{begun(s.get('begin'))}, {s['calibration']}, {s['device']}, {s['dtype']}"
     )
 

@@ -61,9 +61,9 @@ def seconds_words(report: Report) -> str:
 
 def windows_words(report: Report) -> str:
     """What perplexity is of; "" if it was not measured."""
-    window, count = (report.settings.get(key) for key in ("window", "validation_windows"))
+    length, count = (report.settings.get(key) for key in ("length", "validation_windows"))
     begin = begun(report.settings.get("begin"))
-    return f"{count or ''} windows of {window} tokens{begin}".strip() if window else ""
+    return f"{count or ''} windows of {length} tokens{begin}".strip() if length else ""
 
 
 def _title(report: Report) -> str:

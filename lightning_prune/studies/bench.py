@@ -149,7 +149,7 @@ class Bench:
         device = self.device
         windows, length = _windows(self.calibration)
         return {
-            "window": self.validation[0]["input_ids"].shape[1],
+            "length": self.validation[0]["input_ids"].shape[1],
             "windows": _windows(self.validation)[0],
             "begin": begun_with(self.data, "validation"),
             "calibration": f"calibrated on {windows} x {length} tokens",

@@ -35,7 +35,7 @@ def sweep_methods(
     """Prune one model by several methods and sparsities, and measure the perplexity of each.
 
     ```python
-    grid = sweep_methods(CausalLM("quickstart"), TextData(seqlen=128), [Wanda, SparseGPT], [0.5])
+    grid = sweep_methods(CausalLM("quickstart"), TextData(length=128), [Wanda, SparseGPT], [0.5])
     grid.write("runs/sweep")
     ```
 

@@ -33,7 +33,7 @@ def measure_importance(
     """Measure how important each block is, for allocations to use.
 
     ```python
-    importance = measure_importance(CausalLM("quickstart"), TextData(seqlen=128), "angular")
+    importance = measure_importance(CausalLM("quickstart"), TextData(length=128), "angular")
     importance.write("runs/importance")
     ```
 

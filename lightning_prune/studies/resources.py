@@ -54,7 +54,7 @@ def plan_resources(
 
     Args:
         module: the model; a folder with nothing but a config.json is enough.
-        data: says how much calibration text there is: nsamples, seqlen and batch_size.
+        data: says how much calibration text there is: nsamples, length and batch_size.
         methods: what prunes, one after the other.
         device: where blocks run; it need not be there.
         processes: on all nodes together, one a device.
@@ -165,17 +165,17 @@ def _calibration(module: PrunableModule, data: Any, methods: Sequence[Method]) -
     """How much calibration text there is, by what the data module says of itself."""
     windows, batch_size = getattr(data, "nsamples", None), getattr(data, "batch_size", None)
     longest = getattr(module.origin.config(), "max_position_embeddings", LONGEST_DEFAULT)
-    length = getattr(data, "seqlen", None) or min(LONGEST_DEFAULT, longest)
+    length = getattr(data, "length", None) or min(LONGEST_DEFAULT, longest)
     if windows is None or batch_size is None:
         if not any(method.calibrates for method in methods):
             return Calibration(1, 2, 1)
         raise ValueError(
             f"{type(data).__name__} does not say how much calibration text there is: it takes "
-            "nsamples, batch_size and seqlen, as lightning_prune.TextData has them"
+            "nsamples, batch_size and length, as lightning_prune.TextData has them"
         )
     if length > longest:
         raise ValueError(
-            f"seqlen={length} is more than the {longest} tokens that the model can take; ask for "
+            f"length={length} is more than the {longest} tokens that the model can take; ask for "
             f"{longest} at most"
         )
     return Calibration(windows, length, batch_size)

@@ -37,7 +37,7 @@ def vary_arguments(
     """Prune one model by one method with every combination of some arguments.
 
     ```python
-    vary_arguments(CausalLM("quickstart"), TextData(seqlen=128), FLAP, {"ratio": [0.1, 0.2, 0.3]})
+    vary_arguments(CausalLM("quickstart"), TextData(length=128), FLAP, {"ratio": [0.1, 0.2, 0.3]})
     ```
 
     What goes wrong in a cell is written in its row.

@@ -82,7 +82,7 @@ def search_shares(
     """Move budget between blocks, and keep what lowers the perplexity on held-out training text.
 
     ```python
-    best = search_shares(CausalLM("quickstart"), TextData(seqlen=128), FLAP(ratio=0.3), trials=64)
+    best = search_shares(CausalLM("quickstart"), TextData(length=128), FLAP(ratio=0.3), trials=64)
     best.write("runs/search")
     ```
 

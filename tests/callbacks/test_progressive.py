@@ -63,7 +63,7 @@ def test_it_is_configured_in_yaml(
     (tmp_path / "run.yaml").write_text(
         f"""
 model: {{path: {model_folder}}}
-data: {{source: {text_file}, nsamples: 8, seqlen: 32}}
+data: {{source: {text_file}, nsamples: 8, length: 32}}
 trainer:
   accelerator: cpu
   enable_progress_bar: false

@@ -31,7 +31,7 @@ def run(
         small = [
             f"--data.source={text_file}",
             "--data.nsamples=8",
-            "--data.seqlen=32",
+            "--data.length=32",
             "--trainer.accelerator=cpu",
             "--trainer.enable_progress_bar=false",
             "--trainer.log_every_n_steps=1",

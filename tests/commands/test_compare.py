@@ -84,13 +84,13 @@ def test_perplexity_is_of_the_same_windows(
     said = " ".join(capsys.readouterr().out.split())
     tokenizer = Source(str(model_folder)).tokenizer()
     assert tokenizer is not None
-    batches = list(TextData(str(text_file), seqlen=32).attach(tokenizer, 64).test_dataloader())
+    batches = list(TextData(str(text_file), length=32).attach(tokenizer, 64).test_dataloader())
     found = json.loads(Path("out/compare.json").read_text())
     for name, folder in (("a", model_folder), ("b", uneven)):
         assert found["perplexity"][name] == pytest.approx(perplexity(load(folder), batches))
     windows = sum(len(batch["input_ids"]) for batch in batches)
     assert f"perplexity on {windows} windows of 32 tokens, test text of" in said
-    assert found["settings"]["window"] == 32
+    assert found["settings"]["length"] == 32
 
 
 def test_the_tokenizer_of_one_serves_both(

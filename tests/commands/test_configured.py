@@ -30,7 +30,7 @@ def test_what_is_null_is_null_again_in_the_configuration_of_the_run(model_folder
     """An argument that has another default does not come back with that."""
     Path("cut.yaml").write_text(
         f"model: {{path: {model_folder}}}\n"
-        "data: {source: builtin, nsamples: 2, seqlen: 16, batch_size: 2}\n"
+        "data: {source: builtin, nsamples: 2, length: 16, batch_size: 2}\n"
         "trainer:\n  callbacks:\n"
         "    - {class_path: WandaSP, init_args: {ratio: 0.3, repair: null}}\n"
         "    - {class_path: WriteReport, init_args: {speed: false, prompt: 0, windows: 0}}\n"
@@ -138,8 +138,8 @@ TYPOS = {
     "trainr: {max_steps: 1}": "fit has no argument 'trainr'. Did you mean trainer? Allowed: ",
     "trainer: {max_stps: 1}": "PruneTrainer has no argument 'max_stps'. Did you mean max_steps?",
     "model: {pth: a}": "CausalLM has no argument 'pth'. Did you mean path? Allowed: path, config",
-    "data: {seqln: 3}": "TextData has no argument 'seqln'. Did you mean seqlen? Allowed: source",
-    "data: {length: 3}": "TextData has no argument 'length'. Did you mean seqlen? Allowed: source",
+    "data: {lenght: 3}": "TextData has no argument 'lenght'. Did you mean length? Allowed: source",
+    "data: {seqlen: 3}": "TextData has no argument 'seqlen'. Did you mean length? Allowed: source",
     "trainer: {callbacks: [Wandda]}": "trainer.callbacks=Wandda is not allowed. Did you mean Wand",
     "trainer: {callbacks: [{clas_path: Wanda, init_args: {}}]}": "trainer.callbacks: "
     "clas_path is not allowed. Did you mean class_path? Allowed: class_path, init_args",

@@ -37,7 +37,7 @@ MISTAKES = {
     "no such config": (["--config=nothing.yaml"], "no config 'nothing.yaml'.*quickstart.yaml"),
     "no such text": (["--data.source=./nothing.txt"], "nothing.txt"),
     "a folder that cannot be": (["--trainer.default_root_dir=/proc/x"], "/proc/x"),
-    "window too long": (["--data.seqlen=100"], "seqlen=100 is more than the 64 tokens"),
+    "window too long": (["--data.length=100"], "length=100 is more than the 64 tokens"),
 }
 
 
@@ -57,7 +57,7 @@ def test_a_mistake_is_one_line(
         main(
             [
                 *("prune", "--config", "quickstart-wanda.yaml", f"--model.path={model_folder}"),
-                *(f"--data.source={text_file}", "--data.seqlen=32", "--data.nsamples=8"),
+                *(f"--data.source={text_file}", "--data.length=32", "--data.nsamples=8"),
                 *("--trainer.accelerator=cpu", "--trainer.default_root_dir=run", *arguments),
             ]
         )
@@ -217,7 +217,7 @@ def test_an_error_of_all_processes_is_said_once(
     done = fresh.run(
         TWO,
         *("prune", "--config=quickstart-wanda.yaml", f"--model.path={model_folder}"),
-        *(f"--data.source={text_file}", "--data.seqlen=32", "--data.nsamples=32"),
+        *(f"--data.source={text_file}", "--data.length=32", "--data.nsamples=32"),
         *("--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"),
         *("--trainer.callbacks.sparsity=null", "--trainer.callbacks.pattern=2:5"),
         after="lightning_prune.callbacks",

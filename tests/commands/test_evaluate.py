@@ -46,7 +46,7 @@ def test_two_models_are_judged_side_by_side(
     assert list(found["models"]) == [model_folder.name, "masked"]
     for value in found["models"].values():
         evaluation = Evaluation.from_dict(value)
-        assert [(p.window, p.windows) for p in evaluation.perplexities] == [(16, 4), (32, 4)] * 2
+        assert [(p.length, p.windows) for p in evaluation.perplexities] == [(16, 4), (32, 4)] * 2
         assert evaluation.answers[0].prompt == "The assert"
     assert "out/evaluation.md" in said
     assert "builtin (test)" in said
@@ -75,7 +75,7 @@ def test_validate_and_test_take_the_same_callback(
     folder = run("test", *callback, "--trainer.callbacks.lengths=[16]")
     found = json.loads((folder / "evaluation.json").read_text())
     [value] = found["models"].values()
-    assert value["perplexities"][0]["window"] == 16
+    assert value["perplexities"][0]["length"] == 16
     assert "test_perplexity" in capsys.readouterr().out
 
 
@@ -92,14 +92,14 @@ def test_what_the_perplexity_is_of_stands_below_lightnings_table(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Text, split, how many windows of what length; also where only some are looked at."""
-    data = TextData(str(text_file), seqlen=8)
+    data = TextData(str(text_file), length=8)
     tokenizer = Source(str(model_folder)).tokenizer()
     assert tokenizer is not None
     data.attach(tokenizer, 64).setup(command)
     all_of_them = len(data.windows[split])
     assert all_of_them > 4
     for limit, count in (([], all_of_them), ([f"--trainer.limit_{name}_batches=2"], 4)):
-        run(command, own=["--data.seqlen=8", "--data.batch_size=2", *limit])
+        run(command, own=["--data.length=8", "--data.batch_size=2", *limit])
         table, _, line = capsys.readouterr().out.rstrip().rpartition("\n")
         assert f"{name}_perplexity" in table
         of = f"{text_file} ({split}, 5% of it): {count} windows of 8 tokens"
@@ -237,7 +237,7 @@ def test_two_processes_find_what_one_finds(
 ) -> None:
     """Together what Lightning measures, and the first process alone of the whole model."""
     command = ["test", f"--model.path={model_folder}"]
-    command += [f"--data.source={text_file}", "--data.seqlen=32", "--data.batch_size=2"]
+    command += [f"--data.source={text_file}", "--data.length=32", "--data.batch_size=2"]
     command += ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=fsdp2"]
     command += ["--trainer.callbacks=Evaluate", f"--trainer.callbacks.texts=[{text_file}]"]
     command += [

@@ -36,8 +36,8 @@ def test_a_recipe_for_another_machine_is_planned_for(
         ([], "there is nothing to plan for: name a method under trainer.callbacks"),
         (["--trainer.callbacks+=Magnitude", "--trainer.callbacks.sparsity=0.5", "--host_memory=9"],
          "host_memory='9' is not allowed: give a size such as 80GB"),
-        (["--trainer.callbacks+=Wanda", "--trainer.callbacks.sparsity=0.5", "--data.seqlen=512"],
-         "seqlen=512 is more than the 64 tokens"),
+        (["--trainer.callbacks+=Wanda", "--trainer.callbacks.sparsity=0.5", "--data.length=512"],
+         "length=512 is more than the 64 tokens"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_planned_is_one_line(

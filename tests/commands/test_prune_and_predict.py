@@ -28,7 +28,7 @@ def test_prune_changes_nothing_of_the_trainer_and_reads_no_training_text(
     )
     adapter = LoRA(r=2)
     module = CausalLM(str(model_folder), adapter=adapter)
-    data = TextData(str(text_file), seqlen=32, nsamples=8, batch_size=8)
+    data = TextData(str(text_file), length=32, nsamples=8, batch_size=8)
     callbacks = [Wanda(sparsity=0.5)]
     trainer = PruneTrainer(
         accelerator="cpu",

@@ -147,7 +147,7 @@ def test_instructions_recover_a_model(run: Any, tmp_path: Path, text_file: Path)
     rows = [{"instruction": f"say {i}", "input": "", "output": f"{i} " * 9} for i in range(60)]
     (tmp_path / "alpaca.json").write_text(json.dumps(rows))
     own = [f"--data.source={tmp_path / 'alpaca.json'}", f"--data.calibration={text_file}"]
-    own += ["--data.seqlen=256", "--trainer.max_steps=2"]
+    own += ["--data.length=256", "--trainer.max_steps=2"]
     fit = partial(run, "fit", "--config=quickstart-llm-pruner-lora.yaml", model="quickstart")
     root = fit(own=own)
     assert (root / "recovered" / "model.safetensors").exists()

@@ -100,7 +100,7 @@ def _inputs(root: Path) -> dict[str, Any]:
         "model.path": config["model"]["path"],
         "data.source": data["source"],
         "data.nsamples": data["nsamples"],
-        "data.seqlen": data["seqlen"],
+        "data.length": data["length"],
         "data.batch_size": data["batch_size"],
         "trainer.accelerator": "cpu",
         "trainer.enable_progress_bar": "false",

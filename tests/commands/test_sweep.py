@@ -42,7 +42,7 @@ def test_a_cell_is_what_pruning_alone_gives(
     found = rows(sweep(METHODS, "[0.5, 0.25]"))
     from transformers import AutoTokenizer
 
-    data = TextData(str(text_file), seqlen=32, nsamples=8)
+    data = TextData(str(text_file), length=32, nsamples=8)
     data.attach(AutoTokenizer.from_pretrained(model_folder), 64)
     validation = list(data.val_dataloader())
     dense = load(model_folder)
@@ -69,7 +69,7 @@ def test_everything_is_in_one_folder(sweep: Any, capsys: pytest.CaptureFixture[s
     assert [(c["method"], c["target"]) for c in found["cells"]] == [
         *(("Magnitude", "50%"), ("Magnitude", "1:2"), ("mine", "50%"), ("mine", "1:2"))
     ]
-    assert found["settings"]["window"] == 32
+    assert found["settings"]["length"] == 32
     picture = ElementTree.parse(root / "sweep.svg").getroot()
     marks = [e for e in picture.iter() if "mark" in e.get("class", "").split()]
     assert len(marks) == 4 + 2  # and the legend
@@ -97,7 +97,7 @@ def test_what_is_done_is_not_done_again(sweep: Any, monkeypatch: pytest.MonkeyPa
     assert rows(root)["Magnitude", "50%"] == first["Magnitude", "50%"]
     main(["sweep", "--config", str(root / "config.yaml")])
     assert len(done) == 4
-    sweep('["Magnitude"]', "[0.5]", "--data.seqlen=16")  # other text: another result
+    sweep('["Magnitude"]', "[0.5]", "--data.length=16")  # other text: another result
     assert len(done) == 5
 
 

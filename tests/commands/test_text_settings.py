@@ -17,7 +17,7 @@ from tests.tiny import tiny_model
 
 QUIET = [
     *("--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"),
-    *("--data.nsamples=6", "--data.seqlen=60", "--data.batch_size=2"),
+    *("--data.nsamples=6", "--data.length=60", "--data.batch_size=2"),
 ]
 METHOD = '{"class_path": "WandaSP", "init_args": {"ratio": 0.3}}'
 

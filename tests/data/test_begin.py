@@ -125,7 +125,7 @@ def test_calibration_windows_begin_so_too(begins: Tokenizer, separate: bool) -> 
 def test_all_uses_of_a_text_begin_alike_and_it_is_said(tmp_path: Path, begins: Tokenizer) -> None:
     """Calibration, training, validation, test, and what `Evaluate` judges by."""
     (tmp_path / "book.txt").write_text(text(500))
-    data = TextData(str(tmp_path / "book.txt"), nsamples=4, seqlen=16).attach(begins, 64)
+    data = TextData(str(tmp_path / "book.txt"), nsamples=4, length=16).attach(begins, 64)
     data.setup("fit")
     data.setup("test")
     batches = [
@@ -144,7 +144,7 @@ def test_all_uses_of_a_text_begin_alike_and_it_is_said(tmp_path: Path, begins: T
 def test_the_setting_reaches_every_use(tmp_path: Path, begins: Tokenizer) -> None:
     """One switch: as published figures have it."""
     (tmp_path / "book.txt").write_text(text(500))
-    data = TextData(str(tmp_path / "book.txt"), seqlen=16, begin_token=False).attach(begins, 64)
+    data = TextData(str(tmp_path / "book.txt"), length=16, begin_token=False).attach(begins, 64)
     data.setup("fit")
     [*batches] = data.val_dataloader()
     assert (

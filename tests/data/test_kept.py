@@ -50,7 +50,7 @@ def chats(tmp_path: Path) -> str:
 
 
 def data_of(source: str, tokenizer: Tokenizer, **settings: Any) -> TextData:
-    asked = {"nsamples": 6, "seqlen": 60} | settings
+    asked = {"nsamples": 6, "length": 60} | settings
     return TextData(source, **asked).attach(tokenizer, 64)
 
 
@@ -151,7 +151,7 @@ def test_the_tokens_of_a_run_are_used_again_however_they_would_come_out_now(
 
 @pytest.mark.parametrize(
     "changed",
-    [{"nsamples": 5}, {"seqlen": 50}, {"seed": 1}, {"train_on_prompt": True}],
+    [{"nsamples": 5}, {"length": 50}, {"seed": 1}, {"train_on_prompt": True}],
     ids=lambda changed: next(iter(changed)),
 )
 def test_other_settings_are_other_tokens(

@@ -84,7 +84,7 @@ def fit(book: str, module: Module, folder: Path, *callbacks: Callback, **config:
         accelerator="cpu",
         **config,
     )
-    data = TextData(book, seqlen=16, batch_size=2, seed=5, group_by_length=by_length)
+    data = TextData(book, length=16, batch_size=2, seed=5, group_by_length=by_length)
     trainer.fit(module, data, ckpt_path=checkpoint)
     return trainer
 

@@ -52,7 +52,7 @@ def data_of(tmp_path: Path, content: list[dict[str, Any]], **settings: Any) -> T
     (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, content)))
     held = [chat(100 + i) for i in range(4)]
     (tmp_path / "validation.jsonl").write_text("\n".join(map(json.dumps, held)))
-    return TextData(str(tmp_path), seqlen=200, nsamples=4, **settings)
+    return TextData(str(tmp_path), length=200, nsamples=4, **settings)
 
 
 def learnt(data: TextData, by: Tokenizer) -> list[str]:

@@ -26,7 +26,7 @@ def book(tmp_path: Path) -> str:
 
 def test_every_split_comes_in_windows(book: str, tokenizer: Tokenizer) -> None:
     """Of as many tokens as asked for, in batches, with labels and without a mask."""
-    data = TextData(book, nsamples=5, seqlen=16, batch_size=4).attach(tokenizer, 64)
+    data = TextData(book, nsamples=5, length=16, batch_size=4).attach(tokenizer, 64)
     loaders = {
         "calibration": data.calibration_dataloader(),
         "train": data.train_dataloader(),
@@ -61,11 +61,11 @@ def test_windows_are_no_longer_than_the_model_can_take(book: str, tokenizer: Tok
     data = TextData(book)
     for most in (24, 16, 32):
         assert data.attach(tokenizer, most).val_dataloader().dataset[0][0].shape == (most,)
-    with pytest.raises(ValueError, match="seqlen=25 is more than the 24 tokens"):
-        TextData(book, seqlen=25).attach(tokenizer, 24)
+    with pytest.raises(ValueError, match="length=25 is more than the 24 tokens"):
+        TextData(book, length=25).attach(tokenizer, 24)
 
 
-@pytest.mark.parametrize("wrong", [{"nsamples": 0}, {"batch_size": 0}, {"seqlen": 1}])
+@pytest.mark.parametrize("wrong", [{"nsamples": 0}, {"batch_size": 0}, {"length": 1}])
 def test_values_out_of_range_are_refused_at_once(wrong: dict[str, Any]) -> None:
     """In the constructor, by their names."""
     with pytest.raises(ValueError, match=f"{next(iter(wrong))}={next(iter(wrong.values()))}"):
@@ -79,7 +79,7 @@ def test_splits_can_come_from_other_sources(tmp_path: Path, tokenizer: Tokenizer
         for split in ("train", "validation", "test"):
             (tmp_path / name / f"{split}.txt").write_text(f"{name} {split} {'.' * 99}")
     others = {n: str(tmp_path / n) for n in ("calibration", "validation", "test")}
-    data = TextData(str(tmp_path / "source"), nsamples=1, seqlen=30, **others)  # type: ignore[arg-type]
+    data = TextData(str(tmp_path / "source"), nsamples=1, length=30, **others)  # type: ignore[arg-type]
     data.attach(tokenizer, 30)
 
     def text_of(loader: Any) -> str:
@@ -89,7 +89,7 @@ def test_splits_can_come_from_other_sources(tmp_path: Path, tokenizer: Tokenizer
     assert "validation validation ." in text_of(data.val_dataloader())
     assert "test test ." in text_of(data.test_dataloader())
     fingerprint = data.calibration_fingerprint()
-    alone = TextData(others["calibration"], nsamples=1, seqlen=30).attach(tokenizer, 30)
+    alone = TextData(others["calibration"], nsamples=1, length=30).attach(tokenizer, 30)
     assert fingerprint == alone.calibration_fingerprint()
 
 
@@ -103,7 +103,7 @@ def test_calibration_batches_are_the_same_for_any_number_of_processes(
     """Each process takes every n-th batch; together they are the batches of one process."""
 
     def share(rank: int, world: int) -> list[list[list[int]]]:
-        data = TextData(book, nsamples=13, seqlen=16, batch_size=4)
+        data = TextData(book, nsamples=13, length=16, batch_size=4)
         in_trainer(data, module_of(tokenizer), rank, world).setup("fit")
         return ids_of(data.calibration_dataloader())
 
@@ -114,7 +114,7 @@ def test_calibration_batches_are_the_same_for_any_number_of_processes(
 def test_a_process_without_calibration_is_refused_in_all(book: str, tokenizer: Tokenizer) -> None:
     """One that fails alone would leave the others waiting."""
     for rank in range(3):
-        data = TextData(book, nsamples=8, seqlen=16, batch_size=4)
+        data = TextData(book, nsamples=8, length=16, batch_size=4)
         in_trainer(data, module_of(tokenizer), rank, 3).setup("fit")
         with pytest.raises(ValueError, match="2 batches, for 3 processes"):
             data.calibration_dataloader()
@@ -124,7 +124,7 @@ def test_the_fingerprint_is_that_of_the_tokens(book: str, tokenizer: Tokenizer) 
     """Whatever the batches and the process; another seed gives another."""
 
     def fingerprint(rank: int = 0, world: int = 1, **config: Any) -> str:
-        data = TextData(book, nsamples=6, seqlen=16, **config)
+        data = TextData(book, nsamples=6, length=16, **config)
         in_trainer(data, module_of(tokenizer), rank, world).setup("fit")
         return data.calibration_fingerprint()
 
@@ -135,7 +135,7 @@ def test_the_fingerprint_is_that_of_the_tokens(book: str, tokenizer: Tokenizer) 
 
 def test_loaders_leave_the_global_random_state_alone(book: str, tokenizer: Tokenizer) -> None:
     """So that dropout does not depend on how often text was read."""
-    data = TextData(book, nsamples=4, seqlen=16).attach(tokenizer, 64)
+    data = TextData(book, nsamples=4, length=16).attach(tokenizer, 64)
     before = torch.get_rng_state()
     list(data.calibration_dataloader())
     list(data.train_dataloader())
@@ -156,7 +156,7 @@ def test_without_a_tokenizer_the_error_says_what_to_call(book: str) -> None:
 
 def test_a_tokenizer_is_trained_once_and_given_to_the_module(book: str) -> None:
     """Also to the module of a later run, and the same in another process."""
-    data, other = (TextData(book, train_tokenizer=290, seqlen=16) for _ in range(2))
+    data, other = (TextData(book, train_tokenizer=290, length=16) for _ in range(2))
     first, second, elsewhere = (module_of(None) for _ in range(3))
     for module in (first, first, second):
         in_trainer(data, module).setup("fit")
@@ -176,7 +176,7 @@ def test_a_tokenizer_is_not_trained_on_chats(tmp_path: Path) -> None:
 
 def test_another_model_gets_windows_of_its_own_tokens(book: str, tokenizer: Tokenizer) -> None:
     """The windows of the model before are not used again."""
-    data = TextData(book, nsamples=4, seqlen=16)
+    data = TextData(book, nsamples=4, length=16)
     in_trainer(data, module_of(tokenizer)).setup("fit")
     before, same = data.calibration_fingerprint(), data.windows["train"]
     data.setup("fit")
@@ -192,7 +192,7 @@ def test_another_model_gets_windows_of_its_own_tokens(book: str, tokenizer: Toke
 def test_too_little_text_is_refused_in_setup(tmp_path: Path, tokenizer: Tokenizer) -> None:
     """Before anything is pruned, and by the split that lacks it."""
     (tmp_path / "short.txt").write_text(text(100))
-    data = TextData(str(tmp_path / "short.txt"), seqlen=400)
+    data = TextData(str(tmp_path / "short.txt"), length=400)
     with pytest.raises(ValueError, match=r"validation text of .*short.txt' has \d+ tokens.*400"):
         in_trainer(data, module_of(tokenizer, 400)).setup("fit")
 
@@ -203,7 +203,7 @@ def test_fewer_windows_than_processes_cannot_be_trained_on(
     """Rather than an epoch without a step."""
     for split in ("train", "validation"):
         (tmp_path / f"{split}.txt").write_text(text(2))
-    data = TextData(str(tmp_path), seqlen=16)
+    data = TextData(str(tmp_path), length=16)
     in_trainer(data, module_of(tokenizer), rank=0, world=50).setup("fit")
     with pytest.raises(
         ValueError, match=r"train text of .* windows of 16 tokens, for 50 processes"
@@ -222,7 +222,7 @@ def test_accumulated_batches_and_processes_take_the_same_steps(
     def steps(world: int, accumulated: int) -> list[list[list[int]]]:
         found: list[list[list[int]]] = []
         for rank in range(world):
-            data = TextData(str(tmp_path), seqlen=64, batch_size=2, group_by_length=True)
+            data = TextData(str(tmp_path), length=64, batch_size=2, group_by_length=True)
             in_trainer(data, module_of(tokenizer), rank, world, accumulated).setup("fit")
             for i, batch in enumerate(data.train_dataloader()):
                 if rank == 0 and i % accumulated == 0:

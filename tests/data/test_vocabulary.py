@@ -64,7 +64,7 @@ def test_text_of_another_tokenizer_is_refused_when_it_is_cut(
 ) -> None:
     """In one line that says how many tokens both have, before a model runs."""
     (tmp_path / "book.txt").write_text(text(500))
-    data = TextData(str(tmp_path / "book.txt"), nsamples=4, seqlen=16).attach(tokenizer, 64, 260)
+    data = TextData(str(tmp_path / "book.txt"), nsamples=4, length=16).attach(tokenizer, 64, 260)
     with pytest.raises(ValueError, match=f"{WRONG}: the ") as told:
         data._windows(use)
     assert "\n" not in str(told.value)
@@ -75,9 +75,9 @@ def test_the_module_says_how_many_tokens_there_are(tmp_path: Path, tokenizer: To
     (tmp_path / "book.txt").write_text(text(500))
     module = SimpleNamespace(tokenizer=tokenizer, max_position_embeddings=64, vocabulary=260)
     with pytest.raises(ValueError, match=f"{WRONG}: the train text"):
-        in_trainer(TextData(str(tmp_path / "book.txt"), seqlen=16), module).setup("fit")
+        in_trainer(TextData(str(tmp_path / "book.txt"), length=16), module).setup("fit")
     module.vocabulary = 300
-    in_trainer(TextData(str(tmp_path / "book.txt"), seqlen=16), module).setup("fit")
+    in_trainer(TextData(str(tmp_path / "book.txt"), length=16), module).setup("fit")
 
 
 def test_texts_to_judge_by_are_looked_at_too(tokenizer: Tokenizer) -> None:

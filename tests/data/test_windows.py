@@ -69,10 +69,10 @@ def test_text_that_is_too_short_is_refused_with_the_numbers(tokenizer: Tokenizer
     tokens = len(tokenizer(short.text())["input_ids"])
     with pytest.raises(ValueError, match=f"{tokens} tokens.* of 32; 7 are asked for.*nsamples"):
         random_windows(short, tokenizer, 7, 32, 0)
-    with pytest.raises(ValueError, match=f"test text has {tokens} tokens.* 64.*seqlen"):
+    with pytest.raises(ValueError, match=f"test text has {tokens} tokens.* 64.*length"):
         blocks(short, tokenizer, 64, "test text")
     several = Documents(lines(3), separate=True)
-    with pytest.raises(ValueError, match="none of 3 documents has more than 99 tokens.*seqlen"):
+    with pytest.raises(ValueError, match="none of 3 documents has more than 99 tokens.*length"):
         random_windows(several, tokenizer, 2, 99, 0)
 
 

@@ -72,7 +72,7 @@ def test_a_configuration_makes_it_from_names_alone(monkeypatch: pytest.MonkeyPat
     """As a class of its own arguments, and as a class that is named by its path."""
     # instantiate_classes is the name that every supported version knows.
     monkeypatch.setenv("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
-    arguments = {"source": "wikitext2", "nsamples": 4, "seqlen": 32}
+    arguments = {"source": "wikitext2", "nsamples": 4, "length": 32}
     plain, named = jsonargparse.ArgumentParser(), jsonargparse.ArgumentParser()
     plain.add_class_arguments(TextData, "data")
     named.add_subclass_arguments(TextData, "data")
@@ -80,7 +80,7 @@ def test_a_configuration_makes_it_from_names_alone(monkeypatch: pytest.MonkeyPat
     for parser, config in ((plain, arguments), (named, path)):
         made = parser.instantiate_classes(parser.parse_object({"data": config})).data
         assert isinstance(made, TextData)
-        assert (made.source, made.nsamples, made.seqlen, made.batch_size) == ("wikitext2", 4, 32, 8)
+        assert (made.source, made.nsamples, made.length, made.batch_size) == ("wikitext2", 4, 32, 8)
 
 
 def test_every_argument_is_described_in_the_help() -> None:
@@ -97,7 +97,7 @@ def test_every_argument_is_described_in_the_help() -> None:
 
 def test_every_stage_gets_its_own_split(book: str, tmp_path: Path) -> None:
     """With a tokenizer that is trained on the way; one datamodule serves them all."""
-    data = TextData(book, seqlen=16, batch_size=2, train_tokenizer=257)
+    data = TextData(book, length=16, batch_size=2, train_tokenizer=257)
     module = Memory(None)
     trainer(tmp_path, max_epochs=1, num_sanity_val_steps=0).fit(module, data)
     assert isinstance(module.tokenizer, PreTrainedTokenizerFast)
@@ -124,7 +124,7 @@ def test_workers_and_limits_do_not_change_what_a_resumed_fit_sees(
     def fit(folder: Path, checkpoint: Path | None = None) -> Memory:
         keep = ModelCheckpoint(folder, "{step}", every_n_train_steps=1, save_top_k=-1)
         module = Memory(train_tokenizer([], 257))
-        data = TextData(book, seqlen=16, batch_size=2, num_workers=1)
+        data = TextData(book, length=16, batch_size=2, num_workers=1)
         limits = {"max_epochs": 3, "limit_train_batches": limit, "limit_val_batches": 0}
         trainer(folder, callbacks=[keep], **limits).fit(module, data, ckpt_path=checkpoint)
         return module
@@ -153,7 +153,7 @@ def test_a_report_can_read_all_validation_windows_again(
 ) -> None:
     """From the loader's dataset, batch size and collate function, in order."""
     (tmp_path / "book.txt").write_text(text(500))
-    data = TextData(str(tmp_path / "book.txt"), seqlen=16, batch_size=4).attach(tokenizer, 64)
+    data = TextData(str(tmp_path / "book.txt"), length=16, batch_size=4).attach(tokenizer, 64)
     loader = data.val_dataloader()
     again = DataLoader(loader.dataset, batch_size=loader.batch_size, collate_fn=loader.collate_fn)
     batches = [batch["input_ids"].tolist() for batch in loader]

@@ -45,7 +45,7 @@ def make_trainer(root: Path, *callbacks: Callback, steps: int = 6, **settings: A
 
 
 def make_data(text_file: Path, **settings: Any) -> TextData:
-    return TextData(str(text_file), nsamples=8, seqlen=32, batch_size=4, **settings)
+    return TextData(str(text_file), nsamples=8, length=32, batch_size=4, **settings)
 
 
 def checkpoints(root: Path) -> ModelCheckpoint:

@@ -92,7 +92,7 @@ def test_a_plan_of_another_run_is_not_reused(
 
     def run(sparsity: float, **data: Any) -> str:
         module = CausalLM(str(model_folder))
-        source = TextData(str(text_file), **({"nsamples": 8, "seqlen": 32} | data))
+        source = TextData(str(text_file), **({"nsamples": 8, "length": 32} | data))
         make_trainer(tmp_path, Wanda(sparsity=sparsity), steps=1).fit(module, source)
         return json.dumps(Plan.load(tmp_path / "plan").provenance["identity"])
 

@@ -39,7 +39,7 @@ def fit(
     **settings: object,
 ) -> tuple[CausalLM, Losses]:
     monkeypatch.setattr("lightning_prune.data.rendering.today", lambda: date(2026, 11, day))
-    asked = {"nsamples": 8, "seqlen": 60, "batch_size": 4} | settings
+    asked = {"nsamples": 8, "length": 60, "batch_size": 4} | settings
     torch.manual_seed(0)
     data = TextData(str(folder / "chats.jsonl"), **asked)  # type: ignore[arg-type]
     module, losses = CausalLM(str(folder / "model"), adapter=LoRA(r=2)), Losses(stop)
@@ -87,7 +87,7 @@ def test_a_run_is_judged_with_its_date_wherever_the_judge_stands(
         monkeypatch.setattr(
             "lightning_prune.data.rendering.today", lambda day=day: date(2026, 11, day)
         )
-        data = TextData(str(folder / "chats.jsonl"), nsamples=8, seqlen=60, batch_size=4)
+        data = TextData(str(folder / "chats.jsonl"), nsamples=8, length=60, batch_size=4)
         evaluate = Evaluate(texts=[str(folder / "chats.jsonl")], lengths=[60], date=asked)
         trainer = make_trainer(folder / "run", evaluate, Wanda(sparsity=0.5), steps=1)
         trainer.fit(CausalLM(str(folder / "model"), adapter=LoRA(r=2)), data)

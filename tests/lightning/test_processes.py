@@ -30,7 +30,7 @@ from tests.processes import Pair
 def arguments_of_fit(root: Path, *own: str) -> list[str]:
     """The quickstart's `fit` for two steps, masked too."""
     short = ["--trainer.max_steps=2", "--trainer.accelerator=cpu", "--data.nsamples=16"]
-    short += ["--data.batch_size=4", "--data.seqlen=64"]
+    short += ["--data.batch_size=4", "--data.length=64"]
     short += ["--trainer.enable_progress_bar=false"]
     masks = ["--trainer.callbacks+=Wanda", "--trainer.callbacks.sparsity=0.5"]
     short += ["--trainer.limit_val_batches=1"]

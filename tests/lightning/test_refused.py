@@ -176,7 +176,7 @@ def test_the_command_says_it_in_one_line(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.txt").write_text("no checkpoint")
     arguments = ["fit", f"--model.path={model_folder}", f"--data.source={text_file}"]
-    arguments += ["--data.nsamples=8", "--data.seqlen=32", "--data.batch_size=4"]
+    arguments += ["--data.nsamples=8", "--data.length=32", "--data.batch_size=4"]
     arguments += ["--trainer.callbacks+=Wanda", "--trainer.callbacks.sparsity=0.5"]
     arguments += ["--trainer.accelerator=cpu", "--trainer.max_steps=2"]
     with pytest.raises(SystemExit) as ended:

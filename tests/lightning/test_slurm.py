@@ -91,7 +91,7 @@ def signals() -> Iterator[None]:
 
 
 def command(name: str, root: Path, model: Path, text: Path) -> list[str]:
-    short = ["--data.nsamples=8", "--data.seqlen=32", "--data.batch_size=4", "--trainer.devices=1"]
+    short = ["--data.nsamples=8", "--data.length=32", "--data.batch_size=4", "--trainer.devices=1"]
     where = [f"--model.path={model}", f"--data.source={text}", f"--trainer.default_root_dir={root}"]
     wanda = ["--trainer.callbacks=Wanda", "--trainer.callbacks.sparsity=0.5"]
     quiet = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]

@@ -84,7 +84,7 @@ def distil(root: Path, model: Path, text: Path, batch_size: int, **settings) -> 
     module, losses = CausalLM(str(model), distillation=Distillation(hidden=0.1, chunk=50)), Losses()
     method = GQATaylor(ratio=0.25)
     trainer = make_trainer(root, method, losses, steps=3, limit_val_batches=0, **settings)
-    trainer.fit(module, TextData(str(text), nsamples=8, seqlen=32, batch_size=batch_size))
+    trainer.fit(module, TextData(str(text), nsamples=8, length=32, batch_size=batch_size))
     merged = merged_model(module)
     if merged is not None:
         merged.save_pretrained(root)

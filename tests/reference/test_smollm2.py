@@ -59,7 +59,7 @@ def data(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> TextData:
     text = shared_path("data/wikitext2/train_first1mb.txt").read_text(encoding="utf-8")
     path = tmp_path_factory.mktemp("wikitext2") / "text.txt"
     path.write_text(text[:60_000], encoding="utf-8")
-    data = TextData(str(path), nsamples=WINDOWS, seqlen=TOKENS, batch_size=2)
+    data = TextData(str(path), nsamples=WINDOWS, length=TOKENS, batch_size=2)
     data.attach(CausalLM(str(smollm2)).tokenizer, TOKENS)
     return data
 

@@ -35,7 +35,7 @@ def example_report(blocks: int = 4, sparsity: float = 0.0, model: str = "tiny") 
         stages=stages,
         blocks=shapes,
         settings={
-            "window": 128,
+            "length": 128,
             "validation_windows": 64,
             "device": "cpu",
             "dtype": "float32",

@@ -22,7 +22,7 @@ def test_a_grid_with_holes_is_written_and_drawn(tmp_path: Path) -> None:
         Cell("A | B", "2:4", error="no | room"),
         Cell("C", "50%", 12.0, 0.5, 1.0),
     ]
-    result = Grid("m", 10.0, cells, {"window": 8, "windows": 2})
+    result = Grid("m", 10.0, cells, {"length": 8, "windows": 2})
     write(grid_document(result), tmp_path)
     found = json.loads((tmp_path / "sweep.json").read_text())
     assert found["cells"][0]["perplexity"] == "inf"
@@ -35,7 +35,7 @@ def test_a_grid_with_holes_is_written_and_drawn(tmp_path: Path) -> None:
 def test_every_file_has_the_same_figures(tmp_path: Path) -> None:
     """In CSV and JSON as measured, in the table in few digits; the lowest of a column is marked."""
     cells = [Cell("A", "50%", 12.3456, 0.5, 1.25), Cell("B", "50%", 20.0, 0.25, 2.0)]
-    document = grid_document(Grid("m", 10.0, cells, {"window": 8, "windows": 2}))
+    document = grid_document(Grid("m", 10.0, cells, {"length": 8, "windows": 2}))
     write(document, tmp_path)
     with open(tmp_path / "sweep.csv") as file:
         rows = list(csv.DictReader(file))

@@ -209,7 +209,7 @@ def test_settings_without_a_value_are_left_out() -> None:
     report = example_report()
     page = report_page(replace(report, settings={**report.settings, "begin": ""}), ".")
     assert "<dt>begin</dt>" not in page
-    assert "<dt>window</dt>" in page
+    assert "<dt>length</dt>" in page
 
 
 def test_a_size_that_stays_is_said_to_stay() -> None:

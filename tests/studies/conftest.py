@@ -16,4 +16,4 @@ def module(model_folder: Path) -> CausalLM:
 
 @pytest.fixture
 def data(text_file: Path) -> TextData:
-    return TextData(str(text_file), seqlen=32, nsamples=8)
+    return TextData(str(text_file), length=32, nsamples=8)

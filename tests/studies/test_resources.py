@@ -34,7 +34,7 @@ from lightning_prune.studies import rates
 from lightning_prune.studies.resources import plan_resources
 from tests.tiny import tiny_batch, tiny_model, uneven_plan
 
-DATA = {"nsamples": 8, "seqlen": 32, "batch_size": 4}
+DATA = {"nsamples": 8, "length": 32, "batch_size": 4}
 GIVEN: dict[str, Any] = {"operations": 1e9, "read": 1e9}
 
 
@@ -167,7 +167,7 @@ def test_it_says_what_would_make_it_fit(model_folder: Path) -> None:
         ({"processes": 1, "nodes": 2}, "1 processes on 2 nodes"),
         ({"method": []}, "there is no method to plan for"),
         ({"data": object()}, "object does not say how much calibration text there is"),
-        ({"data": TextData(seqlen=512)}, "seqlen=512 is more than the 64 tokens"),
+        ({"data": TextData(length=512)}, "length=512 is more than the 64 tokens"),
         ({"method": Wanda(pattern="3:7")}, "3:7 needs input features divisible by 7"),
         ({"operations": -1.0}, "operations=-1.0 is not allowed: give a number above 0"),
         ({"host_memory": 0}, "host_memory=0 is not allowed: give a number above 0"),

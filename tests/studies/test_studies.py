@@ -173,7 +173,7 @@ def test_data_of_others_are_studied(module: CausalLM) -> None:
     """Whatever has calibration and validation batches."""
     grid = sweep_methods(module, TheirData(), [Magnitude], [0.5])
     assert grid.cells[0].error == ""
-    assert grid.settings["window"] == 16
+    assert grid.settings["length"] == 16
     assert measure_importance(module, TheirData(), "norm", windows=0).settings["windows"] == 8
     with pytest.raises(ValueError, match="LightningDataModule has no calibration_dataloader; give"):
         sweep_methods(module, LightningDataModule(), [Magnitude], [0.5])

@@ -79,7 +79,7 @@ def text_perplexity(
     return TextPerplexity(
         text=text.source,
         split=text.part,
-        window=text.length,
+        length=text.length,
         windows=len(text.windows),
         perplexity=perplexity(model, text.batches(batch_size), device),
         tokens=text.fingerprint,
@@ -104,11 +104,11 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def decoding(model: Any, window: int, device: torch.device) -> list[Speed]:
+def decoding(model: Any, length: int, device: torch.device) -> list[Speed]:
     """The speed of generation after a prompt as long as a window; nothing if it does not fit."""
     room = model.config.max_position_embeddings - NEW_TOKENS
     try:
-        prompt = max(1, min(window, room))
+        prompt = max(1, min(length, room))
         speed = generation_speed(model, device, prompt=prompt, new_tokens=NEW_TOKENS, runs=RUNS)
         # On a CPU that is the memory of the whole run, with all that it holds.
         return [speed if device.type == "cuda" else replace(speed, peak_bytes=None)]

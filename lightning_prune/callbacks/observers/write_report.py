@@ -217,11 +217,11 @@ class WriteReport(PruneObserver):
         with self.timed(f"measuring {stage}"):
             batches = validation_batches(trainer)
             device = trainer.strategy.root_device
-            window = batches[0]["input_ids"].shape[1] if batches else None
+            length = batches[0]["input_ids"].shape[1] if batches else None
             measured = Evaluation()
             metrics = stage_metrics(model, batches, self.windows, device, self.speed)
-            if self.speed and window is not None:
-                measured.speeds = decoding(model, window, device)
+            if self.speed and length is not None:
+                measured.speeds = decoding(model, length, device)
             if batches and self.prompt:
                 measured.answers = self._answers(pl_module, model, batches[0], device)
             gone = pl_module.plan.dropped if pl_module.plan is not None else set()
@@ -230,7 +230,7 @@ class WriteReport(PruneObserver):
             report = self._reports[pl_module] = replace(
                 report,
                 settings={
-                    "window": window,
+                    "length": length,
                     "begin": begun_with(data, "validation") if batches else "",
                     "validation_windows": sum(len(batch["input_ids"]) for batch in judged),
                     "device": device_name(device),

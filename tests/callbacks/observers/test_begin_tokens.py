@@ -87,9 +87,9 @@ def test_what_windows_begin_with_stands_below_the_table() -> None:
         return perplexity_table(found)
 
     assert table(a="<bos>", b="<bos>").note == (
-        "A window is so many tokens, each begun with <bos>; lower is better."
+        "Length: tokens in a window, each begun with <bos>; lower is better."
     )
-    assert table(a="", b="").note == "A window is so many tokens; lower is better."
+    assert table(a="", b="").note == "Length: tokens in a window; lower is better."
     assert "each begun with <bos> (b); lower" in table(a="", b="<bos>").note
 
 

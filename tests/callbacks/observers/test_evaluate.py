@@ -24,8 +24,8 @@ def test_each_text_is_measured_at_each_length(model_folder: Path, text_file: Pat
     texts = ["builtin", str(text_file)]
     evaluate = Evaluate(texts=texts, lengths=[16, 32], split="validation", batch_size=3, windows=7)
     found = evaluate.of(model, tokenizer).perplexities
-    assert [(one.text, one.window) for one in found] == [(t, n) for t in texts for n in (16, 32)]
-    data = TextData("builtin", seqlen=16, batch_size=1).attach(tokenizer, 64)
+    assert [(one.text, one.length) for one in found] == [(t, n) for t in texts for n in (16, 32)]
+    data = TextData("builtin", length=16, batch_size=1).attach(tokenizer, 64)
     windows = list(data.val_dataloader())[:7]
     assert found[0].perplexity == pytest.approx(perplexity(model, windows), rel=1e-5)
     assert (found[0].windows, found[0].split) == (7, "validation")
@@ -101,7 +101,7 @@ def test_the_longest_window_is_the_default(model_folder: Path, text_file: Path) 
     source = Source(str(model_folder))
     evaluate = Evaluate(texts=[str(text_file)], windows=1)
     [one] = evaluate.of(source.model("auto", None), source.tokenizer()).perplexities
-    assert one.window == 64
+    assert one.length == 64
 
 
 @pytest.mark.parametrize("command", ["test", "validate"])

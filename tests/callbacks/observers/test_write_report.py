@@ -108,7 +108,7 @@ def test_other_evaluations_are_part_of_the_report_and_of_saved_folders(
     report = report_of(tmp_path)
     assert list(report.evaluations) == list(report.stages) == ["dense", "pruned", "recovered"]
     for found in report.evaluations.values():
-        assert [(one.window, one.windows) for one in found.perplexities] == [(16, 3), (32, 3)]
+        assert [(one.length, one.windows) for one in found.perplexities] == [(16, 3), (32, 3)]
         assert len(found.answers) == 2  # the first window's beginning, and the prompt
         assert found.answers[1].prompt == "The"
     card = (tmp_path / "pruned" / "README.md").read_text()
@@ -130,7 +130,7 @@ def test_importance_and_hashes_are_reported(
     assert report.provenance["plan (sha256)"] == module.plan.fingerprint()
     assert report.provenance["calibration"]["nsamples"] == 8
     assert report.configuration["model"]["adapter"].startswith("LoRA(r=2")
-    assert report.configuration["data"]["seqlen"] == "32"
+    assert report.configuration["data"]["length"] == "32"
 
 
 def test_speed_is_measured_with_a_cache(
@@ -164,7 +164,7 @@ def test_each_use_of_text_is_named(tmp_path: Path, model_folder: Path, text_file
     for path in texts.values():
         path.write_text(text_file.read_text())
     named = {use: str(path) for use, path in texts.items()}
-    data = TextData(str(text_file), seqlen=32, nsamples=8, **named)
+    data = TextData(str(text_file), length=32, nsamples=8, **named)
     trainer = make_trainer(tmp_path / "run", Wanda(sparsity=0.5), WriteReport(**QUICK), steps=1)
     trainer.fit(CausalLM(str(model_folder)), data)
     assert report_of(tmp_path / "run").configuration["texts"] == {"train": str(text_file), **named}
