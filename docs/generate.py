@@ -9,6 +9,7 @@ from pathlib import Path
 
 import lightning_prune
 from lightning_prune.allocation import Allocation
+from lightning_prune.data.references import References
 from lightning_prune.methods.base import Method
 from lightning_prune.methods.blocks import BlockPruning
 from lightning_prune.methods.units import UnitPruning
@@ -23,6 +24,7 @@ FAMILIES = (
     ("A method in rounds", lightning_prune.Progressive),
     ("Sharing the budget", Allocation),
     ("Repairing what reads removed units", Repair),
+    ("Reference sets", References),
 )
 
 

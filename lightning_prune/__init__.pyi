@@ -40,6 +40,9 @@ from .callbacks.weights.snip import WeightSNIP as WeightSNIP
 from .callbacks.weights.sparsegpt import SparseGPT as SparseGPT
 from .callbacks.weights.wanda import Wanda as Wanda
 from .checkpoints.load import load as load
+from .data.prompts import Prompts as Prompts
+from .data.references import Pairs as Pairs
+from .data.references import Windows as Windows
 from .data.text_data import TextData as TextData
 from .export.hf import save as save
 from .modeling.registry import register_family as register_family

@@ -1,4 +1,6 @@
-"""Progress over the blocks of a model: on a terminal a live line, elsewhere one line at the end.
+"""Progress over the blocks of a model, or other parts of a work.
+
+On a terminal it is a live line, elsewhere one line at the end.
 
 What draws the bar is imported when the first one is shown.
 """
@@ -30,6 +32,7 @@ class BlockProgress:
         description: what is done with them, e.g. "Wanda".
         enabled: False shows nothing; for all ranks but one.
         console: where to write instead.
+        unit: what is counted.
 
     Example:
         with BlockProgress(len(blocks), "calibrating") as progress:
@@ -39,11 +42,17 @@ class BlockProgress:
     """
 
     def __init__(
-        self, total: int, description: str, enabled: bool = True, console: Console | None = None
+        self,
+        total: int,
+        description: str,
+        enabled: bool = True,
+        console: Console | None = None,
+        unit: str = "blocks",
     ) -> None:
         self.total = total
         self.description = description
         self.enabled = enabled
+        self.unit = unit
         self.done = 0
         self._console = console
         self._bar: Progress | None = None
@@ -63,7 +72,7 @@ class BlockProgress:
         return self
 
     def advance(self, name: str) -> None:
-        """Count the block `name` as done."""
+        """Count the block, or other part, `name` as done."""
         self.done += 1
         if self._bar is not None:
             line = f"{self.description} {name}"
@@ -81,7 +90,7 @@ class BlockProgress:
         elif self._console is not None and self.enabled:
             seconds = time.monotonic() - self._start
             self._console.print(
-                f"{self.description}: {self.done}/{self.total} blocks in {seconds:.1f} s, "
+                f"{self.description}: {self.done}/{self.total} {self.unit} in {seconds:.1f} s, "
                 f"{memory_text()}",
                 soft_wrap=True,
                 markup=False,

@@ -18,9 +18,10 @@ from pyarrow import parquet
 from lightning_prune.data.documents import Documents, share
 from lightning_prune.data.rows import BadRows, Rows
 
-__all__ = ["read"]
+__all__ = ["KINDS", "read", "stored_rows"]
 
-SUFFIXES = (".txt", ".txt.gz", ".json", ".jsonl", ".jsonl.gz", ".parquet")
+TEXTS = (".txt", ".txt.gz")
+SUFFIXES = (*TEXTS, ".json", ".jsonl", ".jsonl.gz", ".parquet")
 KINDS = ", ".join(SUFFIXES)
 STREAMED_DOCUMENTS = {"train": 20_000, "validation": 1100, "test": 1100}
 
@@ -207,17 +208,29 @@ def _files(files: Iterable[Path], rows: Rows) -> Documents:
 
 
 def _file(path: Path, rows: Rows) -> Documents:
+    if path.name.lower().endswith(TEXTS):
+        return Documents(["".join(stored_rows(path))])
+    return Documents(rows.items(stored_rows(path), str(path)))
+
+
+def stored_rows(path: Path) -> Iterator[Any]:
+    """The rows of a file as they are, one after the other: of plain text its lines.
+
+    Raises:
+        ValueError: it is of no known kind, or cannot be read.
+    """
     name = path.name.lower()
     if not name.endswith(SUFFIXES):
         raise ValueError(f"{path} is of no known kind; known: {KINDS}")
     try:
         if name.endswith(".parquet"):
-            return Documents(rows.items(parquet.read_table(path).to_pylist(), str(path)))
+            yield from parquet.read_table(path).to_pylist()
+            return
         with _open(path) as file:
-            if name.endswith((".txt", ".txt.gz")):
-                return Documents([file.read()])
-            values = _json(file, path) if name.endswith(".json") else _json_lines(file, path)
-            return Documents(rows.items(values, str(path)))
+            if name.endswith(TEXTS):
+                yield from file
+            else:
+                yield from _json(file, path) if name.endswith(".json") else _json_lines(file, path)
     except (OSError, EOFError, UnicodeDecodeError, pyarrow.ArrowException) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
 

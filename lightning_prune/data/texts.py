@@ -107,12 +107,7 @@ class Texts:
 
     def calibration_fingerprint(self) -> str:
         """A hash of all calibration tokens and labels, the same in every process."""
-        digest, windows = hashlib.sha256(), self._windows("calibration")
-        for window in windows.windows:
-            digest.update(window.numpy().tobytes() + b"|")
-        for labels in windows.labels if windows.labels is not windows.windows else ():
-            digest.update(labels.numpy().tobytes() + b"|")
-        return digest.hexdigest()
+        return self._windows("calibration").fingerprint
 
     def restore(self, folder: str | Path) -> None:
         """Calibrate on the tokens that a run's folder keeps, and take its date, if they fit.

@@ -5,6 +5,7 @@ Axes: B windows of a batch, N windows, T tokens of a window, S tokens of a whole
 
 from __future__ import annotations
 
+import hashlib
 import random
 import warnings
 from collections.abc import Sequence
@@ -76,6 +77,15 @@ class Windows(Dataset[Item]):
     def highest(self) -> torch.Tensor:
         """The highest token id of all windows."""
         return torch.stack([window_T.max() for window_T in self.windows]).max()
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all tokens, and of the labels where these are others."""
+        digest = hashlib.sha256()
+        for part in [self.windows] if self.labels is self.windows else [self.windows, self.labels]:
+            for window_T in part:
+                digest.update(window_T.numpy().tobytes() + b"|")
+        return digest.hexdigest()
 
 
 def random_windows(

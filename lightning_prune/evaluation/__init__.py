@@ -1,5 +1,6 @@
 """What a model is worth: perplexity, tasks, speed, and what it says."""
 
+from lightning_prune.evaluation.completions import Sampling, completions
 from lightning_prune.evaluation.generation import (
     check_prompt,
     check_room,
@@ -8,6 +9,7 @@ from lightning_prune.evaluation.generation import (
     unique_share,
 )
 from lightning_prune.evaluation.perplexity import perplexity, window_losses
+from lightning_prune.evaluation.rates import Rate, mean_of, rate_of
 from lightning_prune.evaluation.results import (
     Answer,
     Evaluation,
@@ -23,6 +25,8 @@ __all__ = [
     "SEVEN",
     "Answer",
     "Evaluation",
+    "Rate",
+    "Sampling",
     "Size",
     "Speed",
     "TaskScore",
@@ -31,11 +35,14 @@ __all__ = [
     "check_prompt",
     "check_room",
     "check_tasks",
+    "completions",
     "continuation",
     "generation_speed",
+    "mean_of",
     "perplexity",
     "window_losses",
     "plain_settings",
+    "rate_of",
     "tokens_per_second",
     "unique_share",
     "zero_shot",

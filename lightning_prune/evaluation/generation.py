@@ -16,7 +16,14 @@ from lightning_prune.evaluation.results import Answer
 from lightning_prune.sweep import evaluating, on_device
 from lightning_prune.tokens import check_known
 
-__all__ = ["check_prompt", "check_room", "continuation", "plain_settings", "unique_share"]
+__all__ = [
+    "check_prompt",
+    "check_room",
+    "continuation",
+    "end_tokens",
+    "plain_settings",
+    "unique_share",
+]
 
 
 def unique_share(tokens_T: torch.Tensor) -> float:
@@ -118,7 +125,7 @@ def continuation(
     except torch.cuda.OutOfMemoryError:
         return None
     new_T = output_BT[0, ids_BT.shape[1] :]
-    if len(new_T) and int(new_T[-1]) in _end_tokens(model):  # saying that it ends says nothing
+    if len(new_T) and int(new_T[-1]) in end_tokens(model):  # saying that it ends says nothing
         new_T = new_T[:-1]
     return Answer(
         prompt=prompt if isinstance(prompt, str) else str(tokenizer.decode(ids_T)),
@@ -143,7 +150,7 @@ def plain_settings(model: Any) -> Iterator[None]:
         model.generation_config = before
 
 
-def _end_tokens(model: Any) -> set[int]:
+def end_tokens(model: Any) -> set[int]:
     """The tokens at which `generate` stops: none, one or several."""
     ends = model.generation_config.eos_token_id
     return set() if ends is None else set(ends) if isinstance(ends, list) else {ends}

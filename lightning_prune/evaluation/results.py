@@ -48,7 +48,7 @@ class TaskScore:
 
 @dataclass(frozen=True)
 class Answer:
-    """How a model goes on after a prompt, the likeliest token each time."""
+    """How a model goes on after a prompt."""
 
     prompt: str
     text: str
