@@ -56,6 +56,7 @@ from .pipeline.run import prune as prune
 from .plan.plan import Plan as Plan
 from .repair.unit_repair import Bias as Bias
 from .repair.unit_repair import LeastSquares as LeastSquares
+from .studies.circuit import study_circuit as study_circuit
 from .studies.grid import sweep_methods as sweep_methods
 from .studies.importance import measure_importance as measure_importance
 from .studies.search import vary_arguments as vary_arguments

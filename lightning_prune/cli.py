@@ -70,6 +70,7 @@ COMMANDS = {
     "sweep": Command("Prune by many methods and sparsities; compare them.", _configured),
     "importance": Command("Measure how important each block is.", _configured),
     "search": Command("Try a method's arguments, or shares of its budget.", _configured),
+    "circuit": Command("Find what a behaviour is due to; judge the model without it.", _configured),
     "plan_resources": Command("Say what pruning will take, before it is begun.", _configured),
     "evaluate": Command("Judge saved models by texts, tasks and what they say.", _plain),
     "measure": Command("Measure size, speed and memory of saved models.", _plain),

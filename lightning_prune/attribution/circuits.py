@@ -5,8 +5,9 @@ Axes: U units of one block, O output features, I input features.
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ __all__ = ["CircuitUnits"]
 FORMAT = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CircuitUnits:
     """Parts of a model, the most telling first.
 
@@ -68,6 +69,16 @@ class CircuitUnits:
 
     def __len__(self) -> int:
         return len(self.members)
+
+    def __repr__(self) -> str:
+        digest = hashlib.sha256(repr(list(self.members)).encode()).hexdigest()
+        return f"CircuitUnits({self.kind!r}, {len(self)} members, {digest[:12]})"
+
+    def of(self, names: Collection[str]) -> CircuitUnits:
+        """Those in some blocks, by their indices as texts, or in some weights, by their names."""
+        chosen = [i for i, (name, *_) in enumerate(self.members) if name in names]
+        scores = [self.scores[i] for i in chosen] if self.scores else ()
+        return CircuitUnits(self.kind, [self.members[i] for i in chosen], scores, self.facts)
 
     def first(self, count: int) -> CircuitUnits:
         """The most telling ones."""

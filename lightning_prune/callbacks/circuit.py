@@ -18,6 +18,7 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
+from lightning_prune.anatomy import Anatomy
 from lightning_prune.callbacks.base import PruningCallback
 from lightning_prune.methods.circuits import CircuitPruning
 from lightning_prune.models.module import PrunableModule
@@ -44,7 +45,8 @@ class Circuit(PruningCallback, CircuitPruning):
     def _identity(self, trainer: Trainer, pl_module: PrunableModule) -> dict[str, Any]:
         """What is in the files decides, not what they are called."""
         identity = super()._identity(trainer, pl_module)
-        identity["circuit"] = [self.circuit.kind, *map(list, self.circuit.members)]
+        circuit = self.circuit(self.blocks(Anatomy(pl_module.base)))
+        identity["circuit"] = repr(circuit)
         for name in ("general", "undesired", "units"):
             identity["arguments"].pop(name)
         return identity

@@ -6,6 +6,7 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
+from lightning_prune.commands.circuit import circuit
 from lightning_prune.commands.importance import importance
 from lightning_prune.commands.plan_resources import plan_resources
 from lightning_prune.commands.prune import prune
@@ -14,7 +15,7 @@ from lightning_prune.commands.sweep import sweep
 
 __all__ = ["STUDIES", "PruneTrainer"]
 
-STUDIES = ("sweep", "importance", "search")
+STUDIES = ("sweep", "importance", "search", "circuit")
 """Commands that train nothing: no logger, no checkpoints, one device."""
 
 
@@ -31,4 +32,5 @@ class PruneTrainer(Trainer):
     sweep = sweep
     importance = importance
     search = search
+    circuit = circuit
     plan_resources = plan_resources

@@ -141,7 +141,7 @@ class Windows(References):
         data = TextData(
             self.source,
             nsamples=self.nsamples,
-            seqlen=self.length,
+            length=self.length,
             seed=self.seed,
             text_column=self.text_column,
         )

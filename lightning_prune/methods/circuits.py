@@ -95,58 +95,88 @@ class CircuitPruning(Method):
         return contrast(_loaded(self.general), _loaded(self.undesired), self.contrast)
 
     @cached_property
-    def circuit(self) -> CircuitUnits:
-        """What goes.
+    def listed(self) -> CircuitUnits | None:
+        """The list given, all of it; None where there are attributions.
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: there are not so many parts, or the file is damaged.
+            ValueError: it is damaged.
+        """
+        if self.units is None or isinstance(self.units, CircuitUnits):
+            return self.units
+        return CircuitUnits.load(self.units)
+
+    def circuit(self, blocks: Sequence[Block]) -> CircuitUnits:
+        """What goes of these blocks.
+
+        Raises:
+            FileNotFoundError: attributions or the list are not there.
+            ValueError: they are damaged, or have not so many parts.
         """
         if self.ranked is not None:
-            return CircuitUnits.lowest(self.ranked, self.count or 0)
-        listed = self.units
-        if isinstance(listed, (str, Path)):
-            listed = CircuitUnits.load(listed)
-        assert listed is not None
-        if self.count is not None and self.count > len(listed):
-            raise ValueError(f"count={self.count}, and the list has {len(listed)} members")
-        return listed if self.count is None else listed.first(self.count)
+            names = _sizes(blocks, self.ranked.kind)
+            values = {name: v for name, v in self.ranked.values.items() if name in names}
+            chosen = Attributions(self.ranked.kind, values, self.ranked.facts)
+            return CircuitUnits.lowest(chosen, self.count or 0)
+        assert self.listed is not None
+        chosen_units = self.listed.of(_sizes(blocks, self.listed.kind))
+        if self.count is not None and self.count > len(chosen_units):
+            raise ValueError(
+                f"count={self.count}, and the list has {len(chosen_units)} members in the blocks "
+                "that are pruned"
+            )
+        return chosen_units if self.count is None else chosen_units.first(self.count)
 
     # --- what is refused ---
 
     def check(self, anatomy: Anatomy) -> None:
         """Refuse parts that the model does not have, and to leave a block none."""
         super().check(anatomy)
-        blocks, circuit = self.blocks(anatomy), self.circuit
-        self.require(
-            "cut", not self.cut or circuit.kind != "weight", "single weights cannot be cut off"
-        )
-        sizes = _sizes(blocks, circuit.kind)
-        places = circuit.by_name()
-        for name, members in places.items():
-            for place in members:
-                if (
-                    name not in sizes
-                    or len(place) != len(sizes[name])
-                    or not all(
-                        0 <= index < size for index, size in zip(place, sizes[name], strict=True)
-                    )
-                ):
-                    shape = sizes.get(name)
-                    has = f"of shape {shape}" if shape else "not among those that are pruned"
-                    raise ValueError(
-                        f"the circuit has the {circuit.kind} {list(place)} in {name!r}, which is "
-                        f"{has}: it was made for another model, or for this one before it was cut"
-                    )
-            if circuit.kind != "weight" and len(set(members)) == sizes[name][0]:
+        parts = self.ranked if self.ranked is not None else self.listed
+        assert parts is not None
+        single = parts.kind == "weight"
+        self.require("cut", not (self.cut and single), "single weights cannot be cut off")
+        self._check_known(_sizes(anatomy.blocks, parts.kind))
+        blocks = self.blocks(anatomy)
+        sizes, circuit = _sizes(blocks, parts.kind), self.circuit(blocks)
+        if not len(circuit):
+            raise ValueError(f"{self!r} has no member in the blocks that are pruned")
+        for name, members in circuit.by_name().items():
+            if not single and len(set(members)) == sizes[name][0]:
                 raise ValueError(
-                    f"the circuit takes all {len(members)} {circuit.kind}s of block {name}; one "
-                    "must stay. Ask for a lower count."
+                    f"the circuit takes all {len(members)} {parts.kind}s of block {name}; one must "
+                    "stay. Ask for a lower count."
+                )
+
+    def _check_known(self, sizes: Mapping[str, tuple[int, ...]]) -> None:
+        """Refuse what was made for another model, whose parts have these sizes."""
+        if self.ranked is not None:
+            strange = [n for n, v in self.ranked.values.items() if sizes.get(n) != tuple(v.shape)]
+            if strange:
+                found = tuple(self.ranked.values[strange[0]].shape)
+                raise ValueError(
+                    f"the attributions have {found} {self.ranked.kind}s in {strange[0]!r}, and the "
+                    f"model {sizes.get(strange[0], 'no such place')}: make them of this model"
+                )
+            return
+        assert self.listed is not None
+        for name, *place in self.listed.members:
+            shape = sizes.get(name, ())
+            inside = len(place) == len(shape) and all(
+                isinstance(index, int) and 0 <= index < size
+                for index, size in zip(place, shape, strict=True)
+            )
+            if not inside:
+                raise ValueError(
+                    f"the circuit has the {self.listed.kind} {place} in {name!r}, and the model "
+                    f"{'has no such place' if not shape else f'{shape} there'}: it was made for "
+                    "another model, or for this one before it was cut"
                 )
 
     def budget(self, anatomy: Anatomy) -> float:
         """The fraction of the weights of the chosen blocks that goes."""
-        blocks, circuit = self.blocks(anatomy), self.circuit
+        blocks = self.blocks(anatomy)
+        circuit = self.circuit(blocks)
         by_index = {str(block.index): block for block in blocks}
         total = sum(self.size(block) for block in blocks)
         if circuit.kind == "weight":
@@ -167,27 +197,8 @@ class CircuitPruning(Method):
         return {kind: values[str(block.index)]} if str(block.index) in values else {}
 
     def select(self, block: Block, scores: Mapping[str, torch.Tensor], share: float) -> Decision:
-        """Those of the circuit that are in the block."""
-        places = self.circuit.by_name()
-        if self.circuit.kind == "weight":
-            masks = {}
-            for site in block.sites:
-                if site.weight_name in places:
-                    keep_OI = torch.ones(site.module.weight.shape, dtype=torch.bool)
-                    keep_OI[tuple(torch.tensor(places[site.weight_name]).T)] = False
-                    masks[site.weight_name] = keep_OI
-            return Decision(masks)
-        if str(block.index) not in places:
-            return Decision()
-        gone_U = torch.tensor(places[str(block.index)]).flatten()
-        keep_U = torch.ones(block.units(self.circuit.kind), dtype=torch.bool)
-        keep_U[gone_U] = False
-        if self.cut:
-            return Decision(kept={self.circuit.kind: keep_U.nonzero().flatten()})
-        reader = block.reader(self.circuit.kind)
-        keep_OI = torch.ones(reader.site.module.weight.shape, dtype=torch.bool)
-        keep_OI[:, reader.features((~keep_U).nonzero().flatten())] = False
-        return Decision({reader.site.weight_name: keep_OI})
+        """Those of the circuit that are in the block alone; see `decide`."""
+        return self.decide([block], {block.index: scores}, {}, share)[block.index]
 
     def decide(
         self,
@@ -197,7 +208,37 @@ class CircuitPruning(Method):
         budget: float,
     ) -> dict[int, Decision]:
         """The circuit, block by block."""
-        return {block.index: self.select(block, scores[block.index], 0.0) for block in blocks}
+        circuit = self.circuit(blocks)
+        places = circuit.by_name()
+        if circuit.kind == "weight":
+            return {b.index: Decision(_weight_masks(b, places)) for b in blocks}
+        return {
+            b.index: self._of_units(b, circuit.kind, places.get(str(b.index), [])) for b in blocks
+        }
+
+    def _of_units(self, block: Block, kind: str, places: Sequence[tuple[int, ...]]) -> Decision:
+        if not places:
+            return Decision()
+        keep_U = torch.ones(block.units(kind), dtype=torch.bool)
+        keep_U[torch.tensor(places).flatten()] = False
+        if self.cut:
+            return Decision(kept={kind: keep_U.nonzero().flatten()})
+        reader = block.reader(kind)
+        keep_OI = torch.ones(reader.site.module.weight.shape, dtype=torch.bool)
+        keep_OI[:, reader.features((~keep_U).nonzero().flatten())] = False
+        return Decision({reader.site.weight_name: keep_OI})
+
+
+def _weight_masks(
+    block: Block, places: Mapping[str, Sequence[tuple[int, ...]]]
+) -> dict[str, torch.Tensor]:
+    masks = {}
+    for site in block.sites:
+        if site.weight_name in places:
+            keep_OI = torch.ones(site.module.weight.shape, dtype=torch.bool)
+            keep_OI[tuple(torch.tensor(places[site.weight_name]).T)] = False
+            masks[site.weight_name] = keep_OI
+    return masks
 
 
 def _loaded(given: Attributions | str | Path) -> Attributions:

@@ -39,7 +39,7 @@ def test_windows_are_those_of_calibration(book: str, tokenizer: Tokenizer, begin
     tokenizer = begin_tokenizer() if begins else tokenizer
     windows = Windows(source=book, nsamples=6, length=16, seed=3, batch_size=4)
     batches = windows.batches(tokenizer, 64, len(tokenizer))
-    data = TextData(book, nsamples=6, seqlen=16, seed=3).attach(tokenizer, 64)
+    data = TextData(book, nsamples=6, length=16, seed=3).attach(tokenizer, 64)
     torch.testing.assert_close(tokens(batches), tokens(list(data.calibration_dataloader())))
     assert [sorted(batch) for batch in batches] == [["input_ids", "labels"]] * 2
     assert windows.describe() == {

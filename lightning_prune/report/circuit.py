@@ -1,0 +1,212 @@
+"""What a model is like without the parts that a behaviour is due to: tables and a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from html import escape
+from typing import Any
+
+from lightning_prune.evaluation.rates import Rate
+from lightning_prune.report.files import Document
+from lightning_prune.report.names import model_name
+from lightning_prune.report.numbers import perplexity_text, share_text, short_text, times
+from lightning_prune.report.page import page
+from lightning_prune.report.plots import Plot, document
+from lightning_prune.report.series import Point, series_plot
+from lightning_prune.report.tables import Column, Figure, Row, Table, as_html
+
+__all__ = ["REPETITION", "CircuitResult", "Judged", "circuit_document"]
+
+REPETITION = "repetition (1 - different tokens / tokens)"
+"""What completions are scored by where no scorer is given."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A model with some of its parts removed.
+
+    Attributes:
+        name: of the list that they are of: "circuit", "random", "magnitude"; "dense": none are.
+        count: how many.
+        perplexity: on validation text.
+        rate: share of the completions whose score reaches the scorer's threshold.
+        score: mean score of the completions.
+        unique: mean share of different tokens in a completion.
+    """
+
+    name: str
+    count: int
+    perplexity: float
+    rate: Rate
+    score: Rate
+    unique: Rate
+
+
+@dataclass(frozen=True)
+class CircuitResult:
+    """All that was judged.
+
+    Attributes:
+        model: what it was done to.
+        rows: the first one dense.
+        settings: how it was done.
+    """
+
+    model: str
+    rows: Sequence[Judged]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def dense(self) -> Judged:
+        """The model as it was."""
+        return self.rows[0]
+
+    @property
+    def names(self) -> list[str]:
+        """The lists, in their order."""
+        return list(dict.fromkeys(row.name for row in self.rows[1:]))
+
+    @property
+    def counts(self) -> list[int]:
+        """How many parts were removed, from few to many."""
+        return sorted({row.count for row in self.rows[1:]})
+
+    def row(self, name: str, count: int) -> Judged:
+        """What was judged without so many parts of a list."""
+        return next(row for row in self.rows if (row.name, row.count) == (name, count))
+
+
+def circuit_document(result: CircuitResult) -> Document:
+    """A result as it is printed and written: Markdown, CSV, JSON, a picture and a page."""
+    model, facts = model_name(result.model), _facts(result)
+    table = _table(result, f"{model} without what the undesired answers are due to")
+    plots = _plots(result)
+    body = [
+        ("", f"<p>{'</p><p>'.join(map(escape, facts))}</p>"),
+        ("Perplexity and rate", "".join(f"<h3>{p.title}</h3>{p.inline()}" for p in plots)),
+        ("Figures", as_html(table)),
+    ]
+    return Document(
+        "result",
+        asdict(result),
+        printed=[table, *facts, ""],
+        written=[f"# {table.title}", *facts, _table(result, "")],
+        rows=_rows(result),
+        picture=document("circuit", model, facts[:1], plots),
+        texts={"result.html": page(f"{model}: circuit", "circuit", body)},
+    )
+
+
+def _facts(result: CircuitResult) -> list[str]:
+    """How it was measured."""
+    s = result.settings
+    how = s["sampling"]
+    drawn = (
+        f"temperature {how['temperature']}, top_p {how['top_p']}, seed {how['seed']}"
+        if how["temperature"]
+        else "the likeliest token each time"
+    )
+    scorer, misses = s["scorer"]["class"], s["scorer"]["misses"]
+    return [
+        f"{s['by']} of {s['parts']:,} {s['kind']}s, general less undesired ({s['contrast']}), mean "
+        f"over {len(s['seeds'])} seed{'s' * (len(s['seeds']) > 1)}",
+        f"completions of {s['prompts']} prompts, {how['new_tokens']} tokens, {drawn}, scored by "
+        f"{scorer}{'; ' * bool(misses)}{misses}",
+        f"perplexity of {s['windows']} windows of {s['length']} tokens; in brackets 95% of a "
+        "bootstrap over prompts",
+    ]
+
+
+def _table(result: CircuitResult, title: str) -> Table:
+    dense = result.dense
+    header = (
+        "removed",
+        Column("of", words=True),
+        Column("perplexity", "x dense"),
+        Column("rate", "x dense"),
+        "95%",
+        "mean score",
+        "unique tokens",
+    )
+    rows: list[Row] = []
+    for row in result.rows:
+        related = row is not dense
+        rows.append(
+            (
+                f"{row.count:,}" if row.count else "none",
+                row.name,
+                Figure(
+                    row.perplexity,
+                    perplexity_text(row.perplexity),
+                    times(row.perplexity, dense.perplexity) if related else "",
+                ),
+                Figure(
+                    row.rate.value,
+                    share_text(row.rate.value),
+                    times(row.rate.value, dense.rate.value) if related else "",
+                ),
+                f"{share_text(row.rate.low)} - {share_text(row.rate.high)}",
+                Figure(row.score.value, f"{row.score.value:.3f}"),
+                Figure(row.unique.value, share_text(row.unique.value)),
+            )
+        )
+    return Table(title, header, rows)
+
+
+def _rows(result: CircuitResult) -> Table:
+    """Every number, for CSV."""
+    names = ("rate", "score", "unique")
+    header = ["removed", "of", "perplexity"]
+    header += [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
+    rows: list[Row] = []
+    for row in result.rows:
+        ends = [(r.value, r.low, r.high) for r in (row.rate, row.score, row.unique)]
+        numbers = [row.perplexity, *(value for three in ends for value in three)]
+        figures = [Figure(number, str(number)) for number in numbers]
+        rows.append((Figure(row.count, str(row.count)), row.name, *figures))
+    return Table("", header, rows)
+
+
+def _plots(result: CircuitResult) -> list[Plot]:
+    targets = [f"{count:,}" for count in result.counts]
+    axis = f"{result.settings['kind']}s removed"
+
+    def points(point: Any) -> dict[str, list[Point | None]]:
+        return {
+            name: [point(result.row(name, count)) for count in result.counts]
+            for name in result.names
+        }
+
+    def rate(row: Judged) -> Point:
+        return Point(row.rate.value, row.rate.low, row.rate.high)
+
+    def value(row: Judged) -> Point:
+        return Point(row.perplexity)
+
+    return [
+        series_plot(
+            "Undesired completions",
+            "share of completions",
+            rate(result.dense),
+            targets,
+            points(rate),
+            axis,
+            logarithmic=False,
+            shown=share_text,
+            tick=lambda share: f"{100 * share:.3g}%",
+            height=190.0,
+        ),
+        series_plot(
+            "Perplexity",
+            "perplexity (log scale)",
+            value(result.dense),
+            targets,
+            points(value),
+            axis,
+            logarithmic=True,
+            shown=perplexity_text,
+            tick=short_text,
+            height=190.0,
+        ),
+    ]

@@ -1,0 +1,215 @@
+"""Circuit: what goes, how it is taken back, and that it is saved and resumed as other methods are.
+
+Axes: U units of one block.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_prune import (
+    Attributions,
+    CausalLM,
+    Circuit,
+    CircuitUnits,
+    LeastSquares,
+    Plan,
+    attribute,
+    prune,
+)
+from lightning_prune.anatomy import Anatomy
+from lightning_prune.surgery import mask_units
+from tests.contract.cases import assert_same_state, batches, state
+from tests.lightning.runs import make_data, make_trainer
+from tests.tiny import MODEL_TYPES, tiny_batch, tiny_model
+
+NEURONS = CircuitUnits("neuron", [("2", 21), ("0", 3), ("0", 8)])
+
+
+def logits(model: nn.Module) -> torch.Tensor:
+    with torch.no_grad():
+        made: torch.Tensor = model(input_ids=tiny_batch(2, 9)).logits
+    return made
+
+
+@pytest.mark.parametrize("kind", ["neuron", "group"])
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_what_is_masked_computes_what_is_cut(model_type: str, kind: Any) -> None:
+    """And what rows and columns of zeros do."""
+    units = NEURONS if kind == "neuron" else CircuitUnits("group", [("1", 0), ("2", 3)])
+    masked, cut, zeros = (tiny_model(model_type) for _ in range(3))
+    prune(masked, Circuit(units=units))
+    plan = prune(cut, Circuit(units=units, cut=True))
+    mask_units(Anatomy(zeros), plan)
+    assert not torch.allclose(logits(masked), logits(tiny_model(model_type)))
+    torch.testing.assert_close(logits(masked), logits(zeros))
+    torch.testing.assert_close(logits(cut), logits(zeros), rtol=1e-4, atol=1e-5)
+
+
+def test_the_most_undesired_and_least_general_go() -> None:
+    """So many, of the whole model."""
+    model = tiny_model("llama")
+    general = attribute(model, batches())
+    undesired = attribute(model, batches(tokens=7))
+    plan = prune(model, Circuit(general=general, undesired=undesired, count=5, cut=True))
+    difference = torch.stack([general.values[n] - undesired.values[n] for n in ("0", "1", "2")])
+    gone = {
+        (block, unit)
+        for block, kept in plan.blocks("neuron").items()
+        for unit in set(range(22)) - set(kept.index_U.tolist())
+    }
+    lowest = difference.flatten().topk(5, largest=False).indices.tolist()
+    assert gone == {divmod(place, 22) for place in lowest}
+
+
+def test_single_weights_of_named_linears_go() -> None:
+    model = tiny_model("llama")
+    general, undesired = (
+        attribute(model, batches(tokens=t), kind="weight", include="*.up_proj") for t in (12, 7)
+    )
+    plan = prune(model, Circuit(general=general, undesired=undesired, count=40))
+    assert all(name.endswith("mlp.up_proj.weight") for name in plan.mask_names)
+    assert sum(int((~plan.mask(name)).sum()) for name in plan.mask_names) == 40
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_it_is_taken_back_bit_for_bit(dtype: torch.dtype, tmp_path: Path) -> None:
+    """By the plan that was saved too."""
+    model = tiny_model("llama", dtype=dtype)
+    before = state(model)
+    plan = prune(model, Circuit(units=NEURONS))
+    Plan.load(plan.save(tmp_path)).restore(model)
+    assert_same_state(model, before)
+    plan.set_strength(model, 1.0)
+    again = tiny_model("llama", dtype=dtype)
+    prune(again, Circuit(plan=plan))
+    assert_same_state(model, state(again))
+
+
+def test_strength_scales_what_a_unit_says() -> None:
+    """The change of its block's output is in proportion."""
+    model = tiny_model("llama")
+    mlp = Anatomy(model).blocks[0].module.get_submodule("mlp")
+    input_BTD = torch.randn(1, 5, 32, generator=torch.Generator().manual_seed(0))
+
+    def output() -> torch.Tensor:
+        with torch.no_grad():
+            made: torch.Tensor = mlp(input_BTD)
+        return made
+
+    whole = output()
+    plan = prune(model, Circuit(units=NEURONS))
+    without = output()
+    plan.set_strength(model, 0.25)
+    torch.testing.assert_close(output(), 0.75 * whole + 0.25 * without)
+    with pytest.raises(ValueError, match=r"strength=1.5 is not allowed"):
+        plan.set_strength(model, 1.5)
+    other = tiny_model("llama", intermediate_size=20)
+    with pytest.raises(ValueError, match=r"the model has \(32, 20\)"):
+        plan.restore(other)
+
+
+def test_a_plan_without_what_it_removed_cannot_be_taken_back() -> None:
+    model = tiny_model("llama")
+    plan = prune(model, Circuit(units=NEURONS, cut=True))
+    with pytest.raises(ValueError, match="has not kept what it removed, or cut it off"):
+        plan.restore(model)
+
+
+def test_what_is_cut_can_be_repaired() -> None:
+    """With calibration text."""
+    method = Circuit(units=NEURONS, cut=True, repair=LeastSquares())
+    assert method.calibrates
+    plan = prune(tiny_model("llama"), method, batches())
+    assert [name for name in plan.corrected if name.endswith("down_proj.weight")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "takes general=…, undesired=… and count=100, or units"),
+        ({"general": "a", "count": 3}, "takes general"),
+        ({"general": "a", "undesired": "b", "units": "c", "count": 3}, "takes general"),
+        ({"general": "a", "undesired": "b"}, "count=None is not allowed"),
+        ({"units": "c", "count": 0}, "count=0 is not allowed"),
+        ({"units": "c", "repair": LeastSquares()}, "repairs go with cut=True"),
+    ],
+)
+def test_arguments_that_say_nothing_or_two_things_are_refused(
+    arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        Circuit(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (Circuit(units=CircuitUnits("neuron", [("0", 22)])), r"neuron \[22\] in '0', and the"),
+        (Circuit(units=CircuitUnits("neuron", [("7", 0)])), "has no such place"),
+        (Circuit(units=CircuitUnits("weight", [("x", 0, 1)])), "has no such place"),
+        (Circuit(units=NEURONS, count=4), "the list has 3 members"),
+        (Circuit(units=NEURONS, layer_start=1, layer_end=2), "has no member in the blocks"),
+        (
+            Circuit(units=CircuitUnits("group", [("1", i) for i in range(4)])),
+            "takes all 4 groups of block 1",
+        ),
+        (
+            Circuit(units=CircuitUnits("weight", [("model.layers.0.mlp.up_proj.weight", 0, 0)]),
+                    cut=True),
+            "single weights cannot be cut off",
+        ),
+        (
+            Circuit(
+                general=Attributions("neuron", {"0": torch.zeros(3)}),
+                undesired=Attributions("neuron", {"0": torch.ones(3)}),
+                count=1,
+            ),
+            r"have \(3,\) neurons in '0', and the model \(22,\)",
+        ),
+        (Circuit(units="nowhere.json"), "no circuit at 'nowhere.json'"),
+    ],
+)  # fmt: skip
+def test_what_the_model_does_not_have_is_refused(method: Circuit, message: str) -> None:
+    """Before it is changed."""
+    model = tiny_model("llama")
+    before = state(model)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        prune(model, method)
+    assert_same_state(model, before)
+
+
+def test_a_range_of_blocks_is_ranked_alone() -> None:
+    model = tiny_model("llama")
+    general, undesired = attribute(model, batches()), attribute(model, batches(tokens=7))
+    both = {"general": general, "undesired": undesired, "count": 3, "cut": True}
+    plan = prune(model, Circuit(**both, layer_start=1, layer_end=2))
+    assert {b for b, kept in plan.blocks("neuron").items() if kept.removed} == {1}
+
+
+def test_a_run_is_found_again_by_what_goes(
+    tmp_path: Path, model_folder: Path, text_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever its file is called; another list is another run."""
+
+    def fit(path: str, units: CircuitUnits) -> CausalLM:
+        units.save(tmp_path / path)
+        module = CausalLM(str(model_folder), adapter="none")
+        method = Circuit(units=tmp_path / path)
+        trainer = make_trainer(tmp_path / "run", method, steps=1)
+        trainer.fit(module, datamodule=make_data(text_file))
+        return module
+
+    units = CircuitUnits("neuron", [("0", 1), ("1", 5)])
+    first = fit("one.json", units)
+    assert not (tmp_path / "run" / "plan-before").exists()
+    again = fit("two.json", units)
+    assert not (tmp_path / "run" / "plan-before").exists()
+    assert_same_state(again.base, state(first.base))
+    fit("two.json", units.first(1))
+    assert (tmp_path / "run" / "plan-before").exists()
