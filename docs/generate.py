@@ -10,6 +10,7 @@ from pathlib import Path
 import lightning_prune
 from lightning_prune.allocation import Allocation
 from lightning_prune.data.references import References
+from lightning_prune.evaluation.scorers.base import Scorer
 from lightning_prune.methods.base import Method
 from lightning_prune.methods.blocks import BlockPruning
 from lightning_prune.methods.units import UnitPruning
@@ -25,6 +26,7 @@ FAMILIES = (
     ("Sharing the budget", Allocation),
     ("Repairing what reads removed units", Repair),
     ("Reference sets", References),
+    ("Scorers of texts", Scorer),
 )
 
 

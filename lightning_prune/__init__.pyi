@@ -44,6 +44,11 @@ from .data.prompts import Prompts as Prompts
 from .data.references import Pairs as Pairs
 from .data.references import Windows as Windows
 from .data.text_data import TextData as TextData
+from .evaluation.scorers.classifier import TextClassifier as TextClassifier
+from .evaluation.scorers.detoxify import Detoxify as Detoxify
+from .evaluation.scorers.profanity import Profanity as Profanity
+from .evaluation.scorers.words import Pattern as Pattern
+from .evaluation.scorers.words import WordList as WordList
 from .export.hf import save as save
 from .modeling.registry import register_family as register_family
 from .models.causal_lm import CausalLM as CausalLM

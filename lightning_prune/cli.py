@@ -74,6 +74,7 @@ COMMANDS = {
     "plan_resources": Command("Say what pruning will take, before it is begun.", _configured),
     "evaluate": Command("Judge saved models by texts, tasks and what they say.", _plain),
     "measure": Command("Measure size, speed and memory of saved models.", _plain),
+    "score": Command("Judge a scorer of texts by labels that others gave.", _plain),
     "export": Command("Write a saved model for another place, or check it.", _plain),
     "generate": Command("Let a saved model write on from a prompt.", _plain),
     "sparsity": Command("Count the zeros of a saved model.", _plain),

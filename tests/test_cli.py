@@ -24,7 +24,7 @@ def test_help_has_every_command_on_one_line(capsys: pytest.CaptureFixture[str]) 
     said = capsys.readouterr().out
     assert said.startswith("usage: lightning-prune ")
     assert "Prune Hugging Face causal language models" in said
-    assert len(COMMANDS) == 16
+    assert len(COMMANDS) == 18
     for name, command in COMMANDS.items():
         assert f"\n  {name:<15} {command.help}\n" in said
     assert max(map(len, said.splitlines())) <= 80

@@ -3,7 +3,9 @@
 A parameter that can be given by position is a positional argument if it has no default; all others
 are options. Lists take several values. True and false are flags: `--chat`, and `--no_verify` for
 `verify: bool = True`. A parameter that is a class of ours, such as `Judge`, stands for the
-arguments of that class. What the docstrings say of the parameters is the help.
+arguments of that class; one that is an abstract class, such as `Scorer`, for an object of a class
+that is named: `--scorer Pattern --scorer.regex …`. What the docstrings say of the parameters is the
+help.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from docstring_parser import parse as parse_docstring
 from jsonargparse import ArgumentParser
 
-from lightning_prune.parsing import OneLine
+from lightning_prune.parsing import OneLine, construct, import_public_names
 
 __all__ = ["call"]
 
@@ -49,7 +51,10 @@ def call(
     parser = _Parser(prog=f"lightning-prune {name}", description=description)
     classes: dict[str, type] = {}
     for parameter, hint in _parameters(function):
-        if inspect.isclass(hint) and hint not in PLAIN_TYPES:
+        if any(inspect.isabstract(member) for member in (hint, *get_args(hint))):
+            import_public_names()  # a class is named
+            parser.add_instantiator(construct, object)
+        elif inspect.isclass(hint) and hint not in PLAIN_TYPES:
             classes[parameter.name] = hint
     owners: list[Callable[..., Any]] = [function, *classes.values()]
     for owner in owners:
@@ -58,7 +63,7 @@ def call(
             if parameter.name not in classes:
                 text_of = help_of.get(parameter.name, "")
                 _add(parser, parameter, hint, text_of, parameter.name in bare)
-    values = vars(parser.parse_args(list(arguments)))
+    values = vars(parser.instantiate(parser.parse_args(list(arguments))))
     values = {
         key: bare[key] if key in bare and value == [] else value for key, value in values.items()
     }

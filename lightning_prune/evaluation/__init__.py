@@ -1,5 +1,6 @@
 """What a model is worth: perplexity, tasks, speed, and what it says."""
 
+from lightning_prune.evaluation.agreement import Agreement, agreement
 from lightning_prune.evaluation.completions import Sampling, completions
 from lightning_prune.evaluation.generation import (
     check_prompt,
@@ -18,19 +19,25 @@ from lightning_prune.evaluation.results import (
     TaskScore,
     TextPerplexity,
 )
+from lightning_prune.evaluation.scorers.base import Function, Scorer, as_scorer
 from lightning_prune.evaluation.speed import check_numbers, generation_speed, tokens_per_second
 from lightning_prune.evaluation.zero_shot import SEVEN, check_tasks, zero_shot
 
 __all__ = [
     "SEVEN",
+    "Agreement",
     "Answer",
     "Evaluation",
+    "Function",
     "Rate",
     "Sampling",
+    "Scorer",
     "Size",
     "Speed",
     "TaskScore",
     "TextPerplexity",
+    "agreement",
+    "as_scorer",
     "check_numbers",
     "check_prompt",
     "check_room",

@@ -44,7 +44,7 @@ def relevance_of_activations(model: nn.Module, kind: str) -> dict[str, torch.Ten
     model.zero_grad()
     table = {}
     for block in anatomy.blocks:
-        relevance_I = (inputs[block.index] * inputs[block.index].grad).sum(dim=(0, 1)).detach()
+        relevance_I = (inputs[block.index] * inputs[block.index].grad).flatten(0, -2).sum(dim=0).detach()
         units = block.units(kind)
         table[str(block.index)] = relevance_I.unflatten(0, (units, -1)).sum(dim=1)
     return table

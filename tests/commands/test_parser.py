@@ -7,7 +7,9 @@ from typing import Any, Literal
 
 import pytest
 
+from lightning_prune import Pattern
 from lightning_prune.commands.parser import call
+from lightning_prune.evaluation.scorers.base import Scorer
 from lightning_prune.parsing import Refused
 
 seen: list[dict[str, Any]] = []
@@ -115,3 +117,25 @@ def test_help_is_the_docstring(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_mistake_says_what_is_allowed(arguments: list[str], message: str) -> None:
     with pytest.raises(Refused, match=message):
         called(*arguments)
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_an_abstract_class_stands_for_an_object_of_a_class_that_is_named(required: bool) -> None:
+    """With its arguments; what that class refuses is the error."""
+
+    def one(*, scorer: Scorer) -> None:
+        seen.append({"scorer": scorer})
+
+    def perhaps(*, scorer: Scorer | None = None) -> None:
+        seen.append({"scorer": scorer})
+
+    function = one if required else perhaps
+    call("do", function, ["--scorer", "Pattern", "--scorer.regex", "a"], {})
+    made = seen.pop()["scorer"]
+    assert isinstance(made, Pattern)
+    assert made.regex == "a"
+    with pytest.raises(Refused, match="Pattern: regex='.' is not allowed"):
+        call("do", function, ["--scorer", "Pattern", "--scorer.regex", "("], {})
+    if not required:
+        call("do", function, [], {})
+        assert seen.pop() == {"scorer": None}

@@ -1,0 +1,1 @@
+"""How much of an undesired thing a text has."""
