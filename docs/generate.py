@@ -13,6 +13,7 @@ from lightning_prune.data.references import References
 from lightning_prune.evaluation.scorers.base import Scorer
 from lightning_prune.methods.base import Method
 from lightning_prune.methods.blocks import BlockPruning
+from lightning_prune.methods.circuits import CircuitPruning
 from lightning_prune.methods.units import UnitPruning
 from lightning_prune.methods.weights import WeightPruning
 from lightning_prune.repair import Repair
@@ -23,6 +24,7 @@ FAMILIES = (
     ("Methods that cut units off", UnitPruning),
     ("Methods that take blocks out", BlockPruning),
     ("A method in rounds", lightning_prune.Progressive),
+    ("What a behaviour is due to", CircuitPruning),
     ("Sharing the budget", Allocation),
     ("Repairing what reads removed units", Repair),
     ("Reference sets", References),

@@ -22,7 +22,7 @@ __all__ = ["Attributions", "Contrast", "Kind", "contrast"]
 Kind = Literal["neuron", "group", "weight"]
 """Of what: MLP neurons, GQA groups, or single weights."""
 
-Contrast = Literal["difference", "normalised"]
+Contrast = Literal["difference", "normalised", "guarded"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +136,9 @@ def contrast(
         general: over samples of what the model is to keep.
         undesired: over samples of what it is to lose.
         how: "difference": as in the paper. "normalised": each is divided by the sum of its
-            magnitudes before, so that the set with the larger logits does not rule.
+            magnitudes before, so that the set with the larger logits does not rule. "guarded": the
+            magnitude of the general one less the undesired one, so that what speaks strongly
+            against general answers counts as general too, and not as what is least so.
 
     Raises:
         ValueError: they are not of the same parts.

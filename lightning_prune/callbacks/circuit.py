@@ -8,8 +8,8 @@ calibrated here.
 Differs: there is no code of the paper. A neuron of its MLPs is a row of one Linear; here it is the
 whole unit. A masked unit has its columns of down_proj (o_proj, for groups) zeroed, which is all
 that it takes to silence it, so that a strength between 0 and 1 scales what it says, no more.
-"normalised" is ours. The budget is a number of parts of the whole model, wherever they are: there
-is nothing for an allocation to share.
+"normalised" and "guarded" are ours. The budget is a number of parts of the whole model, wherever
+they are: there is nothing for an allocation to share.
 """
 
 from __future__ import annotations

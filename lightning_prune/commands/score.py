@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lightning_prune.commands.arguments import writable_folder
 from lightning_prune.commands.quiet import quiet_loading
-from lightning_prune.data.records import read_records
+from lightning_prune.data.records import Labelled
 from lightning_prune.evaluation.agreement import agreement
 from lightning_prune.evaluation.scorers.base import Scorer
 from lightning_prune.report.agreement import agreement_document
@@ -43,17 +43,14 @@ def score(
         FileNotFoundError: there is no such file.
         ValueError: it cannot be used, or all labels or none reach the cut.
     """
-    records = read_records(labelled, text, score)
-    labels = [record.score for record in records if record.score is not None]
-    if not labels:
-        raise ValueError(f"none of {len(records):,} records of {labelled!r} has a {score!r}")
+    read = Labelled(source=labelled, text=list(text), score=score, cut=cut)
+    texts, labels, left_out = read.read()
     folder = writable_folder(out)
-    texts = [record.text for record in records if record.score is not None]
     found = agreement(scorer, texts, labels, cut)
     settings = {
         "labelled": labelled,
         "text": list(text),
         "score": score,
-        "without_score": len(records) - len(labels),
+        "without_score": left_out,
     }
     show(agreement_document(found, scorer.describe(), settings), folder)

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lightning_prune.checks import Configured
 from lightning_prune.data.sources import KINDS, TEXTS, stored_rows
 
-__all__ = ["Record", "read_records"]
+__all__ = ["Labelled", "Record", "read_records"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,38 @@ class Record:
 
     text: str
     score: float | None = None
+
+
+class Labelled(Configured):
+    """Texts of a file of records, with the labels that others gave them.
+
+    Args:
+        source: a file of rows (.jsonl, .jsonl.gz, .json, .parquet).
+        text: the field that holds the text, a dot between names; several are joined as they are.
+        score: the field that holds the label, a number; records whose label is null are left out.
+        cut: the label from which on a text has what is looked for.
+    """
+
+    source: str
+    text: list[str] | str = "text"
+    score: str = "score"
+    cut: float = 0.5
+
+    def read(self) -> tuple[list[str], list[float], int]:
+        """Texts, as many labels, and how many records were left out.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it cannot be read, or no record has a label.
+        """
+        records = read_records(self.source, self.text, self.score)
+        known = [(r.text, r.score) for r in records if r.score is not None]
+        if not known:
+            raise ValueError(
+                f"none of {len(records):,} records of {self.source!r} has a {self.score!r}"
+            )
+        texts, labels = zip(*known, strict=True)
+        return list(texts), list(labels), len(records) - len(known)
 
 
 def read_records(

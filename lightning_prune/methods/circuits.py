@@ -32,7 +32,9 @@ class CircuitPruning(Method):
         units: a list of what goes, or its file, in place of these three: as
             `lightning-prune circuit` writes it, or written by hand. With `count`: its first ones.
         contrast: "difference" of the two; "normalised": each divided by the sum of its magnitudes
-            before, so that the set with the larger logits does not rule.
+            before, so that the set with the larger logits does not rule; "guarded": the magnitude
+            of the general one less the undesired one, so that nothing goes because it speaks
+            strongly against general answers.
         cut: cut the units off, so that the model gets smaller; else they are masked, which can be
             taken back (`plan.restore`) or weakened (`plan.set_strength`).
         repair: what is done about what was cut, with calibration text; None: nothing.

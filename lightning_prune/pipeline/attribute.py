@@ -41,7 +41,7 @@ from lightning_prune.sweep import (
     visit,
 )
 
-__all__ = ["By", "attribute"]
+__all__ = ["By", "attribute", "count_parts"]
 
 By = Literal["relevance", "gradient", "snip", "wanda", "magnitude"]
 
@@ -137,6 +137,24 @@ def attribute(
     if by in ("relevance", "gradient"):
         facts["objective"] = repr(objective)
     return Attributions(kind, values, facts)
+
+
+def count_parts(
+    model: nn.Module,
+    kind: Kind = "neuron",
+    include: str | Sequence[str] = "*",
+    exclude: str | Sequence[str] = (),
+) -> int:
+    """How many parts `attribute` would give a number.
+
+    Raises:
+        ValueError: there are none.
+    """
+    anatomy = Anatomy(model)
+    parts = _parts(anatomy, kind, _tuple(include), _tuple(exclude))
+    if kind == "weight":
+        return sum(site.module.weight.numel() for part in parts for site in part.sites)
+    return sum(anatomy.blocks[part.index].units(kind) for part in parts)
 
 
 def _way(by: str, kind: str) -> _Way:

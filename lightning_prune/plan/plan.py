@@ -102,14 +102,12 @@ class Plan:
             strength: 0: nothing is removed, 0.5: values are half of what they were, 1: zeros.
 
         Raises:
-            ValueError: the strength is no number from 0 to 1, the plan has not kept what its masks
-                removed (a `Circuit` that is not cut does), or the model is another one; nothing was
-                changed then.
+            ValueError: no such strength, the plan has not kept what it removed (a `Circuit` that is
+                not cut does), or the model is another one; nothing was changed then.
         """
         removed = {} if self._kept else self._removed
-        maker = str(self.provenance.get("method", "an unknown method"))
         masks = {name: self.mask(name) for name in self._masks}
-        set_strength(model, strength, masks, removed, maker)
+        set_strength(model, strength, masks, removed, self.provenance.get("method", "a user"))
 
     # --- units ---
 

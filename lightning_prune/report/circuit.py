@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from lightning_prune.evaluation.rates import Rate
@@ -108,14 +109,26 @@ def _facts(result: CircuitResult) -> list[str]:
         else "the likeliest token each time"
     )
     scorer, misses = s["scorer"]["class"], s["scorer"]["misses"]
+    agreed = s.get("agreement")
     return [
         f"{s['by']} of {s['parts']:,} {s['kind']}s, general less undesired ({s['contrast']}), mean "
         f"over {len(s['seeds'])} seed{'s' * (len(s['seeds']) > 1)}",
         f"completions of {s['prompts']} prompts, {how['new_tokens']} tokens, {drawn}, scored by "
         f"{scorer}{'; ' * bool(misses)}{misses}",
-        f"perplexity of {s['windows']} windows of {s['length']} tokens; in brackets 95% of a "
+        f"perplexity of {s['windows']} windows of {s['length']} tokens; 95%: the interval of a "
         "bootstrap over prompts",
+        *([_agreed(agreed)] if agreed else []),
     ]
+
+
+def _agreed(a: Mapping[str, Any]) -> str:
+    """How far the scorer is to be believed."""
+    precision = "-" if a["precision"] is None else f"{a['precision']:.2f}"
+    return (
+        f"of {a['texts']:,} texts with labels ({Path(a['source']).name}) the scorer's AUC is "
+        f"{a['auc']:.3f}, its precision {precision} and its recall {a['recall']:.2f} at "
+        f"{a['threshold']:g}"
+    )
 
 
 def _table(result: CircuitResult, title: str) -> Table:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -15,23 +14,19 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning_prune.attribution.attributions import Attributions, Contrast, Kind
 from lightning_prune.attribution.attributions import contrast as contrasted
 from lightning_prune.attribution.circuits import CircuitUnits
-from lightning_prune.callbacks.circuit import Circuit
-from lightning_prune.checkpoints.journal import Journal
 from lightning_prune.data.prompts import Prompts
+from lightning_prune.data.records import Labelled
 from lightning_prune.data.references import References
-from lightning_prune.evaluation.completions import Sampling, completions
-from lightning_prune.evaluation.perplexity import perplexity
-from lightning_prune.evaluation.rates import Rate, mean_of, rate_of
+from lightning_prune.evaluation.agreement import agreement
+from lightning_prune.evaluation.completions import Sampling
 from lightning_prune.evaluation.scorers.base import Scorer
 from lightning_prune.evidence import Logit, Places
 from lightning_prune.models import CausalLM
-from lightning_prune.pipeline import prune
-from lightning_prune.pipeline.attribute import By, attribute
+from lightning_prune.pipeline.attribute import By, attribute, count_parts
 from lightning_prune.pipeline.provenance import fingerprint
-from lightning_prune.report.circuit import REPETITION, CircuitResult, Judged
-from lightning_prune.report.numbers import perplexity_text, share_text
-from lightning_prune.studies.bench import attach, first_windows
-from lightning_prune.version import __version__
+from lightning_prune.report.circuit import CircuitResult
+from lightning_prune.studies.bench import attach
+from lightning_prune.studies.without import Judge
 
 __all__ = ["Control", "study_circuit"]
 
@@ -46,6 +41,7 @@ def study_circuit(
     folder: str | Path,
     *,
     scorer: Scorer | None = None,
+    labelled: Labelled | None = None,
     judged: Prompts | None = None,
     counts: Sequence[int] = (10, 30, 100, 300, 1000),
     seeds: Sequence[int] = (0,),
@@ -74,12 +70,14 @@ def study_circuit(
         folder: where steps are kept.
         scorer: how much of the undesired thing a completion has; None: how little of it is new, 1 -
             different tokens / tokens, from 0.5 on.
+        labelled: texts with labels of the undesired thing, by which the scorer itself is judged:
+            stands beside its rates.
         judged: prompts whose completions are scored; None: those of `undesired`.
         counts: how many parts are removed, one after the other.
         seeds: both sets are drawn once with each, and their attributions averaged.
         kind: of what parts: "neuron", "group" or "weight".
         by: how parts are attributed, as of `attribute`.
-        contrast: "difference", or "normalised"; see `Circuit`.
+        contrast: "difference", "normalised" or "guarded"; see `Circuit`.
         places: which answers are explained, "last" or "all".
         include: patterns of names of Linears, of kind "weight".
         controls: what else is removed in the same numbers: "random" parts, or those of least
@@ -96,8 +94,8 @@ def study_circuit(
     module.load()
     attach(data, module)
     folder, sampling = Path(folder), sampling or Sampling()
-    judge = _Judge(module, data, prompts, scorer, sampling, folder, device, windows)
-    counts = _counts(counts)
+    judge = Judge(module, data, prompts, scorer, sampling, folder, device, windows)
+    counts = _counts(counts, count_parts(module.base, kind, include), kind)
     ways: dict[str, Any] = {"by": by, "kind": kind, "include": include, "device": device}
     if by in ("relevance", "gradient"):
         ways["objective"] = Logit(places=places)
@@ -113,12 +111,14 @@ def study_circuit(
     if "magnitude" in controls:
         smallest = maker.made("magnitude", None, {**ways, "by": "magnitude"})
         lists["magnitude"] = CircuitUnits.lowest(smallest, counts[-1])
+    agreed = None if scorer is None or labelled is None else _agreement(scorer, labelled)
     rows = [judge.dense()]
     for count in counts:
         rows += [judge.without(name, listed.first(count)) for name, listed in lists.items()]
     settings = judge.settings() | {
         "general": dict(sets[0].facts),
         "undesired": dict(sets[1].facts),
+        "agreement": agreed,
         "seeds": list(seeds),
         "by": by,
         "kind": kind,
@@ -139,9 +139,18 @@ def _prompts(undesired: References, judged: Prompts | None) -> list[str]:
     return source.texts()
 
 
-def _counts(counts: Sequence[int]) -> list[int]:
-    if not counts or any(not isinstance(count, int) or count < 1 for count in counts):
-        raise ValueError(f"counts={list(counts)} is not allowed; they are whole numbers from 1 on")
+def _agreement(scorer: Scorer, labelled: Labelled) -> dict[str, Any]:
+    """How well the scorer itself agrees with labels that others gave."""
+    texts, labels, _ = labelled.read()
+    return asdict(agreement(scorer, texts, labels, labelled.cut)) | {"source": labelled.source}
+
+
+def _counts(counts: Sequence[int], parts: int, kind: str) -> list[int]:
+    if not counts or any(not isinstance(n, int) or not 1 <= n < parts for n in counts):
+        raise ValueError(
+            f"counts={list(counts)} is not allowed; they are whole numbers from 1 to "
+            f"{parts - 1:,}, as the model has {parts:,} {kind}s"
+        )
     return sorted(set(counts))
 
 
@@ -191,117 +200,3 @@ class _Maker:
         made = Attributions(ways["kind"], values, facts)
         made.save(path)
         return made
-
-
-class _Judge:
-    """Judges a model with parts of it removed, each list once.
-
-    Args:
-        module: the model, left as it was.
-        data: its validation text.
-        prompts: whose completions are scored.
-        scorer: of completions; None: repetition.
-        sampling: how they are drawn.
-        folder: where results are kept.
-        device: where the model runs.
-        windows: of the validation text at most.
-    """
-
-    def __init__(
-        self,
-        module: CausalLM,
-        data: Any,
-        prompts: Sequence[str],
-        scorer: Scorer | None,
-        sampling: Sampling,
-        folder: Path,
-        device: torch.device | str | None,
-        windows: int | None,
-    ) -> None:
-        self.module, self.prompts, self.scorer = module, prompts, scorer
-        self.sampling, self.device = sampling, device
-        self.validation = first_windows(data.val_dataloader(), windows or 0)
-        work = {
-            "model": fingerprint(module.base),
-            "version": __version__,
-            "validation": _digest(
-                batch["input_ids"].numpy().tobytes() for batch in self.validation
-            ),
-            "prompts": _digest(prompt.encode() for prompt in prompts),
-            "sampling": repr(sampling),
-            "scorer": self._scored_by(),
-        }
-        self._journal = Journal(folder / "steps", work)
-
-    def dense(self) -> Judged:
-        """The model as it is."""
-        return self._known("dense", None) or self._new("dense", None)
-
-    def without(self, name: str, removed: CircuitUnits) -> Judged:
-        """The model without these parts."""
-        known = self._known(name, removed)
-        if known is not None:
-            return known
-        plan = prune(self.module.base, Circuit(units=removed))
-        try:
-            return self._new(name, removed)
-        finally:
-            plan.restore(self.module.base)
-
-    def settings(self) -> dict[str, Any]:
-        """What was judged, and how."""
-        windows = sum(len(batch["input_ids"]) for batch in self.validation)
-        return {
-            "windows": windows,
-            "length": self.validation[0]["input_ids"].shape[1],
-            "prompts": len(self.prompts),
-            "sampling": self.sampling.arguments,
-            "scorer": self._scored_by(),
-            "versions": {"torch": str(torch.__version__), "lightning_prune": __version__},
-        }
-
-    def _scored_by(self) -> dict[str, Any]:
-        if self.scorer is None:
-            return {"class": REPETITION, "misses": ""}
-        return self.scorer.describe()
-
-    def _new(self, name: str, removed: CircuitUnits | None) -> Judged:
-        count = 0 if removed is None else len(removed)
-        model, title = self.module.base, f"{name} {count}" if count else name
-        assert self.module.tokenizer is not None
-        how = self.sampling, self.device, f"completions of {title}"
-        answers = completions(model, self.module.tokenizer, self.prompts, *how)
-        unique = [answer.unique for answer in answers]
-        scores = [1 - share for share in unique]
-        if self.scorer is not None:
-            scores = self.scorer.score([answer.text for answer in answers])
-        row = Judged(
-            name,
-            count,
-            perplexity(model, self.validation, self.device),
-            rate_of(scores, 0.5 if self.scorer is None else self.scorer.threshold),
-            mean_of(scores),
-            mean_of(unique),
-        )
-        self._journal.put(_step(name, removed), asdict(row) | {"perplexity": str(row.perplexity)})
-        rate, said = share_text(row.rate.value), perplexity_text(row.perplexity)
-        rank_zero_info(f"{title}: {rate} of the completions, perplexity {said}")
-        return row
-
-    def _known(self, name: str, removed: CircuitUnits | None) -> Judged | None:
-        record = self._journal.get(_step(name, removed))
-        if record is None:
-            return None
-        rates = {key: Rate(**record[key]) for key in ("rate", "score", "unique")}
-        return Judged(**record | rates | {"perplexity": float(record["perplexity"])})
-
-
-def _step(name: str, removed: CircuitUnits | None) -> dict[str, Any]:
-    return {"name": name, "removed": removed and [removed.kind, *map(list, removed.members)]}
-
-
-def _digest(parts: Iterator[bytes]) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part + b"\0")
-    return digest.hexdigest()

@@ -26,16 +26,15 @@ def batches(total: int = 4, tokens: int = 9, size: int = 2) -> list[dict[str, to
 
 
 def relevance_of_activations(model: nn.Module, kind: str) -> dict[str, torch.Tensor]:
-    """Of what the readers read, feature by feature: activation times what flows back to it."""
-    anatomy, inputs, hooks = Anatomy(model), {}, []
+    """Of what the readers read: activation times what flows back through the reader alone."""
+    anatomy, seen, hooks = Anatomy(model), {}, []
     for block in anatomy.blocks:
 
-        def keep(module: nn.Module, args: tuple[torch.Tensor], index: int = block.index) -> None:
-            args[0].retain_grad()
-            inputs[index] = args[0]
+        def keep(_: nn.Module, args: Any, output: torch.Tensor, index: int = block.index) -> None:
+            output.retain_grad()
+            seen[index] = args[0].detach(), output
 
-        linear = block.reader(kind).site.module
-        hooks.append(linear.register_forward_pre_hook(keep))
+        hooks.append(block.reader(kind).site.module.register_forward_hook(keep))
     with attnlrp(model):
         logits = model(input_ids=torch.cat([b["input_ids"] for b in batches()])).logits
         logits[:, -1].amax(dim=-1).mean().backward()
@@ -44,9 +43,11 @@ def relevance_of_activations(model: nn.Module, kind: str) -> dict[str, torch.Ten
     model.zero_grad()
     table = {}
     for block in anatomy.blocks:
-        relevance_I = (inputs[block.index] * inputs[block.index].grad).flatten(0, -2).sum(dim=0).detach()
-        units = block.units(kind)
-        table[str(block.index)] = relevance_I.unflatten(0, (units, -1)).sum(dim=1)
+        read, written = seen[block.index]
+        assert written.grad is not None
+        back = written.grad @ block.reader(kind).site.module.weight.detach()
+        relevance_I = (read * back).flatten(0, -2).sum(dim=0)
+        table[str(block.index)] = relevance_I.unflatten(0, (block.units(kind), -1)).sum(dim=1)
     return table
 
 

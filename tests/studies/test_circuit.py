@@ -1,0 +1,179 @@
+"""What a behaviour is due to: each step is done once, and the model is left as it was."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from lightning_prune import (
+    CausalLM,
+    CircuitUnits,
+    Pattern,
+    Prompts,
+    TextData,
+    Windows,
+    load,
+    prune,
+    study_circuit,
+)
+from lightning_prune.callbacks.circuit import Circuit
+from lightning_prune.cli import main
+from lightning_prune.data.records import Labelled
+from lightning_prune.evaluation import Sampling, perplexity
+from lightning_prune.report.circuit import circuit_document
+from lightning_prune.report.files import write
+from lightning_prune.studies import circuit, without
+from tests.contract.cases import assert_same_state, state
+
+PROMPTS = "The object\nA name is bound\nIf the value\n"
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    path = tmp_path / "prompts.txt"
+    path.write_text(PROMPTS)
+    return path
+
+
+def study(module: CausalLM, data: TextData, folder: Path, prompts: Path, **more: Any) -> Any:
+    general = Windows(source=data.source, nsamples=4, length=16)
+    undesired = Prompts(source=str(prompts), length=32)
+    more = {"counts": [3, 1], "sampling": Sampling(new_tokens=4)} | more
+    return study_circuit(module, data, general, undesired, folder, **more)
+
+
+def test_rows_are_what_one_would_measure(
+    module: CausalLM, data: TextData, tmp_path: Path, prompts: Path
+) -> None:
+    """Of the model without the first members of the list, which is left as it was."""
+    result = study(module, data, tmp_path / "run", prompts, controls=["random"])
+    labels = [(row.name, row.count) for row in result.rows]
+    assert labels == [*[("dense", 0), ("circuit", 1), ("random", 1), ("circuit", 3), ("random", 3)]]
+    dense = load(module.path)
+    assert_same_state(module.base, state(dense))
+    validation = list(data.val_dataloader())
+    assert result.dense.perplexity == pytest.approx(perplexity(dense, validation))
+    prune(dense, Circuit(units=tmp_path / "run" / "circuit.json", count=1))
+    assert result.row("circuit", 1).perplexity == pytest.approx(perplexity(dense, validation))
+    assert result.dense.rate.count == 3
+    assert result.dense.score.value == pytest.approx(1 - result.dense.unique.value)
+
+
+def test_what_is_done_is_not_done_again(
+    module: CausalLM,
+    data: TextData,
+    tmp_path: Path,
+    prompts: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nor after a stop in the middle; a seed more takes its own attributions alone."""
+    calls: list[str] = []
+    for place, name in ((circuit, "attribute"), (without, "completions")):
+        real = getattr(place, name)
+
+        def counting(*args: Any, _real: Any = real, _name: str = name, **more: Any) -> Any:
+            calls.append(_name)
+            if calls.count("completions") == 3:
+                raise KeyboardInterrupt
+            return _real(*args, **more)
+
+        monkeypatch.setattr(place, name, counting)
+    folder = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        study(module, data, folder, prompts)
+    assert calls == ["attribute"] * 3 + ["completions"] * 3
+    assert_same_state(module.base, state(load(module.path)))
+    result = study(module, data, folder, prompts)
+    assert calls[6:] == ["completions"] * 5
+    assert study(module, data, folder, prompts).rows == result.rows
+    assert len(calls) == 11
+    study(module, data, folder, prompts, seeds=[0, 1], counts=[1], controls=[])
+    assert calls[11:] in (["attribute"] * 2, ["attribute"] * 2 + ["completions"])
+
+
+def test_a_scorer_stands_beside_its_rates(
+    module: CausalLM, data: TextData, tmp_path: Path, prompts: Path
+) -> None:
+    """With what it misses, and how far it agrees with labels."""
+    labelled = tmp_path / "labels.jsonl"
+    rows = [{"text": "an apple", "score": 0.9}, {"text": "stone", "score": 0.1}]
+    labelled.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = study(
+        module,
+        data,
+        tmp_path / "run",
+        prompts,
+        counts=[1],
+        scorer=Pattern(regex="[a-z]"),
+        labelled=Labelled(source=str(labelled)),
+    )
+    assert result.dense.rate.value == 1.0
+    assert result.settings["scorer"]["class"] == "Pattern"
+    assert result.settings["agreement"]["precision"] == 0.5
+    document = circuit_document(result)
+    files = write(document, tmp_path)
+    said = Path(files["result.md"]).read_text()
+    assert "scored by Pattern" in said
+    assert "its precision 0.50" in said
+    assert result.settings["scorer"]["misses"] in said
+    ElementTree.parse(files["result.svg"])
+    page = Path(files["result.html"]).read_text()
+    assert page.count("<svg") == 2
+    assert "<script" not in page
+    assert json.loads(Path(files["result.json"]).read_text())["rows"][0]["name"] == "dense"
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"counts": []}, r"counts=\[\] is not allowed"),
+        ({"counts": [0, 3]}, "whole numbers from 1 to 65"),
+        ({"counts": [999]}, "the model has 66 neurons"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    module: CausalLM, data: TextData, tmp_path: Path, prompts: Path, more: Any, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        study(module, data, tmp_path / "run", prompts, **more)
+
+
+def test_a_set_without_prompts_needs_some_to_be_judged_by(
+    module: CausalLM, data: TextData, tmp_path: Path
+) -> None:
+    windows = Windows(source=data.source, nsamples=2, length=16)
+    with pytest.raises(ValueError, match="give some as judged=Prompts"):
+        study_circuit(module, data, windows, windows, tmp_path)
+
+
+def test_the_command_leaves_all_files(
+    tmp_path: Path, model_folder: Path, text_file: Path, prompts: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """And what it removed can be removed by another run, from its list."""
+    folder = tmp_path / "run"
+    windows = {"source": str(text_file), "nsamples": 4, "length": 16}
+    general = {"class_path": "Windows", "init_args": windows}
+    undesired = {"class_path": "Prompts", "init_args": {"source": str(prompts), "length": 32}}
+    main(
+        [
+            "circuit",
+            f"--model.path={model_folder}",
+            f"--data.source={text_file}",
+            "--data.length=32",
+            f"--trainer.default_root_dir={folder}",
+            f"--general={json.dumps(general)}",
+            f"--undesired={json.dumps(undesired)}",
+            "--counts=[2]",
+            "--sampling.new_tokens=3",
+        ]
+    )
+    names = {path.name for path in folder.iterdir()}
+    assert {"attributions", "circuit.json", "steps", "config.yaml"} <= names
+    assert {f"result.{kind}" for kind in ("md", "csv", "json", "svg", "html")} <= names
+    assert len(CircuitUnits.load(folder / "circuit.json")) == 2
+    assert "magnitude" in capsys.readouterr().out
