@@ -41,7 +41,7 @@ class Prompts(References):
 
     Args:
         source: a file of rows (.jsonl, .jsonl.gz, .json, .parquet), or of plain text (.txt,
-            .txt.gz) with a prompt in each line.
+            .txt.gz) with a prompt in each line; or the prompts themselves, as a list.
         text: the field that holds the prompt, a dot between names: "prompt.text" of {"prompt":
             {"text": …}}. Several are joined as they are: a prompt and how it goes on.
         score: the field that holds the score, by which `above` and `below` choose; records whose
@@ -52,6 +52,7 @@ class Prompts(References):
         length: tokens of a prompt, at most.
     """
 
+    source: list[str] | str  # type: ignore[assignment]
     text: list[str] | str = "prompt.text"
     score: str | None = None
     above: float | None = None
@@ -79,7 +80,7 @@ class Prompts(References):
             ValueError: it cannot be read, a field is missing or holds something else, a text is
                 empty, or too few have such a score.
         """
-        records = read_records(self.source, self.text, self.score)
+        records = self._records()
         passed = [record.text for record in records if self._passes(record)]
         lacking = sum(record.score is None for record in records) if self.score is not None else 0
         self._counts = _Counts(len(records), lacking, len(passed))
@@ -116,6 +117,14 @@ class Prompts(References):
     def facts(self) -> dict[str, Any]:
         """How many records there were, and how many were left out or shortened."""
         return dict(vars(self._counts))
+
+    def _records(self) -> list[Record]:
+        if isinstance(self.source, str):
+            return read_records(self.source, self.text, self.score)
+        self.require("score", self.score is None, "prompts that are given as a list have none")
+        empty = not self.source or not all(text.strip() for text in self.source)
+        self.require("source", not empty, "it is a file, or a list of prompts, none of them empty")
+        return [Record(text) for text in self.source]
 
     def _passes(self, record: Record) -> bool:
         if self.score is None:

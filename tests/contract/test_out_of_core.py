@@ -11,7 +11,18 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_prune import FLAP, Bias, CausalLM, DropBlocks, SparseGPT, Wanda, load, save
+from lightning_prune import (
+    FLAP,
+    Bias,
+    CausalLM,
+    Circuit,
+    DropBlocks,
+    SparseGPT,
+    Wanda,
+    attribute,
+    load,
+    save,
+)
 from lightning_prune.callbacks.base import PruningCallback
 from lightning_prune.checkpoints.mapped import files_of
 from lightning_prune.evaluation import perplexity
@@ -155,3 +166,17 @@ def test_a_mistaken_offload_is_refused() -> None:
     """What is no switch, and no place."""
     with pytest.raises(ValueError, match=r"offload='dsk' is not allowed; it is one of False, True"):
         Wanda(sparsity=0.5, offload="dsk")  # type: ignore[arg-type]
+
+
+def test_attributions_and_circuits_are_the_same_there(saved: Saved) -> None:
+    """Block by block from the files; what was masked is put back."""
+    inside, outside = load(saved("llama")), load(saved("llama"), placement="checkpoint")
+    general = [attribute(model, batches()) for model in (inside, outside)]
+    assert general[0].fingerprint() == general[1].fingerprint()
+    undesired = attribute(inside, batches(tokens=7))
+    method = Circuit(general=general[0], undesired=undesired, count=5)
+    plans = [prune(model, method) for model in (inside, outside)]
+    assert plans[0].fingerprint() == plans[1].fingerprint()
+    assert_same_state(outside, state(inside))
+    plans[1].restore(outside)
+    assert_same_state(outside, state(load(saved("llama"))))

@@ -25,6 +25,7 @@ from lightning_prune import (
     SparseGPT,
     StructuredOBS,
     Wanda,
+    attribute,
     distributed,
     load,
     prune,
@@ -167,3 +168,20 @@ def test_two_processes_share_the_files_of_a_model(name: str, pair: Pair, tmp_pat
     assert first == second
     assert first[0] == plan.fingerprint() + fingerprint(alone)
     assert len(first[1]) in (2, 3)  # one for each block that was changed
+
+
+def attributed(owners: list[int]) -> dict[str, torch.Tensor]:
+    """Of the batches that this process owns."""
+    pairs = zip(batches(size=1), owners, strict=True)
+    own = [batch for batch, owner in pairs if owner == distributed.rank()]
+    return dict(attribute(even_model("llama"), own).values)
+
+
+@pytest.mark.parametrize("owners", SHARES.values(), ids=list(SHARES))
+def test_two_processes_attribute_as_one(owners: list[int], pair: Pair) -> None:
+    """However the samples are shared out, and both get all of it."""
+    alone = attributed([0] * 4)
+    first, second = pair.run(attributed, owners).results
+    for name, value_U in alone.items():
+        torch.testing.assert_close(first[name], value_U, rtol=1e-5, atol=1e-6)
+        assert torch.equal(first[name], second[name])
