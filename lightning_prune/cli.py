@@ -79,7 +79,7 @@ COMMANDS = {
     "generate": Command("Let a saved model write on from a prompt.", _plain),
     "sparsity": Command("Count the zeros of a saved model.", _plain),
     "compare": Command("Compare size and structure of two saved models.", _plain),
-    "analyze": Command("Compare the scores that methods leave in plans.", _plain),
+    "analyze": Command("Compare the scores of plans, or circuits, with each other.", _plain),
 }
 """What there is: by name, its line of help and what runs it."""
 

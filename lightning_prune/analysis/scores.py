@@ -10,24 +10,32 @@ Axes: U units of one block, or weights of one matrix; N numbers of one or of sev
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lightning_prune.analysis.statistics import Agreement, Distribution, Overlap, average_ranks
+from lightning_prune.analysis.keys import ALL, in_order
+from lightning_prune.analysis.statistics import (
+    SAMPLE,
+    Agreement,
+    Distribution,
+    Overlap,
+    average_ranks,
+    sampled,
+)
 from lightning_prune.plan import Plan
 
-__all__ = ["ALL", "ScorePair", "ScoreReport", "ScoreTable", "compare_scores", "short_names"]
+__all__ = [
+    "ScorePair",
+    "ScoreReport",
+    "ScoreTable",
+    "compare_scores",
+]
 
-ALL = "all"
-"""The key under which all blocks, or matrices, are taken together."""
-SAMPLE = 1 << 22
-"""How many numbers are looked at; of more, that many are drawn at random, always the same."""
 POINTS = 4000
 """How many of them are drawn in a picture."""
 
@@ -148,12 +156,6 @@ def compare_scores(path_a: str | Path, path_b: str | Path | None = None) -> Scor
     )
 
 
-def short_names(keys: Sequence[str]) -> dict[str, str]:
-    """Keys without what they all begin with, and end with: "3.mlp.up_proj"."""
-    shared = commonprefix([key for key in keys if key != ALL]).rpartition(".")[0]
-    return {key: key.removeprefix(f"{shared}.").removesuffix(".weight") for key in keys}
-
-
 # --- tables ---
 
 
@@ -185,7 +187,8 @@ def _table(plan: Plan, kind: str, values: dict[str, torch.Tensor], label: str) -
         order_U = score_U.argsort(descending=True, stable=True)
         return torch.zeros_like(kept_U).index_fill_(0, order_U[: int(kept_U.sum())], True)
 
-    return ScoreTable(f"{label} {component}".strip(), kind, _in_order(unit, values), keeps)
+    ordered = {name: values[name] for name in in_order(values)}
+    return ScoreTable(f"{label} {component}".strip(), kind, ordered, keeps)
 
 
 def _decided(plan: Plan, unit: str, key: str) -> torch.Tensor | None:
@@ -196,15 +199,6 @@ def _decided(plan: Plan, unit: str, key: str) -> torch.Tensor | None:
     if kept is None:
         return None
     return torch.zeros(kept.total, dtype=torch.bool).index_fill_(0, kept.index_U, True)
-
-
-def _in_order(unit: str, values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Blocks by their numbers, weights by the numbers in their names: on disk 10 is before 2."""
-
-    def order(key: str) -> list[tuple[int, str]]:
-        return [(int(p), "") if p.isdigit() else (-1, p) for p in key.split(".")]
-
-    return {key: values[key] for key in sorted(values, key=order)}
 
 
 def _shared_keys(a: ScoreTable, b: ScoreTable) -> list[str]:
@@ -266,19 +260,8 @@ def _count(table: ScoreTable, keys: Sequence[str]) -> int:
 
 
 def _values(table: ScoreTable, keys: Sequence[str]) -> torch.Tensor:
-    """The scores of some keys in float64, or a sample: the same places in every table."""
-    total = _count(table, keys)
-    generator = torch.Generator().manual_seed(0)
-
-    def parts() -> Iterator[torch.Tensor]:
-        for key in keys:
-            flat_N = table.values[key].flatten()
-            if total > SAMPLE:
-                share = math.ceil(SAMPLE * flat_N.numel() / total)
-                flat_N = flat_N[torch.randint(flat_N.numel(), (share,), generator=generator)]
-            yield flat_N.double()
-
-    return torch.cat(list(parts()))
+    """The scores of some keys, or a sample: the same places in every table."""
+    return sampled([table.values[key] for key in keys])
 
 
 def _said(agreement: Agreement) -> dict[str, Any]:

@@ -1,12 +1,12 @@
 """How alike two vectors of numbers are, how alike two choices, and how numbers are spread.
 
-Axes: N numbers.
+Axes: N numbers; S sets: in both, in one alone, in the other alone, in none.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,10 +17,14 @@ __all__ = [
     "Overlap",
     "average_ranks",
     "cosine",
+    "expected_jaccard",
     "pearson",
+    "sampled",
     "spearman",
 ]
 
+SAMPLE = 1 << 22
+"""How many numbers are looked at; of more, that many are drawn at random, always the same."""
 BINS = 50
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
@@ -155,6 +159,30 @@ def average_ranks(score_N: torch.Tensor) -> torch.Tensor:
     _, place_N, counts = torch.unique(score_N, return_inverse=True, return_counts=True)
     last = counts.cumsum(0).double()
     return (last - (counts - 1) / 2)[place_N]
+
+
+def sampled(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """All numbers of some tensors, in float64; of too many a sample, by their shapes alone."""
+    total = sum(part.numel() for part in parts)
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn() -> Iterator[torch.Tensor]:
+        for part in parts:
+            flat_N = part.flatten()
+            if total > SAMPLE:
+                share = math.ceil(SAMPLE * flat_N.numel() / total)
+                flat_N = flat_N[torch.randint(flat_N.numel(), (share,), generator=generator)]
+            yield flat_N.double()
+
+    return torch.cat(list(drawn()))
+
+
+def expected_jaccard(a: int, b: int, total: int) -> float:
+    """Mean Jaccard of two sets of these sizes drawn at random, each out of the same `total`."""
+    both_N = torch.arange(max(0, a + b - total), min(a, b) + 1, dtype=torch.float64)
+    left_SN = torch.stack([both_N, a - both_N, b - both_N, total - a - b + both_N])
+    chance_N = torch.softmax(-(left_SN + 1).lgamma().sum(dim=0), dim=0)  # hypergeometric
+    return float((chance_N * both_N / (a + b - both_N)).sum())
 
 
 def _varies(score_N: torch.Tensor) -> bool:

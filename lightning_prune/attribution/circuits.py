@@ -31,7 +31,7 @@ class CircuitUnits:
         members: of units, ("3", 17): the block's index and the number of the unit in it; of
             weights, ("model.layers.3.mlp.up_proj.weight", 17, 4): name, row and column.
         scores: by which they were ranked, one a member; lowest first.
-        facts: where they come from, in JSON's types.
+        facts: where they come from, in JSON's types; "parts": out of how many they were chosen.
     """
 
     kind: Kind
@@ -57,7 +57,8 @@ class CircuitUnits:
             lowest += [(s, name, place) for s, place in zip(scores, places, strict=True)]
         lowest = sorted(lowest, key=lambda part: part[0])[:count]
         members = [_member(ranked, name, place) for _, name, place in lowest]
-        return cls(ranked.kind, members, [score for score, _, _ in lowest], ranked.facts)
+        facts = {**ranked.facts, "parts": ranked.count}
+        return cls(ranked.kind, members, [score for score, _, _ in lowest], facts)
 
     @classmethod
     def random(cls, like: Attributions, count: int, seed: int) -> CircuitUnits:
@@ -65,7 +66,7 @@ class CircuitUnits:
         generator = torch.Generator().manual_seed(seed)
         values = {n: torch.rand(v.shape, generator=generator) for n, v in like.values.items()}
         drawn = cls.lowest(Attributions(like.kind, values), count)
-        return cls(like.kind, drawn.members, (), {"drawn_by_seed": seed})
+        return cls(like.kind, drawn.members, (), {"drawn_by_seed": seed, "parts": like.count})
 
     def __len__(self) -> int:
         return len(self.members)

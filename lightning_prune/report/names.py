@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["model_name", "short_names"]
+__all__ = ["file_names", "model_name", "short_names"]
 
 STAGES = ("pruned", "recovered", "model", "best")
 """Folders of a run that hold models: the run tells them apart."""
@@ -40,6 +40,20 @@ def short_names(paths: Iterable[str]) -> dict[str, str]:
             depth += 1
         shown[path] = "/".join(parts[-depth:]) or path
     return shown
+
+
+def file_names(paths: Iterable[str]) -> dict[str, str]:
+    """Files by the fewest of their parts that tell them apart, without what all of them end with.
+
+    "seed0" and "seed1" are seed0/circuit.json and seed1/circuit.json.
+    """
+    parts = {path: name.split("/") for path, name in short_names(paths).items()}
+    while all(len(p) > 1 for p in parts.values()) and len({p[-1] for p in parts.values()}) == 1:
+        parts = {path: p[:-1] for path, p in parts.items()}
+    names = {path: "/".join(p) for path, p in parts.items()}
+    suffixes = {Path(name).suffix for name in names.values()}
+    suffix = suffixes.pop() if len(suffixes) == 1 else ""
+    return {path: name.removesuffix(suffix) for path, name in names.items()}
 
 
 def _is_place(name: str) -> bool:

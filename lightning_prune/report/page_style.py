@@ -76,7 +76,7 @@ svg text { font-family: system-ui, -apple-system, "Segoe UI", Helvetica, Arial, 
   sans-serif; font-variant-numeric: tabular-nums; }
 svg .halo { stroke: var(--back); }
 .key i.fades { width: 54px; border: 1px solid var(--rule);
-  background: linear-gradient(90deg, transparent, var(--deep)); }
+  background-image: linear-gradient(90deg, var(--back), transparent); }
 .sayings { display: grid; grid-template-columns: repeat(auto-fit, minmax(230px, 1fr)); gap: 12px; }
 .saying { background: var(--paper); border: 1px solid var(--rule); border-radius: 8px;
   padding: 10px 14px; overflow-wrap: anywhere; }

@@ -9,10 +9,12 @@ from xml.sax.saxutils import escape, quoteattr
 
 from lightning_prune.report.svg import clean, fitted, mark, rect, text, width_of, wrapped
 
-__all__ = ["Key", "Plot", "document", "keys"]
+__all__ = ["Key", "Plot", "document", "figures", "keys"]
 
 FONT = "Helvetica, Arial, 'DejaVu Sans', sans-serif"
 MARGIN, KEY_ROW, GAP = 16.0, 20.0, 26.0
+WIDE = 600.0
+"""Pixels; a wider picture has a row of a page to itself."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,21 @@ def document(name: str, heading: str, lines: Sequence[str], plots: Sequence[Plot
             "</svg>\n",
         ]
     )
+
+
+def figures(plots: Sequence[Plot]) -> str:
+    """For a page: pictures side by side, each with its title and the meaning of its colours."""
+    parts = []
+    for plot in plots:
+        keys = "".join(
+            f'<span class="key"><i class="f-{key.colour}{" fades" * key.fades}"></i>'
+            f"{escape(key.words)}</span>"
+            for key in plot.keys
+        )
+        caption = f'<figcaption><span class="title">{escape(plot.title)}</span>{keys}</figcaption>'
+        kind = ' class="wide"' if plot.width > WIDE else ""
+        parts.append(f"<figure{kind}>{caption}{plot.inline()}</figure>")
+    return f'<div class="figures">{"".join(parts)}</div>' if parts else ""
 
 
 def keys(

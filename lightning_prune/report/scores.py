@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from lightning_prune.analysis.scores import ALL, ScorePair, ScoreReport, ScoreTable, short_names
+from lightning_prune.analysis.keys import ALL, short_names
+from lightning_prune.analysis.scores import ScorePair, ScoreReport, ScoreTable
 from lightning_prune.analysis.statistics import Agreement, Distribution
 from lightning_prune.report.files import Document, write
 from lightning_prune.report.numbers import share_text

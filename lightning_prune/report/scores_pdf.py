@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightning_prune.analysis.scores import short_names
+from lightning_prune.analysis.keys import short_names
 from lightning_prune.files import replacing
 from lightning_prune.report.svg import PALETTE, SERIES
 

@@ -22,7 +22,7 @@ from lightning_prune.report.numbers import (
     times,
     unique_text,
 )
-from lightning_prune.report.plots import Plot
+from lightning_prune.report.plots import figures
 from lightning_prune.report.report import Report
 from lightning_prune.report.stages import stage_table, windows_words
 from lightning_prune.report.structure import (
@@ -48,9 +48,6 @@ __all__ = [
     "speed",
     "stages",
 ]
-
-WIDE = 600.0
-"""Pixels; a wider picture has a row of the page to itself."""
 
 
 def head(report: Report) -> str:
@@ -124,7 +121,7 @@ def blocks(report: Report) -> str:
     cut = any(shape.is_cut for shape in shapes)
     plots = [*([heads, neurons] if cut else []), *zeros, *importance_plots(report)]
     words = gone_words(shapes) if cut else whole_words(shapes)
-    return (f"<p>{escape(words)}</p>" if words else "") + _figures(plots)
+    return (f"<p>{escape(words)}</p>" if words else "") + figures(plots)
 
 
 def recovery(report: Report) -> str:
@@ -147,7 +144,7 @@ def recovery(report: Report) -> str:
             levels=levels,
         ),
     ]
-    return _figures([plot for plot in plots if plot is not None])
+    return figures([plot for plot in plots if plot is not None])
 
 
 def sayings(report: Report) -> str:
@@ -223,21 +220,6 @@ def files(report: Report, folder: Path) -> str:
 
 
 # --- parts ---
-
-
-def _figures(plots: Sequence[Plot]) -> str:
-    """Pictures side by side, each with its title and the meaning of its colours."""
-    parts = []
-    for plot in plots:
-        keys = "".join(
-            f'<span class="key"><i class="f-{key.colour}{" fades" * key.fades}"></i>'
-            f"{escape(key.words)}</span>"
-            for key in plot.keys
-        )
-        caption = f'<figcaption><span class="title">{escape(plot.title)}</span>{keys}</figcaption>'
-        kind = ' class="wide"' if plot.width > WIDE else ""
-        parts.append(f"<figure{kind}>{caption}{plot.inline()}</figure>")
-    return f'<div class="figures">{"".join(parts)}</div>' if parts else ""
 
 
 def _smoothed(line: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:

@@ -16,6 +16,7 @@ from xml.sax.saxutils import escape
 __all__ = [
     "PALETTE",
     "SERIES",
+    "circle",
     "clean",
     "fitted",
     "line",
@@ -140,6 +141,16 @@ def mark(shape: int, x: float, y: float, colour: str, *, size: float = 5.0, tip:
         return f'<circle {style} cx="{x:.1f}" cy="{y:.1f}" r="{size:g}">{_tip(tip)}</circle>'
     around = [(x + size * across, y + size * down) for across, down in corners]
     return f'<polygon {style} points="{_points(around)}">{_tip(tip)}</polygon>'
+
+
+def circle(x: float, y: float, radius: float, colour: str, *, opacity: float, tip: str) -> str:
+    """A circle with its rim, which others show through; `tip` is said where a mouse points."""
+    shade = PALETTE[colour][0]
+    return (
+        f'<circle class="{_fill(colour)} s-{colour}" cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}" '
+        f'fill="{shade}" fill-opacity="{opacity:g}" stroke="{shade}" stroke-width="1.8">'
+        f"{_tip(tip)}</circle>"
+    )
 
 
 def width_of(words: str, size: float = SIZE) -> float:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_prune.analysis import scores
-from lightning_prune.analysis.scores import compare_scores, short_names
+from lightning_prune.analysis import statistics
+from lightning_prune.analysis.keys import short_names
+from lightning_prune.analysis.scores import compare_scores
 from lightning_prune.analysis.statistics import spearman
 from lightning_prune.plan import Plan
 
@@ -148,7 +149,7 @@ def test_large_scores_are_sampled_in_the_same_places(
     plan = weight_plan("Wanda", 0)
     folder = plan.save(tmp_path / "a")
     whole = compare_scores(folder, folder)
-    monkeypatch.setattr(scores, "SAMPLE", 40)
+    monkeypatch.setattr(statistics, "SAMPLE", 40)
     sampled = compare_scores(folder, folder)
     for report in (whole, sampled):
         assert report.pairs[0].agreements["all"].spearman == pytest.approx(1)

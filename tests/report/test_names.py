@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_prune.report.names import model_name, short_names
+from lightning_prune.report.names import file_names, model_name, short_names
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,20 @@ def test_names_are_as_short_as_tells_them_apart() -> None:
         "org/text": "org/text",
     }
     assert short_names(expected) == expected
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (("/r/one/circuit.json", "/r/two/circuit.json"), ["one", "two"]),
+        (("/r/a/x/circuit.json", "/r/b/x/circuit.json"), ["a", "b"]),
+        (("/r/general.safetensors", "/r/other.safetensors"), ["general", "other"]),
+        (("/r/a/c.json", "/r/b/c.json", "/r/d.json"), ["a/c", "b/c", "d"]),
+        (("/r/a.json", "/r/a.safetensors"), ["a.json", "a.safetensors"]),
+    ],
+)
+def test_files_are_called_by_what_tells_them_apart(
+    paths: tuple[str, ...], names: list[str]
+) -> None:
+    """What all of them end with says nothing."""
+    assert list(file_names(paths).values()) == names
