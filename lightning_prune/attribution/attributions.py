@@ -145,9 +145,10 @@ def contrast(
     """
     general.check_alike(undesired)
     one, other = (_scale(a) if how == "normalised" else 1.0 for a in (general, undesired))
-    values = {
-        name: value / one - undesired.values[name] / other for name, value in general.values.items()
-    }
+    values = {}
+    for name, value in general.values.items():
+        kept = value.abs() if how == "guarded" else value
+        values[name] = kept / one - undesired.values[name] / other
     facts = {"contrast": how, "general": general.facts, "undesired": undesired.facts}
     return Attributions(general.kind, values, facts)
 

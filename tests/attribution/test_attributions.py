@@ -164,10 +164,13 @@ def test_the_mean_is_over_sets_alike() -> None:
 
 
 def test_a_contrast_is_the_difference() -> None:
-    """Normalised: whatever the scale of either."""
+    """Normalised: whatever the scale of either. Guarded: of the general one's magnitude."""
     general, undesired = some(0), some(1)
     plain = contrast(general, undesired)
     torch.testing.assert_close(plain.values["0"], general.values["0"] - undesired.values["0"])
+    guarded = contrast(general, undesired, "guarded")
+    expected_U = general.values["0"].abs() - undesired.values["0"]
+    torch.testing.assert_close(guarded.values["0"], expected_U)
     scaled = Attributions("neuron", {n: 50 * v for n, v in undesired.values.items()})
     one, other = (contrast(general, u, "normalised") for u in (undesired, scaled))
     for name in one.values:
