@@ -22,7 +22,7 @@ from lightning_prune.anatomy import check_unquantised, family_of
 from lightning_prune.checkpoints.checksums import check_checksums
 from lightning_prune.checkpoints.config import raw_config, read_config, read_tokenizer
 from lightning_prune.checkpoints.head import config_follows, warn_of_own_head
-from lightning_prune.checkpoints.load import PlacementName, check_placement, load
+from lightning_prune.checkpoints.load import PlacementName, load
 from lightning_prune.models.recovery.zeros import check_zeros
 from lightning_prune.plan import Plan
 from lightning_prune.surgery import check_masks
@@ -222,7 +222,7 @@ def check_origin(
         placement: of the weights.
 
     Raises:
-        ValueError: not one of path and config, no such placement, or one of saved weights and no
+        ValueError: not one of path and config, or a placement of saved weights and no
             path.
     """
     if (path is None) == (config is None):
@@ -230,7 +230,6 @@ def check_origin(
             f"{name} takes path, a model to load, or config, one to train from random weights: one "
             f"of the two. Got path={path!r}, config={config!r}."
         )
-    check_placement(placement)
     if placement != "memory" and path is None:
         raise ValueError(f"placement={placement!r} is of saved weights: give path, not config")
 
