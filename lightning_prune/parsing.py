@@ -60,6 +60,10 @@ class OneLine:
     _actions: list[argparse.Action]
     prog: str
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """A parser as jsonargparse makes it, but an option is known by its whole name alone."""
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+
     def add_class_arguments(self, class_type: type, *args: Any, **kwargs: Any) -> list[str]:
         """Add the arguments of a class, and note it."""
         added: list[str] = super().add_class_arguments(class_type, *args, **kwargs)  # type: ignore[misc]
@@ -171,11 +175,13 @@ def _unknown_argument(parser: OneLine, key: str) -> str:
     below = [n[len(group) :].partition(".")[0] for n in known if n.startswith(group)]
     allowed = [name for name in dict.fromkeys(below) if name not in _HIDDEN]
     owner = parser.owner(group.rstrip(".")) or group.rstrip(".") or parser.prog.split()[-1]
+    by_place = [action.dest for action in parser._actions if not action.option_strings]
+    if key in by_place:
+        return f"{owner} takes {key} by its place, not by name: leave --{key} out"
     if parser.owner() and (not allowed or nearest(wrong, _CLASS_KEYS)):
         return f"{owner}: {_not_allowed(wrong, _CLASS_KEYS)}"
-    return (
-        f"{owner} has no argument {wrong!r}.{meant(wrong, allowed)} Allowed: {', '.join(allowed)}."
-    )
+    guess = meant(wrong, [name for name in allowed if name not in by_place])
+    return f"{owner} has no argument {wrong!r}.{guess} Allowed: {', '.join(allowed)}."
 
 
 def _command(parser: OneLine) -> OneLine:
