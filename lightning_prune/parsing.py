@@ -16,6 +16,7 @@ from inspect import isabstract, isclass
 from typing import Any, NoReturn
 
 from lightning_prune.checks import Configured, meant, nearest
+from lightning_prune.class_paths import wrong_class_path
 
 __all__ = ["OneLine", "Refused", "construct", "import_public_names", "public_names"]
 
@@ -129,6 +130,9 @@ def _reason(parser: OneLine, message: str, error: Exception | None) -> str:
     name = f"{parser.owner()}.{key[1]}" if parser.owner() else key[1]
     if misspelt := _misspelt_class_key(inner):
         return f"{name}: {_not_allowed(misspelt, _CLASS_KEYS)}"
+    for path in re.findall(r"Problem with given class_path '([^']+)'", inner):
+        if wrong := wrong_class_path(path):
+            return f"{name}={path} is not allowed: {wrong}"
     allowed = list(dict.fromkeys(_allowed(inner))) or _classes_of(parser, key[1])
     nested = re.search(r"Given value: NestedArg\(key='([^']+)'", inner)
     if nested:
