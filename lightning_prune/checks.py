@@ -13,7 +13,15 @@ from typing import Any, Literal, ParamSpec, Union, get_args, get_origin, get_typ
 
 from typing_extensions import dataclass_transform
 
-__all__ = ["Configured", "argument_defaults", "known_arguments", "meant", "nearest"]
+__all__ = [
+    "Configured",
+    "argument_defaults",
+    "check_choice",
+    "known_arguments",
+    "meant",
+    "meant_value",
+    "nearest",
+]
 
 P = ParamSpec("P")
 
@@ -42,22 +50,8 @@ class Configured:
 
     def __post_init__(self) -> None:
         """Check the types that can be checked without knowing what a class is about."""
-        checkable = _checkable(type(self))  # type: ignore[arg-type]
-        for name, (choices, classes) in checkable.items():
-            value = getattr(self, name)
-            if choices and value not in choices:
-                allowed = ", ".join(map(repr, choices))
-                raise ValueError(self._says(name, f"it is one of {allowed}"))
-            if classes and not isinstance(value, classes):
-                wanted = " or ".join(
-                    "None" if cls is type(None) else f"an object of the class {cls.__name__}"
-                    for cls in classes
-                )
-                if isinstance(value, type):
-                    wanted += f": write {value.__name__}()"
-                if isinstance(value, str) and (guess := meant(value, _names_below(classes))):
-                    wanted += f".{guess}"
-                raise ValueError(self._says(name, f"it is {wanted}"))
+        for name, allowed in _checkable_arguments(type(self)).items():  # type: ignore[arg-type]
+            allowed.check(f"{type(self).__name__}: {name}", getattr(self, name))
 
     def require(self, name: str, holds: bool, allowed: str) -> None:
         """Refuse the value of an argument.
@@ -108,11 +102,17 @@ ELSEWHERE = {
 
 
 def nearest(word: str, allowed: Sequence[str]) -> str | None:
-    """The allowed word that is meant, if one is near, or stands for the same in other codes."""
+    """The allowed word that is meant, if one is near, or the only one that begins like this.
+
+    What other codes call it stands for it, too.
+    """
     if here := [name for name in ELSEWHERE.get(word.lower(), ()) if name in allowed]:
         return here[0]
     lower = {name.lower(): name for name in reversed(allowed)}
     near = get_close_matches(word.lower(), lower, 1, 0.65)
+    if not near and len(word) > 1:
+        longer = [name for name in lower if name.startswith(word.lower())]
+        near = longer if len(longer) == 1 else []
     return lower[near[0]] if near else None
 
 
@@ -122,8 +122,29 @@ def meant(word: str, allowed: Sequence[str]) -> str:
     return f" Did you mean {near}?" if near else ""
 
 
+def meant_value(value: Any, allowed: Sequence[Any]) -> str:
+    """The same of a value in Python, which is written as such."""
+    words = [word for word in allowed if isinstance(word, str)]
+    near = nearest(value, words) if isinstance(value, str) else None
+    return f" Did you mean {near!r}?" if near else ""
+
+
+def check_choice(name: str, value: Any, allowed: Sequence[Any]) -> None:
+    """Refuse a value that an argument cannot have.
+
+    Args:
+        name: of the argument.
+        value: what was given.
+        allowed: what it can be.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    _Allowed(tuple(allowed)).check(name, value)
+
+
 def known_arguments(init: Callable[P, None]) -> Callable[P, None]:
-    """A constructor that names its class, and the nearest argument, when one is unknown.
+    """A constructor that refuses unknown arguments, and values that a Literal type does not allow.
 
     For classes that are no `Configured`, and so write their constructor themselves.
     """
@@ -131,8 +152,13 @@ def known_arguments(init: Callable[P, None]) -> Callable[P, None]:
 
     @wraps(init)
     def checked(*args: P.args, **kwargs: P.kwargs) -> None:
+        owner = type(args[0])
         for name in kwargs:
-            _refuse_unknown(type(args[0]), name, names)
+            _refuse_unknown(owner, name, names)
+        values = dict(zip(names, args[1:], strict=False)) | kwargs
+        for name, allowed in _checkable_parameters(init).items():
+            if name in values:
+                allowed.check(f"{owner.__name__}: {name}", values[name])
         init(*args, **kwargs)
 
     return checked
@@ -185,22 +211,69 @@ def _members(hint: Any) -> tuple[Any, ...]:
     return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
 
 
+@dataclass(frozen=True)
+class _Allowed:
+    """What an argument can be.
+
+    Args:
+        choices: one of these values,
+        classes: or an object of one of these classes.
+    """
+
+    choices: tuple[Any, ...]
+    classes: tuple[type, ...] = ()
+
+    def check(self, name: str, value: Any) -> None:
+        """Refuse any other value of the argument of a name.
+
+        Raises:
+            ValueError: it is another one; what is allowed, and what was meant.
+        """
+        if not isinstance(value, self.classes) and value not in self.choices:
+            raise ValueError(f"{name}={value!r} is not allowed; it is {self._instead_of(value)}")
+
+    def _instead_of(self, value: Any) -> str:
+        objects = [f"an object of the class {cls.__name__}" for cls in self.classes]
+        if self.choices not in ((), (None,)):
+            values = f"one of {', '.join(map(repr, self.choices))}"
+            words = ", or ".join([values, *objects])
+        else:
+            words = " or ".join([*objects, *map(repr, self.choices)])
+        if isinstance(value, type):
+            return f"{words}: write {value.__name__}()"
+        guess = meant_value(value, self.choices)
+        if isinstance(value, str) and not guess:
+            guess = meant(value, _names_below(self.classes))
+        return f"{words}.{guess}" if guess else words
+
+
+def _allowed(hint: Any) -> _Allowed | None:
+    """What a type allows, if it is of Literals, perhaps beside classes, or of our classes alone."""
+    members = _members(hint)
+    literals = [member for member in members if get_origin(member) is Literal]
+    none, switch = type(None) in members, bool in members
+    classes = tuple(m for m in members if isinstance(m, type) and m not in (bool, type(None)))
+    if len(literals) + len(classes) + none + switch < len(members):
+        return None
+    if literals:
+        values = tuple(value for member in literals for value in get_args(member))
+        return _Allowed((False, True) * switch + values + (None,) * none, classes)
+    if classes and not switch and all(issubclass(cls, Configured) for cls in classes):
+        return _Allowed((None,) * none, classes)
+    return None
+
+
+def _checkable(hints: dict[str, Any]) -> dict[str, _Allowed]:
+    """By argument, what it can be, where that can be checked."""
+    table = {name: _allowed(hint) for name, hint in hints.items()}
+    return {name: allowed for name, allowed in table.items() if allowed is not None}
+
+
 @cache
-def _checkable(cls: type[Configured]) -> dict[str, tuple[tuple[Any, ...], tuple[type, ...]]]:
-    """By argument: the values of its Literal type, perhaps beside bool, or its classes of ours."""
-    table: dict[str, tuple[tuple[Any, ...], tuple[type, ...]]] = {}
-    for argument, hint in _argument_types(cls).items():
-        members = _members(hint)
-        literals = [member for member in members if get_origin(member) is Literal]
-        ours = [
-            member
-            for member in members
-            if isinstance(member, type) and issubclass(member, Configured)
-        ]
-        none, switch = type(None) in members, bool in members
-        if literals and len(literals) + none + switch == len(members):
-            values = tuple(value for member in literals for value in get_args(member))
-            table[argument] = ((False, True) * switch + values + (None,) * none, ())
-        elif ours and len(ours) + none == len(members):
-            table[argument] = ((), (*ours, *((type(None),) * none)))
-    return table
+def _checkable_arguments(cls: type[Configured]) -> dict[str, _Allowed]:
+    return _checkable(_argument_types(cls))
+
+
+@cache
+def _checkable_parameters(init: Callable[..., None]) -> dict[str, _Allowed]:
+    return _checkable(get_type_hints(init))

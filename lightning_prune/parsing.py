@@ -16,6 +16,7 @@ from inspect import isabstract, isclass
 from typing import Any, NoReturn
 
 from lightning_prune.checks import Configured, meant, nearest
+from lightning_prune.class_paths import wrong_class_path
 
 __all__ = ["OneLine", "Refused", "construct", "import_public_names", "public_names"]
 
@@ -59,6 +60,10 @@ class OneLine:
 
     _actions: list[argparse.Action]
     prog: str
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """A parser as jsonargparse makes it, but an option is known by its whole name alone."""
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
 
     def add_class_arguments(self, class_type: type, *args: Any, **kwargs: Any) -> list[str]:
         """Add the arguments of a class, and note it."""
@@ -125,6 +130,9 @@ def _reason(parser: OneLine, message: str, error: Exception | None) -> str:
     name = f"{parser.owner()}.{key[1]}" if parser.owner() else key[1]
     if misspelt := _misspelt_class_key(inner):
         return f"{name}: {_not_allowed(misspelt, _CLASS_KEYS)}"
+    for path in re.findall(r"Problem with given class_path '([^']+)'", inner):
+        if wrong := wrong_class_path(path):
+            return f"{name}={path} is not allowed: {wrong}"
     allowed = list(dict.fromkeys(_allowed(inner))) or _classes_of(parser, key[1])
     nested = re.search(r"Given value: NestedArg\(key='([^']+)'", inner)
     if nested:
@@ -171,11 +179,13 @@ def _unknown_argument(parser: OneLine, key: str) -> str:
     below = [n[len(group) :].partition(".")[0] for n in known if n.startswith(group)]
     allowed = [name for name in dict.fromkeys(below) if name not in _HIDDEN]
     owner = parser.owner(group.rstrip(".")) or group.rstrip(".") or parser.prog.split()[-1]
+    by_place = [action.dest for action in parser._actions if not action.option_strings]
+    if key in by_place:
+        return f"{owner} takes {key} by its place, not by name: leave --{key} out"
     if parser.owner() and (not allowed or nearest(wrong, _CLASS_KEYS)):
         return f"{owner}: {_not_allowed(wrong, _CLASS_KEYS)}"
-    return (
-        f"{owner} has no argument {wrong!r}.{meant(wrong, allowed)} Allowed: {', '.join(allowed)}."
-    )
+    guess = meant(wrong, [name for name in allowed if name not in by_place])
+    return f"{owner} has no argument {wrong!r}.{guess} Allowed: {', '.join(allowed)}."
 
 
 def _command(parser: OneLine) -> OneLine:

@@ -7,19 +7,26 @@ from typing import Any
 import pytest
 
 from lightning_prune import (
+    CFSP,
     FLAP,
     OWL,
     Bias,
     CausalLM,
     Distillation,
     Evaluate,
+    Inverse,
     LoRA,
+    Magnitude,
     QLoRA,
     SavePretrained,
     TextData,
     Wanda,
     WriteReport,
+    load,
+    measure_importance,
 )
+from lightning_prune.evidence import Logit
+from lightning_prune.pipeline.rounds import Gate
 
 
 @pytest.mark.parametrize(
@@ -54,3 +61,46 @@ def test_what_is_no_object_says_how_to_make_one(make: Any, message: str) -> None
     """A text, or the class itself."""
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "meant"),
+    [
+        (lambda: Wanda(sparsity=0.5, scope="rwo"), "Wanda: scope='rwo'", "row"),
+        (lambda: Wanda(sparsity=0.5, propagate="blok"), "Wanda: propagate='blok'", "block"),
+        (lambda: Magnitude(sparsity=0.5, offload="dsik"), "Magnitude: offload='dsik'", "disk"),
+        (lambda: CFSP(ratio=0.3, formula="papr"), "CFSP: formula='papr'", "paper"),
+        (lambda: Logit(places="lsat"), "Logit: places='lsat'", "last"),
+        (lambda: Inverse(importance="angulr"), "Inverse: importance='angulr'", "angular"),
+        (lambda: Gate(on_gate="rolback"), "on_gate='rolback'", "rollback"),
+        (lambda: CausalLM("x", dtype="flaot32"), "CausalLM: dtype='flaot32'", "float32"),
+        (lambda: CausalLM("x", None, "lroa"), "CausalLM: adapter='lroa'", "lora"),
+        (lambda: CausalLM("x", placement="disc"), "CausalLM: placement='disc'", None),
+        (lambda: CausalLM("x", schedule="cosin"), "CausalLM: schedule='cosin'", "cosine"),
+        (lambda: TextData(bad_rows="leave-out"), "TextData: bad_rows='leave-out'", "leave_out"),
+        (lambda: Evaluate(["x"], split="tset"), "Evaluate: split='tset'", "test"),
+        (lambda: load("quickstart", "float23"), "dtype='float23'", "float32"),
+        (lambda: load("quickstart", placement="memry"), "placement='memry'", "memory"),
+        (
+            lambda: measure_importance(CausalLM("quickstart"), TextData(), "mze"),
+            "me.*='mze'",
+            "mse",
+        ),
+    ],
+)
+def test_a_value_of_a_few_names_the_nearest(make: Any, name: str, meant: str | None) -> None:
+    """Beside the argument, what was given and what is allowed, in one line."""
+    guess = rf"\. Did you mean '{meant}'\?" if meant else ""
+    with pytest.raises(
+        ValueError, match=rf"^{name} is not allowed; it is one of .*{guess}$"
+    ) as error:
+        make()
+    assert "\n" not in str(error.value)
+
+
+def test_an_adapter_is_a_name_or_an_object() -> None:
+    """Of a class that takes its place, nothing is said but what is meant."""
+    assert isinstance(CausalLM("x", adapter="lora").adapter, LoRA)
+    assert isinstance(CausalLM("x", adapter=QLoRA()).adapter, QLoRA)
+    with pytest.raises(ValueError, match=r"or an object of the class Adapter: write LoRA\(\)$"):
+        CausalLM("x", adapter=LoRA)  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ from typing import Any, get_args
 from lightning_prune.allocation.base import Allocation
 from lightning_prune.allocation.exact import meet, meet_in_proportion
 from lightning_prune.anatomy import Block
+from lightning_prune.checks import meant_value
 from lightning_prune.evidence import Evidence, Measure, measure
 
 __all__ = ["ByImportance", "CFSPSigmoid", "Inverse", "Proportional", "read_importance"]
@@ -68,7 +69,8 @@ class ByImportance(Allocation):
         self.require(
             "importance",
             self.importance in measures or str(self.importance).endswith(".json"),
-            f"it is one of {', '.join(map(repr, measures))}, or the path of an importance.json",
+            f"it is one of {', '.join(map(repr, measures))}, or the path of an importance.json."
+            + meant_value(self.importance, measures),
         )
         self.require("windows", self.windows >= 0, "it is 1 or more calibration windows, or 0: all")
 

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from lightning_prune.analysis.plan_check import MaskCheck, PlanCheck, PlanComparison
+from lightning_prune.checkpoints.bundled import meant_model
 from lightning_prune.checkpoints.reader import TensorReader
 from lightning_prune.selection import Pattern
 
@@ -160,7 +161,8 @@ def sparsity(path: str | Path, patterns: Sequence[str] = PATTERNS) -> SparsityRe
     parsed = {str(p): p for p in map(Pattern.parse, patterns)}
     if not path.exists():
         raise FileNotFoundError(
-            f"no model at {str(path)!r}; give the folder that its weights lie in"
+            f"no model at {str(path)!r}; give the folder that its weights lie in."
+            f"{meant_model(str(path))}"
         )
     reader = TensorReader(path)
     matrices, parameters, zeros, packed = [], 0, 0, 0

@@ -18,10 +18,11 @@ from lightning_prune.checkpoints.head import is_stored_apart, warn_of_own_head
 from lightning_prune.checkpoints.mapped import map_weights
 from lightning_prune.checkpoints.names import ADAPTER, CONFIG
 from lightning_prune.checkpoints.reader import DTYPES, TensorReader
+from lightning_prune.checks import check_choice
 from lightning_prune.machine import free_memory
 from lightning_prune.modeling.registry import auto_class
 
-__all__ = ["PlacementName", "Stored", "check_placement", "check_stored", "load", "parse_dtype"]
+__all__ = ["PlacementName", "Stored", "check_stored", "load", "parse_dtype"]
 
 PlacementName = Literal["memory", "checkpoint"]
 """Where a model's weights are: read into memory, or mapped from their files."""
@@ -82,7 +83,7 @@ def load(
     """
     folder = Path(folder)
     parse_dtype(dtype)
-    check_placement(placement)
+    check_choice("placement", placement, get_args(PlacementName))
     if changes is not None and placement != "checkpoint":
         raise ValueError(
             f"changes={str(changes)!r} is for weights that stay in their files: give "
@@ -228,18 +229,6 @@ def check_stored(
     return Stored(reader, config, own_head)
 
 
-def check_placement(placement: str) -> None:
-    """Refuse a placement that there is none of.
-
-    Raises:
-        ValueError: it is neither "memory" nor "checkpoint".
-    """
-    names = get_args(PlacementName)
-    if placement not in names:
-        allowed = " or ".join(map(repr, names))
-        raise ValueError(f"placement={placement!r} is not allowed: give {allowed}")
-
-
 def parse_dtype(dtype: str | torch.dtype) -> torch.dtype | None:
     """The type that weights are to have; None for "auto".
 
@@ -250,8 +239,8 @@ def parse_dtype(dtype: str | torch.dtype) -> torch.dtype | None:
         return None
     parsed = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     if parsed not in FLOATS:
-        names = ", ".join(str(known).removeprefix("torch.") for known in FLOATS)
-        raise ValueError(f"dtype={dtype!r} is not allowed: give auto, {names}")
+        names = [str(known).removeprefix("torch.") for known in FLOATS]
+        check_choice("dtype", dtype, ["auto", *names])
     return parsed
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["model_folder", "usable_device", "writable_folder"]
+from lightning_prune.checkpoints.bundled import bundled_model, meant_model
 
-QUICKSTART = "quickstart"
+__all__ = ["model_folder", "usable_device", "writable_folder"]
 
 
 def usable_device(name: str | None) -> torch.device:
@@ -56,11 +56,13 @@ def model_folder(path: str) -> str:
     Raises:
         FileNotFoundError: no such folder, or no model in it.
     """
-    if path == QUICKSTART:
-        return str(Path(__file__).resolve().parents[1] / QUICKSTART)
+    if (bundled := bundled_model(path)) is not None:
+        return str(bundled)
     folder = Path(path).expanduser()
     if not folder.is_dir():
-        raise FileNotFoundError(f"no folder {path!r}; give one that holds config.json and weights")
+        raise FileNotFoundError(
+            f"no folder {path!r}; give one that holds config.json and weights.{meant_model(path)}"
+        )
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(
             f"the folder {path!r} holds no model: it has no config.json. Give the folder that "

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+from lightning_prune.checkpoints.bundled import bundled_model
 from lightning_prune.checkpoints.load import check_stored
 from lightning_prune.checkpoints.names import weight_files
-from lightning_prune.commands.arguments import QUICKSTART, model_folder
+from lightning_prune.commands.arguments import model_folder
 from lightning_prune.commands.output import say
 from lightning_prune.export.hf import to_hf
 from lightning_prune.export.hub import check_login, check_repo
@@ -81,7 +82,7 @@ def export(
     if to == "hf":
         made = _to_hf(folder, out, dtype, shard_size, bool(push), verify)
     else:
-        beside = Path() if path == QUICKSTART else folder.parent  # which lies in the package
+        beside = folder.parent if bundled_model(path) is None else Path()  # not in the package
         place = Path(out) if out is not None else beside / f"{folder.resolve().name}.gguf"
         made = _to_gguf(folder, place, dtype, 1 if pad is None else pad, verify)
     if push:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from lightning_prune.analysis.zeros import PATTERNS
 from lightning_prune.analysis.zeros import sparsity as count_zeros
-from lightning_prune.commands.arguments import QUICKSTART, model_folder, writable_folder
+from lightning_prune.checkpoints.bundled import bundled_model
+from lightning_prune.commands.arguments import writable_folder
 from lightning_prune.report.files import show
 from lightning_prune.report.zeros import zeros_document
 
@@ -32,6 +33,5 @@ def sparsity(
         ValueError: a pattern is none, or the files are damaged.
     """
     folder = writable_folder(out)
-    location = model_folder(path) if path == QUICKSTART else path
-    report = replace(count_zeros(location, patterns), path=path)
+    report = replace(count_zeros(bundled_model(path) or path, patterns), path=path)
     show(zeros_document(report), folder)

@@ -5,25 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from lightning_prune.data.layouts import Chat, chat_of, conversation, known_layouts
 
-__all__ = ["BadRows", "LeftOut", "Rows", "check_bad_rows"]
+__all__ = ["BadRows", "LeftOut", "Rows"]
 
 BadRows = Literal["refuse", "leave_out"]
 """Whether a row that holds no text, or no chat that can be rendered, ends the run."""
-
-
-def check_bad_rows(value: str) -> None:
-    """Refuse what is no `BadRows`.
-
-    Raises:
-        ValueError: it is none.
-    """
-    if value not in get_args(BadRows):
-        allowed = " or ".join(map(repr, get_args(BadRows)))
-        raise ValueError(f"bad_rows={value!r} is not allowed; it is {allowed}")
 
 
 @dataclass

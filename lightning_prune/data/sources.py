@@ -15,6 +15,7 @@ import datasets
 import pyarrow
 from pyarrow import parquet
 
+from lightning_prune.checks import meant
 from lightning_prune.data.documents import Documents, share
 from lightning_prune.data.rows import BadRows, Rows
 
@@ -55,7 +56,7 @@ def read(
     elif not _HUB_NAME.fullmatch(source) or source.endswith(SUFFIXES):
         raise FileNotFoundError(
             f"there is no text file or folder {source!r}; names that need no file: "
-            f"{', '.join(_NAMED)}"
+            f"{', '.join(_NAMED)}.{meant(source, list(_NAMED))}"
         )
     else:
         documents = _dataset(_hub(source, split, source), split, rows, source, whole)
@@ -116,6 +117,7 @@ def _hub(name: str, wanted: str, *args: Any, take: int | None = None, **kwargs: 
             f"no {wanted} text from {name!r}: it is no local file or folder, and the hub did not "
             f"give it ({type(error).__name__}: {reason}). Known names: {', '.join(_NAMED)}; or "
             f"give the path of a file ({KINDS}) or of a folder with such files."
+            f"{'' if name in _NAMED else meant(name, list(_NAMED))}"
         ) from error
 
 

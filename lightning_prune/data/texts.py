@@ -19,7 +19,7 @@ from lightning_prune.data.cache import tokenizer_text
 from lightning_prune.data.documents import Documents
 from lightning_prune.data.kept import KeptTokens
 from lightning_prune.data.rendering import Rendering, day_of
-from lightning_prune.data.rows import BadRows, check_bad_rows
+from lightning_prune.data.rows import BadRows
 from lightning_prune.data.sources import read
 from lightning_prune.data.templates import is_dated
 from lightning_prune.data.windows import Windows, blocks, random_windows
@@ -64,7 +64,6 @@ class Texts:
         date: str | None,
         bad_rows: BadRows,
     ) -> None:
-        check_bad_rows(bad_rows)
         self.sources = dict(sources)
         self.nsamples, self.seed, self.text_column = nsamples, seed, text_column
         self.train_on_prompt, self.begin_token = train_on_prompt, begin_token

@@ -21,6 +21,7 @@ from huggingface_hub.errors import HTTPError
 from tokenizers import processors
 from transformers import PreTrainedTokenizerBase
 
+from lightning_prune.checks import nearest
 from lightning_prune.evaluation.results import TaskScore
 from lightning_prune.sweep import evaluating, on_device
 from lightning_prune.tokens import begin_tokens, check_known, known_pad_token
@@ -150,9 +151,11 @@ def check_tasks(tasks: Sequence[str], task_folder: str | Path | None = None) -> 
     unknown = [task for task in tasks if task not in manager.all_tasks]
     if unknown or not tasks:
         where = f" and {task_folder}" if task_folder is not None else ""
+        guesses = [near for task in unknown if (near := nearest(task, manager.all_tasks))]
+        guess = f" Did you mean {', '.join(guesses)}?" if guesses else ""
         raise ValueError(
             f"tasks {', '.join(map(repr, unknown)) or '(none)'} are not known to lm-eval{where}. "
-            f"Allowed: names that `lm-eval ls tasks` lists, such as {', '.join(SEVEN)}"
+            f"Allowed: names that `lm-eval ls tasks` lists, such as {', '.join(SEVEN)}.{guess}"
         )
     return manager
 

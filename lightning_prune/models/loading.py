@@ -19,18 +19,16 @@ from transformers import (
 )
 
 from lightning_prune.anatomy import check_unquantised, family_of
+from lightning_prune.checkpoints.bundled import QUICKSTART, bundled_model, meant_model
 from lightning_prune.checkpoints.checksums import check_checksums
 from lightning_prune.checkpoints.config import raw_config, read_config, read_tokenizer
 from lightning_prune.checkpoints.head import config_follows, warn_of_own_head
-from lightning_prune.checkpoints.load import PlacementName, check_placement, load
+from lightning_prune.checkpoints.load import PlacementName, load
 from lightning_prune.models.recovery.zeros import check_zeros
 from lightning_prune.plan import Plan
 from lightning_prune.surgery import check_masks
 
-__all__ = ["QUICKSTART", "DType", "RandomWeights", "Source", "check_origin"]
-
-QUICKSTART = "quickstart"
-"""The name of the small model that is shipped with the package."""
+__all__ = ["DType", "RandomWeights", "Source", "check_origin"]
 
 FILES = ("*.json", "*.safetensors", "*.py")
 """Of a model on the hub, what loading it takes."""
@@ -70,8 +68,9 @@ class Source:
     @property
     def name(self) -> str:
         """What plans and cards call the model: that of a folder cannot be taken for a hub name."""
-        is_relative = self.is_folder and self.path != QUICKSTART and re.match(r"\w", self.path)
-        return f"./{self.path}" if is_relative else self.path
+        if bundled_model(self.path) is not None or not self.is_folder:
+            return self.path
+        return f"./{self.path}" if re.match(r"\w", self.path) else self.path
 
     def config(self) -> PreTrainedConfig:
         """The model's configuration.
@@ -222,7 +221,7 @@ def check_origin(
         placement: of the weights.
 
     Raises:
-        ValueError: not one of path and config, no such placement, or one of saved weights and no
+        ValueError: not one of path and config, or a placement of saved weights and no
             path.
     """
     if (path is None) == (config is None):
@@ -230,14 +229,13 @@ def check_origin(
             f"{name} takes path, a model to load, or config, one to train from random weights: one "
             f"of the two. Got path={path!r}, config={config!r}."
         )
-    check_placement(placement)
     if placement != "memory" and path is None:
         raise ValueError(f"placement={placement!r} is of saved weights: give path, not config")
 
 
 def _locate(path: str, revision: str | None) -> str:
-    if path == QUICKSTART:
-        return str(Path(__file__).resolve().parents[1] / QUICKSTART)
+    if (bundled := bundled_model(path)) is not None:
+        return str(bundled)
     folder = Path(path).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
@@ -251,6 +249,7 @@ def _locate(path: str, revision: str | None) -> str:
             f"no model {path!r}: there is no such folder, and no such model on the Hugging Face "
             f"hub ({reason}). Give a folder that holds config.json and model.safetensors, a hub "
             f"name such as 'meta-llama/Llama-3.2-1B', or {QUICKSTART!r}."
+            f"{meant_model(path)}"
         )
     return path
 

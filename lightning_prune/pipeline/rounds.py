@@ -14,6 +14,7 @@ from torch import nn
 
 from lightning_prune import distributed
 from lightning_prune.anatomy import Anatomy
+from lightning_prune.checks import check_choice
 from lightning_prune.evaluation import perplexity
 from lightning_prune.methods.units import UnitPruning
 from lightning_prune.pipeline.provenance import provenance
@@ -47,8 +48,7 @@ class Gate:
     on_gate: Literal["rollback", "stop"] = "rollback"
 
     def __post_init__(self) -> None:
-        if self.on_gate not in ("rollback", "stop"):
-            raise ValueError(f'on_gate={self.on_gate!r}; allowed: "rollback", "stop"')
+        check_choice("on_gate", self.on_gate, ("rollback", "stop"))
         for name, least in (("max_perplexity", 1.0), ("max_increase", 1.0)):
             value = getattr(self, name)
             if value is not None and not value > least:

@@ -7,6 +7,7 @@ from typing import Any, get_args
 import torch
 
 from lightning_prune.anatomy import Anatomy
+from lightning_prune.checks import check_choice
 from lightning_prune.data.protocols import begun_with, sources_of
 from lightning_prune.evidence import Evidence, Measure, Part
 from lightning_prune.evidence import measure as evidence_of
@@ -81,9 +82,8 @@ def measure_importance(
 
 
 def _evidence(name: Measure, part: Part, windows: int) -> Evidence:
-    if name not in get_args(Measure):
-        allowed = ", ".join(get_args(Measure))
-        raise ValueError(f"measure={name!r} is not allowed; allowed: {allowed}")
+    check_choice("measure", name, get_args(Measure))
+    check_choice("part", part, get_args(Part))
     if windows < 0:
         raise ValueError(f"windows={windows}; give 1 or more calibration windows, or 0 for all")
     if part != "block" and name == "norm":

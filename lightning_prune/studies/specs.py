@@ -115,6 +115,6 @@ def _parsed(spec: Mapping[str, Any], base: type, kind: str) -> Any:
         return parser.instantiate_classes(parser.parse_object({"method": dict(spec)})).method
     except Refused as refused:
         reason = " ".join(str(refused).split())
-        if reason.startswith("method"):  # the class itself
+        if reason.startswith("method") and "Allowed:" in reason:  # the class itself
             reason = f"{reason} These are the {kind}."
         raise ValueError(reason) from refused.error

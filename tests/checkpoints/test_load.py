@@ -201,7 +201,7 @@ def test_an_unknown_dtype_is_refused_first(tmp_path: Path) -> None:
     """With those that there are."""
     folder = save(even(), tmp_path / "model")
     for dtype in ("float17", "float8_e4m3fn", torch.int8):
-        with pytest.raises(ValueError, match="give auto, float32, bfloat16"):
+        with pytest.raises(ValueError, match="one of 'auto', 'float32', 'bfloat16'"):
             load(folder, dtype)
-        with pytest.raises(ValueError, match="give auto, float32, bfloat16"):
+        with pytest.raises(ValueError, match="one of 'auto', 'float32', 'bfloat16'"):
             to_hf(folder, tmp_path / "out", dtype)

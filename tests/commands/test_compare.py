@@ -173,6 +173,7 @@ def test_runs_of_numbers_are_short() -> None:
     [
         (["model"], "the following arguments are required: b"),
         (["model", "nothing"], "no folder 'nothing'"),
+        (["model", "quickstrat"], "config.json and weights. Did you mean quickstart?"),
         (["model", "."], "the folder '.' holds no model"),
         (["model", "model", "--text", "nothing.txt"], "there is no text file or folder"),
         (["model", "model", "--text", "builtin", "--length", "65"], "more than the 64 tokens"),

@@ -119,7 +119,11 @@ def test_a_class_is_named_or_it_is_the_usual_one(
 def test_a_class_that_is_none_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     """Where it cannot be imported, or is no module."""
     for given, message in (
-        ("tests.commands.theirs.Nobody", "model=tests.commands.theirs.Nobody is not allowed"),
+        (
+            "tests.commands.theirs.Nobody",
+            "model=tests.commands.theirs.Nobody is not allowed: the module tests.commands.theirs "
+            "has no class Nobody.",
+        ),
         ("CausaLM", "model=CausaLM is not allowed. Did you mean CausalLM? Allowed: CausalLM"),
         (THEIR_DATA, f"model={THEIR_DATA} is not allowed. Allowed: CausalLM"),
     ):
@@ -128,6 +132,35 @@ def test_a_class_that_is_none_is_one_line(capsys: pytest.CaptureFixture[str]) ->
         said = capsys.readouterr().err
         assert said.count("\n") == 1
         assert message in said
+
+
+def test_a_typo_in_a_class_path_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a callback, a model, text and what a method takes; by an option and in a file."""
+    (tmp_path / "mine_of_a_test.py").write_text("from lightning_prune import Wanda as MyMethod")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    wrong = "mine_of_a_test.MyMehtod"
+    callback = f"{{class_path: {wrong}, init_args: {{sparsity: 0.5}}}}"
+    Path("callback.yaml").write_text(f"trainer: {{callbacks: [{callback}]}}")
+    Path("model.yaml").write_text(f"model: {{class_path: {wrong}, init_args: {{path: a}}}}")
+    for key, arguments in {
+        "trainer.callbacks": ["--config=callback.yaml"],
+        "model": ["--config=model.yaml"],
+        "data": [f"--data={wrong}"],
+        "trainer.callbacks ": [f"--trainer.callbacks+={wrong}"],
+        "model ": [f"--model.class_path={wrong}"],
+        "Wanda.allocation": [
+            *("--trainer.callbacks+=Wanda", f"--trainer.callbacks.allocation={wrong}"),
+        ],
+    }.items():
+        with pytest.raises(SystemExit):
+            main(["prune", *arguments])
+        assert capsys.readouterr().err == (
+            f"lightning-prune: error: {key.strip()}={wrong} is not allowed: the module "
+            "mine_of_a_test has no class MyMehtod. Did you mean mine_of_a_test.MyMethod?\n"
+        )
 
 
 # --- typing mistakes ---

@@ -110,7 +110,7 @@ def test_help_is_the_docstring(capsys: pytest.CaptureFixture[str]) -> None:
         ([], "the following arguments are required: models, to"),
         (["m", "--to=her"], "to=her is not allowed. Did you mean here[?] Allowed: here, there"),
         (["m", "--to=here", "--number=many"], "number=many is not allowed. Allowed: a number"),
-        (["m", "--to=here", "--nam=a", "--lenghts=1"], "do has no argument 'lenghts'. Did you me"),
+        (["m", "--to=here", "--name=a", "--lenghts=1"], "do has no argument 'lenghts'. Did you me"),
         (["m", "--to=here", "--lengths", "1.5"], "lengths=1.5 is not allowed. Allowed: a whole"),
     ],
 )

@@ -53,6 +53,7 @@ def test_sparsity_tells_a_disagreement(run: Any, capsys: pytest.CaptureFixture[s
     ("arguments", "message"),
     [
         (["nothing"], "no model at 'nothing'"),
+        (["quickstrat"], "its weights lie in. Did you mean quickstart?"),
         ([], "the following arguments are required: path"),
         ([".", "--patterns", "4:2"], "pattern 4:2 would keep 4 of 2"),
         (["."], "has no weights"),

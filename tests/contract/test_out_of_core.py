@@ -138,7 +138,7 @@ def test_weights_are_mapped_as_they_are_stored(saved: Saved, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"placement": "disk"}, "placement='disk' is not allowed: give 'memory' or 'checkpoint'"),
+        ({"placement": "disk"}, "placement='disk' is not allowed; it is one of 'memory'"),
         ({"changes": "here"}, "changes='here' is for weights that stay in their files"),
         ({"placement": "checkpoint", "changes": __file__}, "is a file; give the name of a folder"),
     ],

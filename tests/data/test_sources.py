@@ -83,6 +83,17 @@ def test_c4_streams_one_shard_and_keeps_documents_apart(monkeypatch: pytest.Monk
     assert list(kwargs["data_files"].values()) == ["en/c4-validation.00000-of-00008.json.gz"]
 
 
+@pytest.mark.parametrize("source", ["wikitex2", "./wikitext2", "Wikitext2"])
+def test_a_misspelt_name_names_the_nearest(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the named sources; a name that is right is not offered where the hub does not give it."""
+    hub(monkeypatch, ConnectionError("no route"))
+    with pytest.raises(FileNotFoundError, match=r"\. Did you mean wikitext2\?$"):
+        read(source, "test")
+    for other in ("wikitext2", "somebody/poems"):
+        with pytest.raises(FileNotFoundError, match=r"with such files\.$"):
+            read(other, "test")
+
+
 def test_a_dataset_on_the_hub_is_read_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """owner/name goes to the hub, with the column that is asked for."""
     rows = datasets.Dataset.from_dict({"body": ["x", "y"]})

@@ -201,9 +201,7 @@ def test_refused_rows_say_how_to_leave_them_out(tmp_path: Path) -> None:
     """And the setting has two values."""
     with pytest.raises(ValueError, match="row 8 .*bad_rows=leave_out"):
         data_of(tmp_path, rows(content=42)).attach(tokenizer(PLAIN), 512).setup("fit")
-    with pytest.raises(
-        ValueError, match="bad_rows='skip' is not allowed; it is 'refuse' or 'leave_"
-    ):
+    with pytest.raises(ValueError, match="bad_rows='skip' is not allowed; .*'refuse', 'leave_out'"):
         TextData(bad_rows="skip")  # type: ignore[arg-type]
 
 

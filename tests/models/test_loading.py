@@ -41,6 +41,16 @@ def test_a_hub_name_that_cannot_be_reached_is_the_same_line(monkeypatch):
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_a_misspelt_name_of_the_bundled_model_names_it(monkeypatch):
+    """What is far from it, or a path, does not."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(FileNotFoundError, match=r"or 'quickstart'\. Did you mean quickstart\?$"):
+        loaded(path="quickstrat")
+    for path in ("nobody", "runs/quickstrat"):
+        with pytest.raises(FileNotFoundError, match=r"or 'quickstart'\.$"):
+            loaded(path=path)
+
+
 def test_a_folder_without_a_model_is_an_error(tmp_path):
     """For example the run's folder instead of the model's folder in it."""
     with pytest.raises(FileNotFoundError, match="no config.json"):

@@ -85,8 +85,6 @@ class Judge:
         for name, value in (("texts", texts), ("tasks", tasks), ("prompts", prompts)):
             if isinstance(value, str):
                 raise ValueError(f"{name}={value!r} is one name; give a list, [{value!r}]")
-        if split not in ("test", "validation"):
-            raise ValueError(f"split={split!r} is not allowed; allowed: 'test', 'validation'")
         check_lengths(lengths)
         for name in ("windows", "limit", "new_tokens", "batch_size"):
             value = getattr(self, name)

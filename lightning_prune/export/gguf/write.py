@@ -18,6 +18,7 @@ import torch
 from lightning_prune.checkpoints.config import read_tokenizer
 from lightning_prune.checkpoints.folder import check_room
 from lightning_prune.checkpoints.load import check_stored
+from lightning_prune.checks import check_choice
 from lightning_prune.export.gguf.architectures import Architecture, choose
 from lightning_prune.export.gguf.blocks import Model, read_model
 from lightning_prune.export.gguf.lazy import Lazy
@@ -93,8 +94,7 @@ def to_gguf(
     folder, path = Path(folder), Path(path)
     if pad < 1:
         raise ValueError(f"pad={pad} is not allowed: give a multiple such as 32 or 256")
-    if dtype not in (None, *_TYPES):
-        raise ValueError(f"dtype={dtype!r} is not allowed: give {', '.join(_TYPES)} or None")
+    check_choice("dtype", dtype, (*_TYPES, None))
     if path.suffix != ".gguf" or path.is_dir():
         raise ValueError(f"{path} is not the name of a GGUF file: give one that ends in .gguf")
     reader, config, own_head = check_stored(folder, verify)
