@@ -159,7 +159,7 @@ def _table(result: CircuitResult, title: str) -> Table:
                     share_text(row.rate.value),
                     times(row.rate.value, dense.rate.value) if related else "",
                 ),
-                f"{share_text(row.rate.low)} - {share_text(row.rate.high)}",
+                f"{100 * row.rate.low:.1f}-{100 * row.rate.high:.1f}%",
                 Figure(row.score.value, f"{row.score.value:.3f}"),
                 Figure(row.unique.value, share_text(row.unique.value)),
             )

@@ -27,6 +27,9 @@ OTHER_COMMANDS = {
     "sweep-weights.yaml": "sweep",
     "smollm2-sweep.yaml": "sweep",
     "search-blocks.yaml": "search",
+    "circuit-own.yaml": "circuit",
+    "circuit-repetition.yaml": "circuit",
+    "circuit-toxicity.yaml": "circuit",
 }
 SMALLER = {
     r"round_to: \d+": "round_to: 2",
