@@ -230,15 +230,15 @@ def signature(block: Block) -> Any:
 
 def _bytes_of(values: Sequence[Any]) -> int:
     """Of the tensors in nested values, each counted once."""
-    found: dict[int, int] = {}
+    sizes: dict[int, int] = {}
     stack = list(values)
     while stack:
         value = stack.pop()
         if isinstance(value, torch.Tensor) and not isinstance(value, nn.Parameter):
             storage = value.untyped_storage()
-            found[storage._cdata] = storage.nbytes()
+            sizes[storage._cdata] = storage.nbytes()
         elif isinstance(value, Mapping):
             stack += value.values()
         elif isinstance(value, (tuple, list)):
             stack += value
-    return sum(found.values())
+    return sum(sizes.values())
