@@ -113,6 +113,15 @@ def test_imports_go_down(path: Path) -> None:
     assert [wrong for name in imports_of(path) if (wrong := relation(module, name))] == []
 
 
+def test_the_map_shows_every_room() -> None:
+    """docs/architecture.md names each file and folder of the layers above."""
+    text = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    map_of_rooms = text.partition("## Rooms")[2].split("```")[1]
+    rooms = set(LAYER_OF) - {ROOT_ROOM, "__main__"}
+    names = {room: f"{room}/" if (PACKAGE / room).is_dir() else f"{room}.py" for room in rooms}
+    assert [room for room, name in names.items() if name not in map_of_rooms] == []
+
+
 def own_imports(path: Path) -> Iterator[str]:
     return (name for name in imports_of(path) if name.partition(".")[0] == PACKAGE.name)
 
