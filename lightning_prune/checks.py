@@ -96,6 +96,8 @@ def _argument_types(cls: type[Configured]) -> dict[str, Any]:
 ELSEWHERE = {
     **dict.fromkeys(("seqlen", "seq_len", "sequence_length", "max_seq_length"), ("length",)),
     **dict.fromkeys(("prune_ratio", "pruning_ratio"), ("ratio",)),
+    **dict.fromkeys(("block_size", "blocksize"), ("columns",)),
+    "percdamp": ("damping",),
     "lr": ("learning_rate",),
 }
 """What an argument is called elsewhere, where the letters are not alike: what it may be here."""

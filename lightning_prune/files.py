@@ -61,8 +61,8 @@ def is_disk_full(error: BaseException) -> bool:
 def _number(error: BaseException) -> int | None:
     if isinstance(error, OSError):
         return error.errno if error.errno in FULL else None
-    said = re.search(r"\(os error (\d+)\)", str(error))  # as Rust puts it
-    return int(said[1]) if said and int(said[1]) in FULL else None
+    code = re.search(r"\(os error (\d+)\)", str(error))  # as Rust puts it
+    return int(code[1]) if code and int(code[1]) in FULL else None
 
 
 @contextmanager

@@ -41,8 +41,8 @@ def own_memory() -> int:
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     except OSError:
         return int(psutil.Process().memory_info().rss)
-    own = (line for line in lines if line.startswith(("RssAnon:", "VmSwap:")))
-    return sum(1024 * int(line.split()[1]) for line in own)
+    sizes = (line for line in lines if line.startswith(("RssAnon:", "VmSwap:")))
+    return sum(1024 * int(line.split()[1]) for line in sizes)
 
 
 def give_back() -> None:

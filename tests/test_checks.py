@@ -238,3 +238,6 @@ def test_a_name_is_near_or_there_is_none() -> None:
     assert meant("colour", names) == ""
     assert meant("seqlen", ["source", "length"]) == " Did you mean length?"
     assert meant("seqlen", ["source"]) == ""
+    assert meant("blocksize", ["damping", "columns"]) == " Did you mean columns?"
+    assert meant("accel", ["accelerator", "strategy"]) == " Did you mean accelerator?"
+    assert meant("accel", ["accelerator", "accelerators_of_all"]) == ""

@@ -167,8 +167,8 @@ class CausalTask(Task):
     ) -> Iterator[tuple[torch.Tensor | None, torch.Tensor]]:
         """The columns that ask for something, as many at a time as `logits` allows."""
         at_once = max(1, logits // (len(target) * classes))
-        asked = (target != IGNORED).any(dim=0).nonzero().flatten()
-        for columns_C in asked.split(at_once) if len(asked) else ():
+        targeted_C = (target != IGNORED).any(dim=0).nonzero().flatten()
+        for columns_C in targeted_C.split(at_once) if len(targeted_C) else ():
             yield columns_C, target[:, columns_C]
 
     def selected(self, inputs: Batch, columns_C: torch.Tensor) -> dict[str, torch.Tensor]:

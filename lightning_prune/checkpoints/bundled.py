@@ -13,8 +13,8 @@ QUICKSTART = "quickstart"
 NAMES = (QUICKSTART,)
 
 
-def bundled_model(name: str) -> Path | None:
-    """The folder of the model of a name; None if none of that name comes with the package."""
+def bundled_model(name: str | Path) -> Path | None:
+    """The folder of the model of a name; None of another name, or of a path."""
     return Path(__file__).resolve().parents[1] / name if name in NAMES else None
 
 

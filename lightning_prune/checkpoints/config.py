@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
+from lightning_prune.checkpoints.bundled import meant_model
 from lightning_prune.checkpoints.names import CONFIG
 
 __all__ = ["raw_config", "read_config", "read_tokenizer", "reason_of"]
@@ -24,7 +25,7 @@ def raw_config(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(
             f"no model at {str(folder)!r}: {path} does not exist. Give the folder that {CONFIG} "
-            "lies in."
+            f"lies in.{meant_model(str(folder))}"
         )
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))

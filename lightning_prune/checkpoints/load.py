@@ -12,6 +12,7 @@ from torch import nn
 from transformers import GenerationConfig
 
 from lightning_prune.anatomy import check_unquantised
+from lightning_prune.checkpoints.bundled import bundled_model
 from lightning_prune.checkpoints.checksums import check_checksums
 from lightning_prune.checkpoints.config import raw_config, read_config, reason_of
 from lightning_prune.checkpoints.head import is_stored_apart, warn_of_own_head
@@ -61,7 +62,7 @@ def load(
     the two are tied.
 
     Args:
-        folder: a folder on this machine, as `save` writes it, or any stock one.
+        folder: a folder on this machine, as `save` writes it, or any stock one; or "quickstart".
         dtype: of the weights; "auto" takes the one in the config.
         device: where to put the model.
         verify: compare the files with the checksums that `save` left in the folder.
@@ -81,7 +82,7 @@ def load(
             `changes` without one; or, with placement="checkpoint", another type than is stored, or
             something else in `changes`.
     """
-    folder = Path(folder)
+    folder = bundled_model(folder) or Path(folder)
     parse_dtype(dtype)
     check_choice("placement", placement, get_args(PlacementName))
     if changes is not None and placement != "checkpoint":

@@ -21,7 +21,7 @@ from lightning_prune.data.rendering import Rendering
 from lightning_prune.data.rows import BadRows
 from lightning_prune.data.sources import read
 from lightning_prune.data.text_data import LONGEST_DEFAULT
-from lightning_prune.data.windows import Windows, blocks, collate
+from lightning_prune.data.windows import Windows, collate, consecutive_windows
 from lightning_prune.tokens import check_known, known_pad_token
 
 __all__ = ["JudgedText", "check_lengths", "judged_documents", "window_length"]
@@ -75,7 +75,7 @@ class JudgedText:
             ValueError: there is not one window, or one holds tokens that the model does not have.
         """
         name = f"{split} text of {source!r}"
-        windows = blocks(documents, tokenizer, length, name, rendering)
+        windows = consecutive_windows(documents, tokenizer, length, name, rendering)
         if most is not None:
             same = windows.labels is windows.windows
             labels = None if same else list(windows.labels[:most])

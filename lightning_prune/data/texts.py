@@ -22,7 +22,7 @@ from lightning_prune.data.rendering import Rendering, day_of
 from lightning_prune.data.rows import BadRows
 from lightning_prune.data.sources import read
 from lightning_prune.data.templates import is_dated
-from lightning_prune.data.windows import Windows, blocks, random_windows
+from lightning_prune.data.windows import Windows, consecutive_windows, random_windows
 from lightning_prune.tokens import begin_tokens, check_known
 
 __all__ = ["SEEN", "Texts"]
@@ -96,9 +96,9 @@ class Texts:
         """
         windows = self._windows(use)
         count = len(windows) if most is None else min(most, len(windows))
-        told = windows.described(self.length, self.tokenizer)
+        windows_text = windows.described(self.length, self.tokenizer)
         dated = f", dated {self.dated}" if use in self._chats and self.dated else ""
-        return f"{self.sources[use]} ({self._parts[use]}): {count:,} {told}{dated}"
+        return f"{self.sources[use]} ({self._parts[use]}): {count:,} {windows_text}{dated}"
 
     def begun_with(self, use: str) -> str:
         """The begin tokens of the windows of a use, as the tokenizer writes them; else empty."""
@@ -118,10 +118,10 @@ class Texts:
         if kept is None or (self.date is not None and kept.day != self.day):
             return
         documents = self._read("calibration")
-        asked = self._asked(documents)
-        if kept.settings == asked:
+        settings = self._asked(documents)
+        if kept.settings == settings:
             self._note("calibration", documents)
-            self.windows["calibration"], self._calibrated_on = kept.windows, asked
+            self.windows["calibration"], self._calibrated_on = kept.windows, settings
             self._go_back_to(kept.day)
 
     def keep(self, folder: str | Path) -> None:
@@ -166,7 +166,9 @@ class Texts:
                 how = self.nsamples, self.length, self.seed, name, self.rendering
                 windows = random_windows(documents, self.tokenizer, *how)
             else:
-                windows = blocks(documents, self.tokenizer, self.length, name, self.rendering)
+                windows = consecutive_windows(
+                    documents, self.tokenizer, self.length, name, self.rendering
+                )
             if self.vocabulary is not None:
                 check_known(windows.highest, self.vocabulary, self.tokenizer, name)
             self.windows[use] = windows

@@ -23,7 +23,7 @@ from lightning_prune.data.rows import LeftOut
 from lightning_prune.data.templates import Unrenderable
 from lightning_prune.tokens import IGNORED, begin_tokens, begun
 
-__all__ = ["Item", "Windows", "blocks", "collate", "random_windows"]
+__all__ = ["Item", "Windows", "collate", "consecutive_windows", "random_windows"]
 
 Item = tuple[torch.Tensor, torch.Tensor]
 """A window of token ids (T,), and its labels: the ids again, or `IGNORED`."""
@@ -101,8 +101,8 @@ def random_windows(
 
     Contiguous text is tokenised whole and cut at random places; windows may overlap. Of separate
     documents only those longer than a window are drawn from, one window each, and a document may
-    come twice. Each window has its begin tokens in front, as `blocks` says. A chat is one window,
-    from its start, and comes once.
+    come twice. Each window has its begin tokens in front, as `consecutive_windows` says. A chat is
+    one window, from its start, and comes once.
 
     Raises:
         ValueError: the text, or every document, is too short, or there are too few chats, or one
@@ -141,7 +141,7 @@ def random_windows(
     return _begun(torch.stack([stream_S[start : start + room] for start in starts]), begin)
 
 
-def blocks(
+def consecutive_windows(
     documents: Documents,
     tokenizer: PreTrainedTokenizerBase,
     length: int,

@@ -1,6 +1,13 @@
 """Streaming accumulators over calibration data; they see tensors only."""
 
-from lightning_prune.evidence.base import Evidence, InputEvidence, Propagate, Sweep, moved
+from lightning_prune.evidence.base import (
+    Evidence,
+    InputEvidence,
+    PairedEvidence,
+    Propagate,
+    Sweep,
+    moved,
+)
 from lightning_prune.evidence.cross_gram import CrossGram, PairedGram, for_rows
 from lightning_prune.evidence.gradients import Gradients, WeightEvidence
 from lightning_prune.evidence.gram import Gram
@@ -38,6 +45,7 @@ __all__ = [
     "Moments",
     "Objective",
     "OfLogits",
+    "PairedEvidence",
     "PairedGram",
     "Part",
     "Places",

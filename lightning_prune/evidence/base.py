@@ -16,7 +16,7 @@ from typing_extensions import Self
 from lightning_prune import distributed
 from lightning_prune.checks import Configured
 
-__all__ = ["Evidence", "InputEvidence", "Propagate", "Sweep", "moved"]
+__all__ = ["Evidence", "InputEvidence", "PairedEvidence", "Propagate", "Sweep", "moved"]
 
 Sweep = Literal["forward", "paired", "backward", "influence", "removal", "trial"]
 Propagate = Literal["block", "layer", "none"]
@@ -36,7 +36,7 @@ class Evidence(Configured, ABC):
     Attributes:
         sweep: which sweep collects it:
             "forward": `InputEvidence`, at the inputs of Linears, by the name of the input;
-            "paired": `InputEvidence` too, with the dense model running in step (`CrossGram`);
+            "paired": `PairedEvidence`, the same with the dense model running in step;
             "backward": `WeightEvidence`, gradients of weights, by the weight's name;
             "influence": `BlockEvidence`, what a block changes in the hidden states, by "block";
             "removal": `Removal`, what the loss rises by without a block, by "block";
@@ -62,6 +62,10 @@ class Evidence(Configured, ABC):
         """Add up over all processes, in place."""
         for tensor in self.sums:
             distributed.sum_(tensor)
+
+    def spanning(self, blocks: int) -> Self:
+        """The same of so many consecutive blocks at a time, where it is of blocks."""
+        return self
 
     def result(self) -> Any:
         """The statistic; asked for once, when all batches of all processes are in it."""
@@ -105,6 +109,43 @@ class InputEvidence(Evidence):
     @abstractmethod
     def update(self, input_BTI: torch.Tensor, keep_BT: torch.Tensor | None) -> None:
         """Add one batch. `keep_BT` is False at padding, which does not count; None: all count."""
+
+
+class PairedEvidence(InputEvidence):
+    """A statistic of the inputs of a Linear together with what the dense model has in their place.
+
+    Attributes:
+        adds: of an accumulator, features of the residual stream that the Linear adds to; 0 if it
+            adds nothing.
+    """
+
+    sweep: ClassVar[Sweep] = "paired"
+
+    adds: int = field(init=False)
+
+    def begin(self, width: int, device: torch.device, adds: int = 0) -> Self:
+        """An empty accumulator for a Linear that adds to so many features of the stream."""
+        accumulator = super().begin(width, device)
+        accumulator.adds = adds
+        return accumulator
+
+    @abstractmethod
+    def update_pair(
+        self,
+        input_BTI: torch.Tensor,
+        dense_BTI: torch.Tensor,
+        error_BTD: torch.Tensor | None,
+        keep_BT: torch.Tensor | None,
+    ) -> None:
+        """Add one batch of both models.
+
+        Args:
+            input_BTI: of the pruned model.
+            dense_BTI: of the dense model.
+            error_BTD: the dense residual stream less the pruned one, in front of what the Linear
+                adds to it; None if it adds nothing.
+            keep_BT: as of `update`.
+        """
 
 
 def moved(result: Any, device: torch.device | str) -> Any:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from typing_extensions import Self
 
+from lightning_prune.evidence.base import PairedEvidence
 from lightning_prune.evidence.gram import Gram, kept_tokens, product
 
 __all__ = ["CrossGram", "PairedGram", "for_rows"]
@@ -43,26 +44,18 @@ def for_rows(result: Any, rows: slice) -> Any:
     return result._replace(error_DI=result.error_DI[rows])
 
 
-class CrossGram(Gram):
+class CrossGram(Gram, PairedEvidence):
     """What it takes to fit a site, on the pruned model's input, to what the dense model does.
 
     The best weights for a target Y are Y Xᵀ (X Xᵀ)⁻¹; with Y = W D + E, Y Xᵀ is made from the two
     cross products here.
-
-    Attributes:
-        adds: of an accumulator, features of the residual stream that the site adds to; 0 if it adds
-            nothing.
     """
 
-    sweep = "paired"
-
-    adds: int = field(init=False)
     _error_DI: torch.Tensor = field(init=False)
 
     def begin(self, width: int, device: torch.device, adds: int = 0) -> Self:
-        """An empty accumulator for a site that adds to so many features of the stream."""
-        accumulator = super().begin(width, device)
-        accumulator.adds = adds
+        """An empty accumulator, with the products of what is missing in the stream."""
+        accumulator = super().begin(width, device, adds)
         accumulator._error_DI = torch.zeros(adds, width, dtype=torch.float64, device=device)
         return accumulator
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import math
 from abc import abstractmethod
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Any, Literal
 
 import torch
@@ -76,6 +76,10 @@ class BlockEvidence(Evidence):
         value_N = value_BT.flatten() if keep_BT is None else value_BT[keep_BT]
         self._sum += value_N.sum(dtype=torch.float64).to(self._sum.device)
         self._tokens += value_N.numel()
+
+    def spanning(self, blocks: int) -> Self:
+        """The same of so many consecutive blocks."""
+        return replace(self, span=blocks)
 
     @property
     def sums(self) -> list[torch.Tensor]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch.nn import functional as F
@@ -35,7 +35,13 @@ Places = Literal["last", "all"]
 
 
 class Objective(Configured, ABC):
-    """A scalar of the calibration set that a backward sweep differentiates."""
+    """A scalar of the calibration set that a backward sweep differentiates.
+
+    Attributes:
+        begins: where its gradients begin: behind the "head", or at the outputs of many "modules".
+    """
+
+    begins: ClassVar[Literal["head", "modules"]]
 
 
 class HeadObjective(Objective):
@@ -43,6 +49,8 @@ class HeadObjective(Objective):
 
     A subclass says at which places, and what their logits come to.
     """
+
+    begins = "head"
 
     @abstractmethod
     def targets(self, task: Task, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -151,6 +159,8 @@ class Feature(Objective):
             counts the residual stream many times, and looks at the logits of all tokens at once.
             To compare with only.
     """
+
+    begins = "modules"
 
     kind: FeatureKind = "frobenius"
     modules: Modules = "linear"

@@ -48,9 +48,15 @@ def save(
         The folder.
 
     Raises:
-        ValueError: the model has adapters attached, the folder holds something else, or no size.
+        ValueError: it is no Hugging Face model, or has adapters attached, the folder holds
+            something else, or no size.
         OSError: too little room on the disk; an older folder is left as it was.
     """
+    if not hasattr(getattr(model, "config", None), "model_type"):
+        raise ValueError(
+            f"{type(model).__name__} is no Hugging Face model, and only these are saved as "
+            "folders: it has no config with a model_type"
+        )
     refuse_adapters(model)
     texts = _texts(model, plan, report)
     return save_folder(model, folder, plan, tokenizer, texts, shard_size)

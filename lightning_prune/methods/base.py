@@ -142,15 +142,20 @@ class Method(Configured, ABC):
     def calibrates(self) -> bool:
         """Whether calibration batches are needed."""
         repair = self.effective_repair
-        asked = (*self.requests(), self.effective_allocation.evidence, repair and repair.evidence)
-        return self.plan is None and any(evidence is not None for evidence in asked)
+        requests = (
+            *self.requests(),
+            self.effective_allocation.evidence,
+            repair and repair.evidence,
+        )
+        return self.plan is None and any(evidence is not None for evidence in requests)
 
     @property
     def needs_loss(self) -> bool:
         """Whether its evidence, or its allocation's, is made of a loss, which takes a head."""
-        asked = (*self.requests(), self.effective_allocation.evidence)
+        requests = (*self.requests(), self.effective_allocation.evidence)
         return any(
-            evidence is not None and evidence.sweep in ("backward", "removal") for evidence in asked
+            evidence is not None and evidence.sweep in ("backward", "removal")
+            for evidence in requests
         )
 
     # --- what it is about ---

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -61,9 +60,8 @@ class BlockPruning(Method):
 
     def requests(self, blocks: Sequence[Block] = ()) -> tuple[Evidence, ...]:
         """Blocks that go together are measured as one."""
-        evidence = self.evidence
-        if isinstance(evidence, BlockEvidence) and self.contiguous and blocks:
-            return (replace(evidence, span=self.number(blocks)),)
+        if self.evidence is not None and self.contiguous and blocks:
+            return (self.evidence.spanning(self.number(blocks)),)
         return super().requests(blocks)
 
     # --- what is dropped ---

@@ -15,7 +15,7 @@ import torch
 
 from lightning_prune.allocation import Allocation, Uniform
 from lightning_prune.anatomy import Anatomy, Block, Site
-from lightning_prune.evidence import Propagate, WeightEvidence
+from lightning_prune.evidence import Propagate
 from lightning_prune.methods.base import Decision, Method, Scores
 from lightning_prune.selection import (
     Pattern,
@@ -166,7 +166,7 @@ class WeightPruning(Method):
 
     @property
     def _by_gradients(self) -> bool:
-        return any(isinstance(evidence, WeightEvidence) for evidence in self.requests())
+        return any(evidence.sweep == "backward" for evidence in self.requests())
 
     def budget(self, anatomy: Anatomy) -> float:
         """Fraction of zeros."""

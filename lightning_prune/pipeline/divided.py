@@ -42,16 +42,18 @@ def repaired(repair: Repair, site: Site, keep_I: torch.Tensor, evidence: Any) ->
 
     count = distributed.world_size()
     shares = [rows_of(len(weight), part, count) for part in range(count)]
-    own = distributed.together(lambda: fixed(shares[distributed.rank()]))
+    solved = distributed.together(lambda: fixed(shares[distributed.rank()]))
     if count == 1:
-        return own
+        return solved
     new_OI = torch.empty_like(weight)
-    new_O = None if own.bias_O is None else weight.new_empty(len(weight))
+    new_O = None if solved.bias_O is None else weight.new_empty(len(weight))
     for owner, rows in enumerate(shares):
         mine = owner == distributed.rank()
-        distributed.broadcast_(new_OI[rows].copy_(own.weight_OI) if mine else new_OI[rows], owner)
-        if new_O is not None and own.bias_O is not None:
-            distributed.broadcast_(new_O[rows].copy_(own.bias_O) if mine else new_O[rows], owner)
+        distributed.broadcast_(
+            new_OI[rows].copy_(solved.weight_OI) if mine else new_OI[rows], owner
+        )
+        if new_O is not None and solved.bias_O is not None:
+            distributed.broadcast_(new_O[rows].copy_(solved.bias_O) if mine else new_O[rows], owner)
     return Fixed(new_OI, new_O)
 
 
@@ -75,8 +77,8 @@ def scored(method: Method, placement: Placement, steps: Collected, known: Collec
         elif count == 1:
             yield block, method.score(block, results)
         else:
-            own = len(waiting) == distributed.rank()
-            waiting.append((block, dict(results) if own else None))
+            mine = len(waiting) == distributed.rank()
+            waiting.append((block, dict(results) if mine else None))
             if len(waiting) == count:
                 yield from _scored_at_once(method, placement, waiting)
                 waiting = []
@@ -96,7 +98,7 @@ def _scored_at_once(
                 return {name: score.cpu() for name, score in scores.items()}
         return {}
 
-    own = distributed.together(score) if waiting else {}
+    scored = distributed.together(score) if waiting else {}
     for owner, (block, _) in enumerate(waiting):
-        scores = distributed.given(own, owner)
+        scores = distributed.given(scored, owner)
         yield block, {name: score.to(placement.device) for name, score in scores.items()}

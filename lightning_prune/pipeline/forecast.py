@@ -224,8 +224,8 @@ def _repaired(demand: Demand, repair: Repair, blocks: Sequence[Block], plan: flo
 
     def fixed(block: Block, results: float, base: dict[str, float]) -> None:
         shapes = [(s.module.out_features, s.module.in_features) for s in block.sites]
-        own = sum(4 * outputs * inputs for outputs, inputs in shapes if setting.itemsize != 4)
-        work = max(repair.working(*shape, kept) for shape in shapes) + own
+        copies = sum(4 * outputs * inputs for outputs, inputs in shapes if setting.itemsize != 4)
+        work = max(repair.working(*shape, kept) for shape in shapes) + copies
         demand.operations += sum(repair.operations(*shape, kept) for shape in shapes)
         decided = _decision(setting, whole_of(demand, block), readers=True)
         changed = {"changed weights": bytes_of(block, True)} if setting.mapped else {}

@@ -66,10 +66,10 @@ def _versions() -> dict[str, str]:
 
 def _call(method: Method) -> str:
     """The method with what it was told other than its defaults, a plan's place left out."""
-    told = copy(method)
-    if hasattr(told, "plan"):
-        told.plan = None
-    return repr(told)
+    bare = copy(method)
+    if hasattr(bare, "plan"):
+        bare.plan = None
+    return repr(bare)
 
 
 def _plain(value: Any) -> Any:

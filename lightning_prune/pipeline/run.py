@@ -84,17 +84,17 @@ def prune(
     if method.calibrates and reuse is None:
         check_fits(placement, method, batches)
     _check_weights(placement)
-    own: Unfinished | None = None
+    unfinished: Unfinished | None = None
     if isinstance(resume, (str, Path)):
-        own = resume = Unfinished(resume, work_of(model, method, batches))
+        unfinished = resume = Unfinished(resume, work_of(model, method, batches))
     run = Run(placement, method, reuse, resume)
     run.plan.provenance = provenance(model, method)  # of the model as it is before
     with evaluating(model), torch.no_grad():
         run.decide(batches)
     if not run.plan.removes_anything:
         raise ValueError(f"{method!r} removes nothing from this model; ask for more")
-    if own is not None:
-        own.clear()
+    if unfinished is not None:
+        unfinished.clear()
     return run.plan
 
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from lightning_prune.anatomy import Block
 from lightning_prune.evidence import (
     BlockEvidence,
-    CrossGram,
     Evidence,
     InputEvidence,
+    PairedEvidence,
     Propagate,
     Removal,
     Trial,
@@ -137,7 +137,7 @@ def _by_layer(
 def _paired(
     demand: Demand,
     label: str,
-    evidence: CrossGram,
+    evidence: PairedEvidence,
     blocks: Sequence[Block],
     propagate: Propagate,
     held: Mapping[str, float],

@@ -163,8 +163,8 @@ class Stage:
         return record, {name: tensors[name] for name in record["tensors"]}
 
     def _checksum(self) -> int:
-        own = 0 if self._states is None else self._states.checksum()
-        return int(distributed.sum_(torch.tensor(own)))
+        checksum = 0 if self._states is None else self._states.checksum()
+        return int(distributed.sum_(torch.tensor(checksum)))
 
 
 _PARTS = ("masks", "kept", "weights", "scores")

@@ -6,10 +6,10 @@ that changes the layer's output least. With U upper and UᵀU = H⁻¹, removing
 -w_j / U_jj · U_jk to every w_k with k > j.
 
 Differs: H is factored as R Rᵀ with R upper, so that U = R⁻¹ is never made as a whole. Only the
-diagonal blocks of R are inverted; between blocks, columns that are still free answer a change D of
-those before them by -D R_before R_own⁻¹, which is the same in exact arithmetic. Within a block the
-columns are split in halves again and again, so that nearly all the work is matrix products. Several
-matrices that share their input may be stacked along O.
+tiles on the diagonal of R are inverted; between tiles, columns that are still free answer a change
+D of those before them by -D R_before R_own⁻¹, which is the same in exact arithmetic. Within a tile
+the columns are split in halves again and again, so that nearly all the work is matrix products.
+Several matrices that share their input may be stacked along O.
 
 Axes: O output features, I input features, B columns of one call of `select`, T columns of one tile.
 """
@@ -29,7 +29,9 @@ __all__ = ["HessianFactor", "Select", "factored", "hessian_factor", "obs_prune",
 Select = Callable[[torch.Tensor, torch.Tensor, slice], torch.Tensor]
 """(current weight_OB, diagonal_B of U, columns) to keep_OB: what stays of these columns."""
 
-_TILE = 128  # columns of a diagonal block; more is more inversion, fewer is more memory traffic
+_TILE = (
+    128  # columns of a tile on the diagonal; more is more inversion, fewer is more memory traffic
+)
 
 
 @dataclass(frozen=True)
@@ -105,16 +107,16 @@ def saliency(weight_OB: torch.Tensor, diagonal_B: torch.Tensor) -> torch.Tensor:
 
 
 def obs_prune(
-    weight_OI: torch.Tensor, factor: HessianFactor, select: Select, block: int = 128
+    weight_OI: torch.Tensor, factor: HessianFactor, select: Select, columns: int = 128
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Choose and remove weights from left to right, and correct those that stay.
 
     Args:
         weight_OI: any floating dtype; not changed.
         factor: of the Gram matrix of the input.
-        select: asked once for every `block` columns, when all before them are settled. The weights
+        select: asked once for every so many columns, when all before them are settled. The weights
             it is shown change afterwards.
-        block: 128 for SparseGPT without pattern, M for N:M. The last one may be shorter.
+        columns: 128 for SparseGPT without pattern, M for N:M. The last may be fewer.
 
     Returns:
         The new weights in the factor's dtype, and the mask of those that stay, both (O, I).
@@ -124,7 +126,7 @@ def obs_prune(
     weight_IO[factor.dead_I] = 0
     change_IO = torch.empty_like(weight_IO)
     keep_IO = torch.empty_like(weight_IO, dtype=torch.bool)
-    size = block * max(1, _TILE // block)
+    size = columns * max(1, _TILE // columns)
     for start in range(0, len(weight_IO), size):
         tile, before = slice(start, start + size), slice(0, start)
         own_TT = upper_II[tile, tile]
@@ -133,7 +135,7 @@ def obs_prune(
         )
         shift_TO = inverse_TT.t() @ (upper_II[before, tile].t() @ change_IO[before])
         current_TO = weight_IO[tile] - shift_TO
-        keep_IO[tile] = _eliminate(current_TO, inverse_TT, select, block, start)
+        keep_IO[tile] = _eliminate(current_TO, inverse_TT, select, columns, start)
         torch.sub(current_TO, weight_IO[tile], out=change_IO[tile])
         weight_IO[tile] = current_TO
     return weight_IO.t().contiguous(), keep_IO.t().contiguous()
@@ -143,7 +145,7 @@ def _eliminate(
     current_TO: torch.Tensor,
     inverse_TT: torch.Tensor,
     select: Select,
-    block: int,
+    columns: int,
     first: int,
 ) -> torch.Tensor:
     """Algorithm 1 on the columns of one tile, in place; returns what stays.
@@ -153,9 +155,9 @@ def _eliminate(
 
     Args:
         current_TO: the weights, as changed by the removals before this tile.
-        inverse_TT: the block of U.
+        inverse_TT: the tile of U.
         select: as for `obs_prune`.
-        block: as for `obs_prune`.
+        columns: as for `obs_prune`.
         first: number of the tile's first column.
     """
     diagonal_T = inverse_TT.diagonal()
@@ -169,9 +171,9 @@ def _eliminate(
             unit_TT[middle:stop, start:middle], removed_TO[start:middle], alpha=-1
         )
 
-    def visit_block(start: int, stop: int) -> None:
-        columns = slice(first + start, first + stop)
-        keep_OB = select(current_TO[start:stop].t(), diagonal_T[start:stop], columns)
+    def visit_columns(start: int, stop: int) -> None:
+        place = slice(first + start, first + stop)
+        keep_OB = select(current_TO[start:stop].t(), diagonal_T[start:stop], place)
         gone_TO[start:stop] = ~keep_OB.t()
         _in_halves(start, stop, 1, visit_column, pass_on)
 
@@ -179,7 +181,7 @@ def _eliminate(
         current_O, gone_O, removed_O = rows[column]
         torch.mul(current_O, gone_O, out=removed_O)
 
-    _in_halves(0, len(current_TO), block, visit_block, pass_on)
+    _in_halves(0, len(current_TO), columns, visit_columns, pass_on)
     current_TO.sub_(removed_TO)
     return gone_TO == 0
 

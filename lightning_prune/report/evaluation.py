@@ -198,7 +198,7 @@ def evaluation_document(
         name: of the files.
     """
     tables, answers = evaluation_tables(evaluations), answer_table(evaluations)
-    said = [
+    rows = [
         (model, answer.prompt, answer.text, f"{answer.unique:.2f}")
         for model, evaluation in evaluations.items()
         for answer in evaluation.answers
@@ -208,7 +208,7 @@ def evaluation_document(
         name,
         {"settings": dict(settings), "models": {n: e.to_dict() for n, e in evaluations.items()}},
         printed=[*tables, *([answers] if answers else [])],
-        written=[*tables, *([Table("What they say", header, said, words=3)] if said else [])],
+        written=[*tables, *([Table("What they say", header, rows, words=3)] if rows else [])],
     )
 
 

@@ -23,8 +23,8 @@ def run_document(report: Report, folder: str | Path) -> Document:
         folder: where the files will lie; they are among the files that the report names.
     """
     pages = ("structure.svg",) * bool(report.blocks) + ("report.json", "report.html")
-    own = {name: str(Path(folder) / name) for name in pages}
-    report = replace(report, files={**report.files, **own})
+    files = {name: str(Path(folder) / name) for name in pages}
+    report = replace(report, files={**report.files, **files})
     return Document(
         "report",
         asdict(report),

@@ -57,10 +57,10 @@ def head(report: Report) -> str:
         report.settings.get("device"),
         report.settings.get("dtype"),
     ]
-    said = " · ".join(escape(str(fact)) for fact in facts if fact)
+    line = " · ".join(escape(str(fact)) for fact in facts if fact)
     return (
         f'<header><p class="kicker">Pruning report</p><h1>{escape(report.model)}</h1>'
-        f'<p><code>{escape(report.method)}</code></p><p class="meta">{said}</p></header>'
+        f'<p><code>{escape(report.method)}</code></p><p class="meta">{line}</p></header>'
     )
 
 

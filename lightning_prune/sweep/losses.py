@@ -165,7 +165,6 @@ def _tensor(output: Any) -> torch.Tensor | None:
 
 def loss_of(states: HiddenStates, objective: Objective) -> Loss:
     """An objective on a calibration set."""
-    if isinstance(objective, Feature):
-        return FeatureLoss(states, objective)
-    assert isinstance(objective, HeadObjective), f"no gradients are known of {objective!r}"
-    return HeadLoss(states, objective)
+    losses: dict[str, Callable[[HiddenStates, Any], Loss]]
+    losses = {"head": HeadLoss, "modules": FeatureLoss}
+    return losses[objective.begins](states, objective)

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from lightning_prune.anatomy import Block
-from lightning_prune.evidence import CrossGram, Propagate
+from lightning_prune.evidence import PairedEvidence, Propagate
 from lightning_prune.sweep.layer_by_layer import shaped
 from lightning_prune.sweep.states import HiddenStates
 from lightning_prune.sweep.steps import Steps, handed_over
@@ -21,7 +21,7 @@ __all__ = ["paired_sweep"]
 
 def paired_sweep(
     states: HiddenStates,
-    evidence: CrossGram,
+    evidence: PairedEvidence,
     blocks: Sequence[Block],
     propagate: Propagate = "layer",
     known: Collection[int] = (),
@@ -59,7 +59,7 @@ def _paired_steps(
     states: HiddenStates,
     dense_states: HiddenStates,
     block: Block,
-    evidence: CrossGram,
+    evidence: PairedEvidence,
     feeds: bool,
 ) -> Steps:
     """Yield a block once an input; bring both models' states behind it if it feeds a next one."""

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from lightning_prune.anatomy import Anatomy, Block
-from lightning_prune.evidence import CrossGram, Feature, InputEvidence, WeightEvidence
+from lightning_prune.evidence import InputEvidence, PairedEvidence, WeightEvidence
 from lightning_prune.sweep.listening import listening
 from lightning_prune.sweep.live import Fused, LiveBytes
 from lightning_prune.sweep.placement import replaced_forward
@@ -164,7 +164,7 @@ class Rehearsal:
             with evidence.rules(self.anatomy.model), listening([block], sums, None):
                 output = self._called(block, hidden)
                 torch.autograd.grad(output, hidden, torch.empty_like(output))
-        if isinstance(evidence.objective, Feature):  # gradients begin at the outputs of all Linears
+        if evidence.objective.begins == "modules":  # at the outputs of all Linears
             tokens = self.hidden.shape[:-1].numel()
             outputs = sum(site.module.out_features for site in block.sites)
             return live.peak + 2 * tokens * outputs * self.hidden.element_size(), held
@@ -176,7 +176,7 @@ class Rehearsal:
         error_BTD = torch.empty(*shape_BT, adds, dtype=dtype, device=META) if adds else None
         with torch.no_grad(), LiveBytes() as live:
             accumulator: Any
-            if isinstance(kind, CrossGram):
+            if isinstance(kind, PairedEvidence):
                 accumulator = kind.begin(width, META, adds)
                 batch = (input_BTI, input_BTI, error_BTD, None)
                 add = partial(accumulator.update_pair, *batch)
@@ -230,15 +230,15 @@ def signature(block: Block) -> Any:
 
 def _bytes_of(values: Sequence[Any]) -> int:
     """Of the tensors in nested values, each counted once."""
-    found: dict[int, int] = {}
+    sizes: dict[int, int] = {}
     stack = list(values)
     while stack:
         value = stack.pop()
         if isinstance(value, torch.Tensor) and not isinstance(value, nn.Parameter):
             storage = value.untyped_storage()
-            found[storage._cdata] = storage.nbytes()
+            sizes[storage._cdata] = storage.nbytes()
         elif isinstance(value, Mapping):
             stack += value.values()
         elif isinstance(value, (tuple, list)):
             stack += value
-    return sum(found.values())
+    return sum(sizes.values())

@@ -205,3 +205,12 @@ def test_an_unknown_dtype_is_refused_first(tmp_path: Path) -> None:
             load(folder, dtype)
         with pytest.raises(ValueError, match="one of 'auto', 'float32', 'bfloat16'"):
             to_hf(folder, tmp_path / "out", dtype)
+
+
+def test_the_bundled_model_is_known_by_its_name() -> None:
+    """And by what is near it."""
+    assert load("quickstart").config.model_type == "llama"
+    with pytest.raises(FileNotFoundError, match=r"lies in\. Did you mean quickstart\?$"):
+        load("quickstrat")
+    with pytest.raises(FileNotFoundError, match="no model at 'quickstart'"):
+        load(Path("quickstart"))  # a folder of that name, and there is none

@@ -163,3 +163,10 @@ def test_packed_weights_are_saved_as_transformers_saves_them(tmp_path: Path) -> 
     assert sum("quant_state" in name for name in TensorReader(tmp_path / "ours").info) == 21
     with pytest.raises(ValueError, match=r"quantised already \(bitsandbytes, 4 bits\): prune"):
         to_hf(tmp_path / "ours", tmp_path / "again")
+
+
+def test_what_is_no_hugging_face_model_is_not_saved(tmp_path: Path) -> None:
+    """One sentence says so, and nothing is written."""
+    with pytest.raises(ValueError, match="^Linear is no Hugging Face model, and only these are"):
+        save(torch.nn.Linear(2, 2), tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []

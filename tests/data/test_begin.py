@@ -15,7 +15,7 @@ from lightning_prune.data.documents import Documents
 from lightning_prune.data.judged import JudgedText
 from lightning_prune.data.layouts import chat_of
 from lightning_prune.data.rendering import Rendering
-from lightning_prune.data.windows import Windows, blocks, random_windows
+from lightning_prune.data.windows import Windows, consecutive_windows, random_windows
 from lightning_prune.tokens import IGNORED, begin_tokens, next_tokens
 from tests.data import words
 from tests.data.words import text
@@ -46,7 +46,7 @@ def predicted(windows: Windows) -> list[int]:
 
 def test_every_window_begins_as_the_tokenizer_begins_a_text(begins: Tokenizer) -> None:
     """Behind its begin token come the next n - 1 tokens: none is lost, and none comes twice."""
-    windows = blocks(Documents([text(20)]), begins, 16)
+    windows = consecutive_windows(Documents([text(20)]), begins, 16)
     assert {int(window[0]) for window in windows.windows} == {begins.bos_token_id}
     of_text = torch.cat([window[1:] for window in windows.windows]).tolist()
     stream = plain(begins, text(20))
@@ -58,15 +58,15 @@ def test_all_tokens_of_the_text_are_predicted_and_the_begin_token_is_not(
     begins: Tokenizer,
 ) -> None:
     """Each from its begin token on; without it the first token of each window is not."""
-    windows = blocks(Documents([text(20)]), begins, 16)
+    windows = consecutive_windows(Documents([text(20)]), begins, 16)
     assert predicted(windows) == plain(begins, text(20))[: 15 * len(windows)]
-    without = blocks(Documents([text(20)]), begins, 16, rendering=WITHOUT)
+    without = consecutive_windows(Documents([text(20)]), begins, 16, rendering=WITHOUT)
     assert predicted(without) == [int(i) for window in without.windows for i in window[1:]]
 
 
 def test_without_begin_tokens_the_whole_text_alone_begins_with_one(begins: Tokenizer) -> None:
     """As the codes of Wanda and SparseGPT tokenise."""
-    windows = blocks(Documents([text(20)]), begins, 16, rendering=WITHOUT)
+    windows = consecutive_windows(Documents([text(20)]), begins, 16, rendering=WITHOUT)
     stream = begins(text(20))["input_ids"]
     assert stream[0] == begins.bos_token_id
     assert torch.cat(list(windows.windows)).tolist() == stream[: 16 * len(windows)]
@@ -75,7 +75,7 @@ def test_without_begin_tokens_the_whole_text_alone_begins_with_one(begins: Token
 
 def test_a_begin_token_can_be_asked_of_a_tokenizer_that_puts_none(tokenizer: Tokenizer) -> None:
     """Its bos_token; without one that is refused. By default its windows have none."""
-    windows = blocks(Documents([text(20)]), tokenizer, 16, rendering=WITH)
+    windows = consecutive_windows(Documents([text(20)]), tokenizer, 16, rendering=WITH)
     assert {int(window[0]) for window in windows.windows} == {tokenizer.bos_token_id}
     assert predicted(windows) == plain(tokenizer, text(20))[: 15 * len(windows)]
     assert begin_tokens(tokenizer) == ()
@@ -83,19 +83,19 @@ def test_a_begin_token_can_be_asked_of_a_tokenizer_that_puts_none(tokenizer: Tok
     with pytest.raises(
         ValueError, match="begin_token=True.* has no begin token.*Leave begin_token"
     ):
-        blocks(Documents([text(20)]), nameless, 16, rendering=WITH)
+        consecutive_windows(Documents([text(20)]), nameless, 16, rendering=WITH)
 
 
 def test_several_begin_tokens_are_none_to_be_predicted() -> None:
     """As of GLM: none of them is asked for, and all stand in front of every window."""
     two = words.begin_tokenizer(("<gmask>", "<sop>"))
-    windows = blocks(Documents([text(20)]), two, 16)
+    windows = consecutive_windows(Documents([text(20)]), two, 16)
     begin = begin_tokens(two)
     assert len(begin) == 2
     assert all(window[:2].tolist() == list(begin) for window in windows.windows)
     assert predicted(windows) == plain(two, text(20))[: 14 * len(windows)]
     with pytest.raises(ValueError, match="2 tokens has no room for text behind 2 begin tokens"):
-        blocks(Documents([text(20)]), two, 2)
+        consecutive_windows(Documents([text(20)]), two, 2)
 
 
 # --- calibration ---

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from lightning_prune.data.documents import Documents
 from lightning_prune.data.tokenizer import train_tokenizer
-from lightning_prune.data.windows import Windows, blocks, collate, random_windows
+from lightning_prune.data.windows import Windows, collate, consecutive_windows, random_windows
 from tests.data.words import chat, lines, text
 
 Tokenizer = PreTrainedTokenizerFast
@@ -58,7 +58,7 @@ def test_random_windows_depend_on_their_seed_only(tokenizer: Tokenizer) -> None:
 def test_blocks_are_consecutive_and_the_last_partial_one_is_dropped(tokenizer: Tokenizer) -> None:
     """The windows one after another are the start of the text."""
     ids = tokenizer(text(20))["input_ids"]
-    windows = blocks(Documents([text(20)]), tokenizer, 16, "test")
+    windows = consecutive_windows(Documents([text(20)]), tokenizer, 16, "test")
     assert len(windows) == len(ids) // 16
     assert torch.cat(list(windows.windows)).tolist() == ids[: len(windows) * 16]
 
@@ -70,7 +70,7 @@ def test_text_that_is_too_short_is_refused_with_the_numbers(tokenizer: Tokenizer
     with pytest.raises(ValueError, match=f"{tokens} tokens.* of 32; 7 are asked for.*nsamples"):
         random_windows(short, tokenizer, 7, 32, 0)
     with pytest.raises(ValueError, match=f"test text has {tokens} tokens.* 64.*length"):
-        blocks(short, tokenizer, 64, "test text")
+        consecutive_windows(short, tokenizer, 64, "test text")
     several = Documents(lines(3), separate=True)
     with pytest.raises(ValueError, match="none of 3 documents has more than 99 tokens.*length"):
         random_windows(several, tokenizer, 2, 99, 0)
@@ -82,7 +82,7 @@ def test_chats_are_rendered_by_the_template(chat_tokenizer: Tokenizer) -> None:
     rendered = [chat_tokenizer.apply_chat_template(c, tokenize=False) for c in chats.items]
     assert rendered[0] == "<user>count 0<|endoftext|><assistant>0<|endoftext|>"
     ids = chat_tokenizer(rendered, add_special_tokens=False)["input_ids"]
-    windows = blocks(chats, chat_tokenizer, 40, "train")
+    windows = consecutive_windows(chats, chat_tokenizer, 40, "train")
     assert [w.tolist() for w in windows.windows] == [row[:40] for row in ids]
     assert len(windows[0][0]) < len(windows[2][0]) == 40
 
@@ -101,10 +101,10 @@ def test_without_an_answer_in_its_window_a_chat_is_left_out(chat_tokenizer: Toke
     chats = Documents([chat(0)["messages"], chat(1)["messages"]])
     chats.items[0][0]["content"] = "long " * 50
     with pytest.warns(UserWarning, match="1 of 2 chats of the train text have no answer within"):
-        windows = blocks(chats, chat_tokenizer, 30, "train text")
+        windows = consecutive_windows(chats, chat_tokenizer, 30, "train text")
     assert len(windows) == 1
     with pytest.raises(ValueError, match="has 2 chats, and none has an answer within its first 3"):
-        blocks(chats, chat_tokenizer, 3, "train text")
+        consecutive_windows(chats, chat_tokenizer, 3, "train text")
 
 
 def test_padding_is_masked_and_not_asked_for() -> None:

@@ -24,7 +24,7 @@ SETTINGS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "2of4": lambda score_OI: keep_n_of_m(score_OI, Pattern(2, 4)),
     "70": lambda score_OI: keep_per_matrix(score_OI, 0.7),
 }
-BLOCKS = {"50": 128, "2of4": 4, "70": 128}
+COLUMNS = {"50": 128, "2of4": 4, "70": 128}
 
 
 def random_layer(outputs: int, inputs: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -14,7 +14,7 @@ from lightning_prune.selection import (
     keep_per_row,
 )
 from tests.repair.problems import (
-    BLOCKS,
+    COLUMNS,
     by_saliency,
     golden,
     obs_update,
@@ -25,7 +25,7 @@ from tests.repair.problems import (
 SHAPES = [(1, 1), (1, 9), (5, 1), (6, 40), (3, 172), (2, 300)]
 RULES = {
     "half": (lambda score_OI: keep_per_matrix(score_OI, 0.5), 128),
-    "short blocks": (lambda score_OI: keep_per_matrix(score_OI, 0.3), 12),
+    "few columns": (lambda score_OI: keep_per_matrix(score_OI, 0.3), 12),
     "rows": (lambda score_OI: keep_per_row(score_OI, 0.7), 64),
     "one column": (lambda score_OI: keep_per_matrix(score_OI, 0.5), 1),
     "wider than the layer": (lambda score_OI: keep_per_row(score_OI, 0.5), 1000),
@@ -36,7 +36,7 @@ def damped(gram_II: torch.Tensor, damping: float = 0.01) -> torch.Tensor:
     return gram_II + damping * gram_II.diagonal().mean() * torch.eye(len(gram_II)).to(gram_II)
 
 
-def slow_obs(weight_OI, gram_II, keep, block, damping=0.01):
+def slow_obs(weight_OI, gram_II, keep, columns, damping=0.01):
     """Algorithm 1 of the paper, column by column, in float64, with U from the inverse itself."""
     weight_OI = weight_OI.double().clone()
     upper_II = torch.linalg.cholesky(
@@ -45,8 +45,8 @@ def slow_obs(weight_OI, gram_II, keep, block, damping=0.01):
     width = weight_OI.shape[1]
     keep_OI = torch.zeros_like(weight_OI, dtype=torch.bool)
     for j in range(width):
-        if j % block == 0:
-            part = slice(j, min(j + block, width))
+        if j % columns == 0:
+            part = slice(j, min(j + columns, width))
             score_OB = weight_OI[:, part] ** 2 / upper_II.diagonal()[part] ** 2
             keep_OI[:, part] = keep(score_OB)
         for o in range(len(weight_OI)):
@@ -60,13 +60,13 @@ def slow_obs(weight_OI, gram_II, keep, block, damping=0.01):
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_equals_the_papers_loop(shape: tuple[int, int], rule: str) -> None:
-    """Blocks, tiles and halves change nothing, at widths that no block divides."""
+    """Blocks, tiles and halves change nothing, at widths that none divides."""
     weight_OI, input_TI = random_layer(*shape)
-    keep, block = RULES[rule]
+    keep, columns = RULES[rule]
     gram_II = input_TI.T @ input_TI
     factor = hessian_factor(gram_II, dtype=torch.float64)
-    new_OI, keep_OI = obs_prune(weight_OI, factor, by_saliency(keep), block)
-    slow_OI, slow_keep_OI = slow_obs(weight_OI, gram_II, keep, block)
+    new_OI, keep_OI = obs_prune(weight_OI, factor, by_saliency(keep), columns)
+    slow_OI, slow_keep_OI = slow_obs(weight_OI, gram_II, keep, columns)
     assert torch.equal(keep_OI, slow_keep_OI)
     torch.testing.assert_close(new_OI, slow_OI)
 
@@ -109,18 +109,18 @@ def test_each_removal_is_answered_by_least_squares() -> None:
 @pytest.mark.parametrize("name", ["50", "50_bs32", "2of4", "4of8"])
 def test_equals_the_original_code(name: str) -> None:
     """IST-DASLab/sparsegpt 147d215 on the first block of a trained Llama: weights and zeros."""
-    block = {**BLOCKS, "50_bs32": 32, "4of8": 8}[name]
+    columns = {**COLUMNS, "50_bs32": 32, "4of8": 8}[name]
 
     def keep(score_OB: torch.Tensor) -> torch.Tensor:
-        if block >= 32:
+        if columns >= 32:
             return keep_above_threshold(score_OB, 0.5)
-        if score_OB.shape[1] < block:  # it removes the whole of a last group that is too short
+        if score_OB.shape[1] < columns:  # it removes the whole of a last group that is too short
             return torch.zeros_like(score_OB, dtype=torch.bool)
-        return keep_n_of_m(score_OB, Pattern(block // 2, block))
+        return keep_n_of_m(score_OB, Pattern(columns // 2, columns))
 
     for site, gram_II in golden("sparsegpt_H_layer0").items():
         new_OI, keep_OI = obs_prune(
-            stories()[site], hessian_factor(gram_II), by_saliency(keep), block
+            stories()[site], hessian_factor(gram_II), by_saliency(keep), columns
         )
         expected_OI = golden(f"sparsegpt_{name}")[site]
         assert torch.equal(keep_OI, expected_OI != 0)
@@ -147,7 +147,7 @@ def test_keeping_everything_changes_nothing() -> None:
 
 
 def test_selection_is_asked_from_left_to_right() -> None:
-    """Every column once, in blocks of the size asked for, with its part of U's diagonal."""
+    """Every column once, as many at a time as asked for, with its part of U's diagonal."""
     weight_OI, input_TI = random_layer(3, 172)
     factor = hessian_factor(input_TI.T @ input_TI, dtype=torch.float64)
     asked: list[tuple[int, int]] = []
@@ -157,7 +157,7 @@ def test_selection_is_asked_from_left_to_right() -> None:
         torch.testing.assert_close(diagonal_B, factor.diagonal_I[columns])
         return torch.ones_like(weight_OB, dtype=torch.bool)
 
-    obs_prune(weight_OI, factor, select, block=50)
+    obs_prune(weight_OI, factor, select, columns=50)
     assert asked == [(0, 50), (50, 100), (100, 150), (150, 172)]
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from lightning_prune.repair import alps, hessian_factor, obs_prune
 from tests.repair.problems import (
-    BLOCKS,
+    COLUMNS,
     LINEARS,
     SETTINGS,
     by_saliency,
@@ -28,7 +28,7 @@ def test_alps_sparsegpt_wanda_magnitude(linear: str, setting: str) -> None:
     factor = hessian_factor(gram_II)
     results = [
         alps(weight_OI, gram_II, keep)[0],
-        obs_prune(weight_OI, factor, by_saliency(keep), BLOCKS[setting])[0],
+        obs_prune(weight_OI, factor, by_saliency(keep), COLUMNS[setting])[0],
         weight_OI * wanda_OI,
         weight_OI * keep(weight_OI.abs()),
     ]

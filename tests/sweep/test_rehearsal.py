@@ -10,7 +10,15 @@ from transformers import AutoModelForCausalLM
 
 from lightning_prune import ALPS, Ablation, ResidualFit, SparseGPT
 from lightning_prune.anatomy import Anatomy
-from lightning_prune.evidence import CrossGram, Gradients, Gram, InputMoments, InputNorm
+from lightning_prune.evidence import (
+    CrossGram,
+    Feature,
+    Gradients,
+    Gram,
+    InputMoments,
+    InputNorm,
+    PairedEvidence,
+)
 from lightning_prune.evidence.cross_gram import PairedGram
 from lightning_prune.methods.reconstruction import Problem
 from lightning_prune.repair import LeastSquares
@@ -78,6 +86,54 @@ def test_evidence_takes_its_sums() -> None:
     weights = sum(s.module.weight.numel() for s in rehearsed.anatomy.blocks[0].sites)
     assert 8 * weights <= sums <= 8 * weights + 100
     assert peak > sums
+
+
+class Drift(PairedEvidence):
+    """The mean over tokens of what the dense model has, less what the pruned one has."""
+
+    def start(self) -> None:
+        """Summed over no token."""
+        self._drift_I = torch.zeros(self.width, dtype=torch.float64, device=self.device)
+
+    def update(self, input_BTI: torch.Tensor, keep_BT: torch.Tensor | None) -> None:
+        """Alone it says nothing."""
+
+    def update_pair(
+        self,
+        input_BTI: torch.Tensor,
+        dense_BTI: torch.Tensor,
+        error_BTD: torch.Tensor | None,
+        keep_BT: torch.Tensor | None,
+    ) -> None:
+        """Add one batch of both models."""
+        self._drift_I += (dense_BTI.double() - input_BTI).sum(dim=(0, 1))
+
+    @property
+    def sums(self) -> list[torch.Tensor]:
+        """The sum."""
+        return [self._drift_I]
+
+    def result(self) -> torch.Tensor:
+        """The sum, (I,)."""
+        return self._drift_I
+
+
+def test_paired_evidence_from_outside_counts_as_what_it_does() -> None:
+    """Both models' inputs are fed to it: two float64 matrices while a batch is added, (B, T, I)."""
+    rehearsed = rehearsal("llama")
+    taken = rehearsed.evidence(Drift(), 22, adds=32)
+    assert taken.sums == taken.sent == 8 * 22
+    assert taken.update >= 2 * 8 * 4 * 24 * 22
+
+
+def test_gradients_that_begin_at_modules_take_their_outputs() -> None:
+    """Twice the output of every Linear, beside what the pass back takes."""
+    rehearsed = rehearsal("llama")
+    block = rehearsed.anatomy.blocks[0]
+    outputs = sum(site.module.out_features for site in block.sites)
+    behind, held = rehearsed.backward(block, Gradients())
+    inside = rehearsed.backward(block, Gradients(objective=Feature()))
+    assert inside == (behind + 2 * 4 * 24 * outputs * 4, held)
 
 
 @pytest.mark.parametrize(

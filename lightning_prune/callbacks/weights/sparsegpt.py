@@ -3,7 +3,7 @@
 Source: Frantar, Alistarh, "SparseGPT: Massive Language Models Can be Accurately Pruned in
 One-Shot", arXiv 2301.00774, algorithm 1.
 Needs the Gram matrix of every input: one forward pass, and a second with propagate="block".
-Differs from the authors' code: exact counts (ties="reference" is theirs, one more in every block of
+Differs from the authors' code: exact counts (ties="reference" is theirs, one more in every piece of
 columns); one Gram matrix and one factorisation for all matrices that share their input; padding
 does not count; damping that does not suffice is raised tenfold, said, and after four attempts
 refused.

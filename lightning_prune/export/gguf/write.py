@@ -200,8 +200,8 @@ def _tensors(model: Model, table: Architecture) -> Iterator[tuple[str, Lazy]]:
 def _type(tensor: Lazy, dtype: str) -> gguf.GGMLQuantizationType:
     if len(tensor.shape) == 1:
         return gguf.GGMLQuantizationType.F32
-    block, _ = gguf.GGML_QUANT_SIZES[_TYPES[dtype]]
-    return gguf.GGMLQuantizationType.F16 if tensor.shape[-1] % block else _TYPES[dtype]
+    size, _ = gguf.GGML_QUANT_SIZES[_TYPES[dtype]]
+    return gguf.GGMLQuantizationType.F16 if tensor.shape[-1] % size else _TYPES[dtype]
 
 
 def _write(

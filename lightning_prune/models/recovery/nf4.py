@@ -22,8 +22,8 @@ from torch import nn
 
 __all__ = ["NF4Linear", "compute_dtype", "dequantise_linears", "dequantised"]
 
-BLOCK = 64
-"""Weights that share a scale; the scales are quantised to 8 bits too, in blocks of 256."""
+PER_SCALE = 64
+"""Weights that share a scale; the scales are quantised to 8 bits too, 256 with one."""
 
 
 class NF4Linear(nn.Linear):
@@ -43,7 +43,7 @@ class NF4Linear(nn.Linear):
         weight_OI = linear.weight.detach()
         packed_P, self.quant_state = quantize_4bit(
             weight_OI.to(device or weight_OI.device).contiguous(),
-            blocksize=BLOCK,
+            blocksize=PER_SCALE,
             compress_statistics=True,
             quant_type="nf4",
         )
