@@ -187,7 +187,7 @@ class Pairs(References):
             )
         name, rendering = f"text of {self.source!r}", Rendering(day=self._day)
         if self.nsamples is None:
-            return windows.blocks(documents, tokenizer, self.length, name, rendering)
+            return windows.consecutive_windows(documents, tokenizer, self.length, name, rendering)
         how = self.nsamples, self.length, self.seed, name, rendering
         return windows.random_windows(documents, tokenizer, *how)
 
