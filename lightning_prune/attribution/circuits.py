@@ -51,7 +51,7 @@ class CircuitUnits:
                 f"count={count} of {ranked.count:,} {ranked.kind}s; 1 to {ranked.count:,} can go"
             )
         lowest: list[tuple[float, str, int]] = []
-        for name, value in ranked.values.items():
+        for name, value in sorted(ranked.values.items()):
             low = value.flatten().topk(min(count, value.numel()), largest=False)
             scores, places = low.values.tolist(), low.indices.tolist()
             lowest += [(s, name, place) for s, place in zip(scores, places, strict=True)]
@@ -64,7 +64,9 @@ class CircuitUnits:
     def random(cls, like: Attributions, count: int, seed: int) -> CircuitUnits:
         """Parts drawn by seed, as a control."""
         generator = torch.Generator().manual_seed(seed)
-        values = {n: torch.rand(v.shape, generator=generator) for n, v in like.values.items()}
+        values = {
+            n: torch.rand(v.shape, generator=generator) for n, v in sorted(like.values.items())
+        }
         drawn = cls.lowest(Attributions(like.kind, values), count)
         return cls(like.kind, drawn.members, (), {"drawn_by_seed": seed, "parts": like.count})
 

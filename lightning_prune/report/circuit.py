@@ -13,7 +13,7 @@ from lightning_prune.report.files import Document
 from lightning_prune.report.names import model_name
 from lightning_prune.report.numbers import perplexity_text, share_text, short_text, times
 from lightning_prune.report.page import page
-from lightning_prune.report.plots import Plot, document
+from lightning_prune.report.plots import Plot, document, figures
 from lightning_prune.report.series import Point, series_plot
 from lightning_prune.report.tables import Column, Figure, Row, Table, as_html
 
@@ -85,7 +85,7 @@ def circuit_document(result: CircuitResult) -> Document:
     plots = _plots(result)
     body = [
         ("", f"<p>{'</p><p>'.join(map(escape, facts))}</p>"),
-        ("Perplexity and rate", "".join(f"<h3>{p.title}</h3>{p.inline()}" for p in plots)),
+        ("Rate and perplexity", figures(plots)),
         ("Figures", as_html(table)),
     ]
     return Document(
@@ -95,7 +95,7 @@ def circuit_document(result: CircuitResult) -> Document:
         written=[f"# {table.title}", *facts, _table(result, "")],
         rows=_rows(result),
         picture=document("circuit", model, facts[:1], plots),
-        texts={"result.html": page(f"{model}: circuit", "circuit", body)},
+        texts={"result.html": page(f"{model}: without a circuit", "circuit report", body)},
     )
 
 

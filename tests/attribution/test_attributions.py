@@ -218,6 +218,8 @@ def test_a_random_one_is_the_seeds() -> None:
     assert one.members == again.members
     assert one.members != other.members
     assert len(set(one.members)) == 5
+    turned = Attributions(like.kind, dict(reversed(like.values.items())))  # as files may give them
+    assert CircuitUnits.random(turned, 5, 1).members == one.members
 
 
 @pytest.mark.parametrize("kind", ["neuron", "weight"])
