@@ -213,3 +213,20 @@ def test_a_run_is_found_again_by_what_goes(
     assert_same_state(again.base, state(first.base))
     fit("two.json", units.first(1))
     assert (tmp_path / "run" / "plan-before").exists()
+
+
+def test_a_fit_applies_a_plan_that_was_made(
+    tmp_path: Path, model_folder: Path, text_file: Path
+) -> None:
+    """And again in the same folder; what it removed can be taken back."""
+    dense = CausalLM(str(model_folder), adapter="none")
+    dense.load()
+    before = state(dense.base)
+    prune(dense.base, Circuit(units=NEURONS.first(1))).save(tmp_path / "plan")
+    for _ in range(2):
+        module = CausalLM(str(model_folder), adapter="none")
+        trainer = make_trainer(tmp_path / "run", Circuit(plan=tmp_path / "plan"), steps=0)
+        trainer.fit(module, datamodule=make_data(text_file))
+        assert_same_state(module.base, state(dense.base))
+        module.plans[0].restore(module.base)
+        assert_same_state(module.base, before)
