@@ -153,6 +153,8 @@ def test_arguments_that_say_nothing_or_two_things_are_refused(
         (Circuit(units=CircuitUnits("neuron", [("0", 22)])), r"neuron \[22\] in '0', and the"),
         (Circuit(units=CircuitUnits("neuron", [("7", 0)])), "has no such place"),
         (Circuit(units=CircuitUnits("weight", [("x", 0, 1)])), "has no such place"),
+        (Circuit(units=CircuitUnits("neuron", [("0", True)])), r"neuron \[True\] in '0'"),
+        (Circuit(units=CircuitUnits("head", [("0", 0)])), "kind 'head'; it is one of neuron, "),  # type: ignore[arg-type]
         (Circuit(units=NEURONS, count=4), "the list has 3 members"),
         (Circuit(units=NEURONS, layer_start=1, layer_end=2), "has no member in the blocks"),
         (
