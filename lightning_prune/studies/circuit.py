@@ -87,10 +87,12 @@ def study_circuit(
         device: where the model runs; None: where it is.
 
     Raises:
-        ValueError: there are no prompts to judge by, no such counts, or what the sets, the model or
-            the scorer refuse; before anything is attributed where that is possible.
+        ValueError: there are no prompts to judge by, no seeds, no such counts, or what the sets,
+            the model or the scorer refuse; before anything is attributed where that is possible.
     """
     prompts = _prompts(undesired, judged)
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds={list(seeds)} is not allowed; give one or more, each once")
     module.load()
     attach(data, module)
     folder, sampling = Path(folder), sampling or Sampling()
