@@ -148,6 +148,9 @@ def test_a_scorer_stands_beside_its_rates(
     [
         ({"counts": []}, r"counts=\[\] is not allowed"),
         ({"counts": [0, 3]}, "whole numbers from 1 to 65"),
+        ({"counts": [True]}, r"counts=\[True\] is not allowed"),
+        ({"controls": ["randm"]}, "controls='randm' is not allowed; it is one of random, "),
+        ({"contrast": "guard"}, "contrast='guard' is not allowed; it is one of difference, "),
         ({"seeds": []}, r"seeds=\[\] is not allowed"),
         ({"seeds": [1, 1]}, "each once"),
         ({"counts": [999]}, "the model has 66 neurons"),
