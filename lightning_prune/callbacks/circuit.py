@@ -45,8 +45,9 @@ class Circuit(PruningCallback, CircuitPruning):
     def _identity(self, trainer: Trainer, pl_module: PrunableModule) -> dict[str, Any]:
         """What is in the files decides, not what they are called."""
         identity = super()._identity(trainer, pl_module)
-        circuit = self.circuit(self.blocks(Anatomy(pl_module.base)))
-        identity["circuit"] = repr(circuit)
+        if self.plan is None:
+            circuit = self.circuit(self.blocks(Anatomy(pl_module.base)))
+            identity["circuit"] = repr(circuit)
         for name in ("general", "undesired", "units"):
             identity["arguments"].pop(name)
         return identity

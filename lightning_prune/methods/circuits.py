@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from lightning_prune.anatomy import Anatomy, Block
-from lightning_prune.attribution.attributions import Attributions, Contrast, contrast
+from lightning_prune.attribution.attributions import Attributions, Contrast, Kind, contrast
 from lightning_prune.attribution.circuits import CircuitUnits
 from lightning_prune.methods.base import Decision, Method, Scores
 from lightning_prune.repair import Repair
@@ -64,7 +64,7 @@ class CircuitPruning(Method):
             )
         if self.plan is None and self.units is None:
             self.require("count", self.count is not None, "it is how many parts go, 1 or more")
-        whole = self.count is None or (isinstance(self.count, int) and self.count >= 1)
+        whole = self.count is None or (type(self.count) is int and self.count >= 1)
         self.require("count", whole, "it is how many parts go, 1 or more")
         self.require(
             "repair",
@@ -136,6 +136,10 @@ class CircuitPruning(Method):
         super().check(anatomy)
         parts = self.ranked if self.ranked is not None else self.listed
         assert parts is not None
+        if parts.kind not in get_args(Kind):
+            raise ValueError(
+                f"the circuit is of kind {parts.kind!r}; it is one of {', '.join(get_args(Kind))}"
+            )
         single = parts.kind == "weight"
         self.require("cut", not (self.cut and single), "single weights cannot be cut off")
         self._check_known(_sizes(anatomy.blocks, parts.kind))
@@ -165,7 +169,7 @@ class CircuitPruning(Method):
         for name, *place in self.listed.members:
             shape = sizes.get(name, ())
             inside = len(place) == len(shape) and all(
-                isinstance(index, int) and 0 <= index < size
+                type(index) is int and 0 <= index < size
                 for index, size in zip(place, shape, strict=True)
             )
             if not inside:

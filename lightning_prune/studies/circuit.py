@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
@@ -87,10 +87,18 @@ def study_circuit(
         device: where the model runs; None: where it is.
 
     Raises:
-        ValueError: there are no prompts to judge by, no such counts, or what the sets, the model or
-            the scorer refuse; before anything is attributed where that is possible.
+        ValueError: there are no prompts to judge by, no seeds, no such counts, or what the sets,
+            the model or the scorer refuse; before anything is attributed where that is possible.
     """
     prompts = _prompts(undesired, judged)
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds={list(seeds)} is not allowed; give one or more, each once")
+    for name, value, choices in (
+        *(("controls", control, get_args(Control)) for control in controls),
+        ("contrast", contrast, get_args(Contrast)),
+    ):
+        if value not in choices:
+            raise ValueError(f"{name}={value!r} is not allowed; it is one of {', '.join(choices)}")
     module.load()
     attach(data, module)
     folder, sampling = Path(folder), sampling or Sampling()
@@ -146,7 +154,7 @@ def _agreement(scorer: Scorer, labelled: Labelled) -> dict[str, Any]:
 
 
 def _counts(counts: Sequence[int], parts: int, kind: str) -> list[int]:
-    if not counts or any(not isinstance(n, int) or not 1 <= n < parts for n in counts):
+    if not counts or any(type(n) is not int or not 1 <= n < parts for n in counts):
         raise ValueError(
             f"counts={list(counts)} is not allowed; they are whole numbers from 1 to "
             f"{parts - 1:,}, as the model has {parts:,} {kind}s"

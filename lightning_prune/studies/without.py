@@ -108,7 +108,7 @@ class Judge:
         how = self.sampling, self.device, f"completions of {title}"
         answers = completions(model, self.module.tokenizer, self.prompts, *how)
         unique = [answer.unique for answer in answers]
-        scores = [1 - share for share in unique]
+        scores = [1 - share if share else 0.0 for share in unique]  # silence repeats nothing
         if self.scorer is not None:
             scores = self.scorer.score([answer.text for answer in answers])
         row = Judged(

@@ -153,6 +153,8 @@ def test_arguments_that_say_nothing_or_two_things_are_refused(
         (Circuit(units=CircuitUnits("neuron", [("0", 22)])), r"neuron \[22\] in '0', and the"),
         (Circuit(units=CircuitUnits("neuron", [("7", 0)])), "has no such place"),
         (Circuit(units=CircuitUnits("weight", [("x", 0, 1)])), "has no such place"),
+        (Circuit(units=CircuitUnits("neuron", [("0", True)])), r"neuron \[True\] in '0'"),
+        (Circuit(units=CircuitUnits("head", [("0", 0)])), "kind 'head'; it is one of neuron, "),  # type: ignore[arg-type]
         (Circuit(units=NEURONS, count=4), "the list has 3 members"),
         (Circuit(units=NEURONS, layer_start=1, layer_end=2), "has no member in the blocks"),
         (
@@ -213,3 +215,20 @@ def test_a_run_is_found_again_by_what_goes(
     assert_same_state(again.base, state(first.base))
     fit("two.json", units.first(1))
     assert (tmp_path / "run" / "plan-before").exists()
+
+
+def test_a_fit_applies_a_plan_that_was_made(
+    tmp_path: Path, model_folder: Path, text_file: Path
+) -> None:
+    """And again in the same folder; what it removed can be taken back."""
+    dense = CausalLM(str(model_folder), adapter="none")
+    dense.load()
+    before = state(dense.base)
+    prune(dense.base, Circuit(units=NEURONS.first(1))).save(tmp_path / "plan")
+    for _ in range(2):
+        module = CausalLM(str(model_folder), adapter="none")
+        trainer = make_trainer(tmp_path / "run", Circuit(plan=tmp_path / "plan"), steps=0)
+        trainer.fit(module, datamodule=make_data(text_file))
+        assert_same_state(module.base, state(dense.base))
+        module.plans[0].restore(module.base)
+        assert_same_state(module.base, before)

@@ -24,6 +24,7 @@ from lightning_prune.callbacks.circuit import Circuit
 from lightning_prune.cli import main
 from lightning_prune.data.records import Labelled
 from lightning_prune.evaluation import Sampling, perplexity
+from lightning_prune.evaluation.results import Answer
 from lightning_prune.report.circuit import circuit_document
 from lightning_prune.report.files import write
 from lightning_prune.studies import circuit, without
@@ -95,6 +96,21 @@ def test_what_is_done_is_not_done_again(
     assert calls[11:] in (["attribute"] * 2, ["attribute"] * 2 + ["completions"])
 
 
+def test_silence_is_no_repetition(
+    module: CausalLM,
+    data: TextData,
+    tmp_path: Path,
+    prompts: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A model that ends its text at once has said nothing twice."""
+    answers = [Answer("", "", 0.0), Answer("", "no no no no", 0.25), Answer("", "yes", 1.0)]
+    monkeypatch.setattr(without, "completions", lambda *_: answers)
+    dense = study(module, data, tmp_path / "run", prompts, counts=[1], controls=[]).dense
+    assert dense.rate.value == pytest.approx(1 / 3)
+    assert dense.score.value == pytest.approx(0.25)
+
+
 def test_a_scorer_stands_beside_its_rates(
     module: CausalLM, data: TextData, tmp_path: Path, prompts: Path
 ) -> None:
@@ -132,6 +148,11 @@ def test_a_scorer_stands_beside_its_rates(
     [
         ({"counts": []}, r"counts=\[\] is not allowed"),
         ({"counts": [0, 3]}, "whole numbers from 1 to 65"),
+        ({"counts": [True]}, r"counts=\[True\] is not allowed"),
+        ({"controls": ["randm"]}, "controls='randm' is not allowed; it is one of random, "),
+        ({"contrast": "guard"}, "contrast='guard' is not allowed; it is one of difference, "),
+        ({"seeds": []}, r"seeds=\[\] is not allowed"),
+        ({"seeds": [1, 1]}, "each once"),
         ({"counts": [999]}, "the model has 66 neurons"),
     ],
 )
