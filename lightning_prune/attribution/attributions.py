@@ -141,9 +141,14 @@ def contrast(
             against general answers counts as general too, and not as what is least so.
 
     Raises:
-        ValueError: they are not of the same parts.
+        ValueError: they are not of the same parts, or the same numbers.
     """
     general.check_alike(undesired)
+    if general.fingerprint() == undesired.fingerprint():
+        raise ValueError(
+            "the general and the undesired attributions are the same numbers: there is nothing in "
+            "which they differ. Give those of two sets of samples."
+        )
     one, other = (_scale(a) if how == "normalised" else 1.0 for a in (general, undesired))
     values = {}
     for name, value in general.values.items():

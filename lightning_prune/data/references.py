@@ -151,7 +151,10 @@ class Windows(References):
 
 
 class Pairs(References):
-    """Prompts with their answers, or chats; what is explained are the tokens of the answers.
+    """Prompts with their answers, or chats.
+
+    With `places="all"` what is explained are all tokens of the answers; with "last" it is what
+    follows the last of them.
 
     Rendered whole by the tokenizer's chat template, or by Alpaca's prompt if it has none, as
     `TextData` does; cut at `length`. Those without an answer within it are left out.

@@ -94,8 +94,9 @@ def completions(
     if not prompts:
         raise ValueError("there are no prompts to go on from; give one at least")
     rows, longest = model.get_input_embeddings().num_embeddings, _longest(model)
-    for prompt in prompts:
-        check_prompt(prompt, tokenizer, sampling.new_tokens, longest, rows)
+    for number, prompt in enumerate(prompts, 1):  # by numbers: a text may be one not to be shown
+        called = f"prompt {number} of {len(prompts)}"
+        check_prompt(prompt, tokenizer, sampling.new_tokens, longest, rows, called)
     ids = [tokenizer(prompt, verbose=False)["input_ids"] for prompt in prompts]
     order = sorted(range(len(prompts)), key=lambda i: len(ids[i]))
     size = sampling.batch_size

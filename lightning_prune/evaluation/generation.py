@@ -41,6 +41,7 @@ def check_prompt(
     new_tokens: int,
     longest: int,
     vocabulary: int | None = None,
+    called: str = "",
 ) -> None:
     """Refuse a prompt that a model cannot go on from.
 
@@ -50,17 +51,19 @@ def check_prompt(
         new_tokens: how many tokens are to be generated.
         longest: how many tokens the model can take.
         vocabulary: how many different ones it has; None: that is not known.
+        called: what messages call the prompt; empty: by how it begins.
 
     Raises:
         ValueError: the prompt has no token, or one that the model does not have, or there is no
             room for it and the new tokens.
     """
     ids = tokenizer(prompt, verbose=False).input_ids
+    called = called or f"prompt {prompt[:40]!r}"
     if not ids:
-        raise ValueError(f"the prompt {prompt!r} has no token; give some text")
+        raise ValueError(f"the {called} has no token; give some text")
     if vocabulary is not None:
-        check_known(torch.tensor(ids), vocabulary, tokenizer, f"prompt {prompt[:40]!r}")
-    check_room(len(ids), new_tokens, longest, f"the prompt {prompt[:40]!r}")
+        check_known(torch.tensor(ids), vocabulary, tokenizer, called)
+    check_room(len(ids), new_tokens, longest, f"the {called}")
 
 
 def check_room(tokens: int, new_tokens: int, longest: int, prompt: str = "the prompt") -> None:

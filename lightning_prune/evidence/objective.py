@@ -96,6 +96,19 @@ class Logit(HeadObjective):
     token: int | None = None
     against: int | None = None
 
+    def check(self, classes: int) -> None:
+        """Refuse numbers of tokens that a head with so many classes does not tell apart.
+
+        Raises:
+            ValueError: there is no such token, or it is set against itself.
+        """
+        for name in ("token", "against"):
+            value = getattr(self, name)
+            known = value is None or (isinstance(value, int) and 0 <= value < classes)
+            self.require(name, known, f"it is a number from 0 to {classes - 1}, or None")
+        apart = self.against is None or self.against != self.token
+        self.require("against", apart, "it is another token")
+
     def targets(self, task: Task, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Places that are asked of have any number but `IGNORED`."""
         return task.targets(batch, "reference" if self.places == "last" else "all")

@@ -148,10 +148,10 @@ class CircuitPruning(Method):
         if not len(circuit):
             raise ValueError(f"{self!r} has no member in the blocks that are pruned")
         for name, members in circuit.by_name().items():
-            if not single and len(set(members)) == sizes[name][0]:
+            if self.cut and len(members) == sizes[name][0]:
                 raise ValueError(
-                    f"the circuit takes all {len(members)} {parts.kind}s of block {name}; one must "
-                    "stay. Ask for a lower count."
+                    f"the circuit takes all {len(members)} {parts.kind}s of block {name}; where "
+                    "they are cut, one must stay. Ask for a lower count, or cut=False."
                 )
 
     def _check_known(self, sizes: Mapping[str, tuple[int, ...]]) -> None:
@@ -166,6 +166,7 @@ class CircuitPruning(Method):
                 )
             return
         assert self.listed is not None
+        self._check_listed(self.listed, sizes)
         for name, *place in self.listed.members:
             shape = sizes.get(name, ())
             inside = len(place) == len(shape) and all(
@@ -178,6 +179,18 @@ class CircuitPruning(Method):
                     f"{'has no such place' if not shape else f'{shape} there'}: it was made for "
                     "another model, or for this one before it was cut"
                 )
+
+    def _check_listed(self, listed: CircuitUnits, sizes: Mapping[str, tuple[int, ...]]) -> None:
+        """Refuse what is listed twice, or was chosen out of another number of units."""
+        if len(set(map(tuple, listed.members))) < len(listed):
+            raise ValueError("the circuit lists a member twice; take one of them out")
+        parts, there = listed.facts.get("parts"), sum(size[0] for size in sizes.values())
+        if listed.kind != "weight" and parts is not None and parts != there:
+            raise ValueError(
+                f"the circuit was chosen out of {parts:,} {listed.kind}s, and the model has "
+                f"{there:,}: it was made for another model, or for this one before it was cut. "
+                "List Circuit before methods that cut."
+            )
 
     def budget(self, anatomy: Anatomy) -> float:
         """The fraction of the weights of the chosen blocks that goes."""

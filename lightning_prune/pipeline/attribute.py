@@ -115,6 +115,8 @@ def attribute(
     anatomy = Anatomy(model)
     anatomy.check_weights()
     way = _way(by, kind)
+    if isinstance(objective, Logit) and by in ("relevance", "gradient"):
+        objective.check(anatomy.head.sites[0].module.out_features)
     blocks = _parts(anatomy, kind, _tuple(include), _tuple(exclude))
     place = placement_of(anatomy, home_device(model) if device is None else torch.device(device))
     values: dict[str, torch.Tensor] = {}

@@ -110,11 +110,12 @@ def _facts(result: CircuitResult) -> list[str]:
     )
     scorer, misses = s["scorer"]["class"], s["scorer"]["misses"]
     agreed = s.get("agreement")
+    kind = " (those of the undesired samples)" if s["in_sample"] else ""
     return [
-        f"{s['by']} of {s['parts']:,} {s['kind']}s, general less undesired ({s['contrast']}), mean "
-        f"over {len(s['seeds'])} seed{'s' * (len(s['seeds']) > 1)}",
-        f"completions of {s['prompts']} prompts, {how['new_tokens']} tokens, {drawn}, scored by "
-        f"{scorer}{'; ' * bool(misses)}{misses}",
+        f"{s['by']} of {s['parts']:,} {s['kind']}s, general less undesired ({s['contrast']}), "
+        f"of {s['draws'][0]} and {s['draws'][1]} draws of samples",
+        f"completions of {s['prompts']} prompts{kind}, {how['new_tokens']} tokens, {drawn}, "
+        f"scored by {scorer}{'; ' * bool(misses)}{misses}",
         f"perplexity of {s['windows']} windows of {s['length']} tokens; 95%: the interval of a "
         "bootstrap over prompts",
         *([_agreed(agreed)] if agreed else []),

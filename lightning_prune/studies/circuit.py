@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -11,15 +11,17 @@ from typing import Any, Literal, get_args
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 
+from lightning_prune.anatomy import Anatomy
 from lightning_prune.attribution.attributions import Attributions, Contrast, Kind
 from lightning_prune.attribution.attributions import contrast as contrasted
 from lightning_prune.attribution.circuits import CircuitUnits
+from lightning_prune.callbacks.circuit import Circuit
 from lightning_prune.data.prompts import Prompts
 from lightning_prune.data.records import Labelled
 from lightning_prune.data.references import References
 from lightning_prune.evaluation.agreement import agreement
 from lightning_prune.evaluation.completions import Sampling
-from lightning_prune.evaluation.scorers.base import Scorer
+from lightning_prune.evaluation.scorers.base import Scorer, as_scorer
 from lightning_prune.evidence import Logit, Places
 from lightning_prune.models import CausalLM
 from lightning_prune.pipeline.attribute import By, attribute, count_parts
@@ -40,7 +42,7 @@ def study_circuit(
     undesired: References,
     folder: str | Path,
     *,
-    scorer: Scorer | None = None,
+    scorer: Scorer | Callable[[Sequence[str]], Iterable[float]] | None = None,
     labelled: Labelled | None = None,
     judged: Prompts | None = None,
     counts: Sequence[int] = (10, 30, 100, 300, 1000),
@@ -69,7 +71,8 @@ def study_circuit(
         undesired: samples of what it is to lose.
         folder: where steps are kept.
         scorer: how much of the undesired thing a completion has; None: how little of it is new, 1 -
-            different tokens / tokens, from 0.5 on.
+            different tokens / tokens, from 0.5 on. What a function of one's own has scored is
+            scored again when the study goes on.
         labelled: texts with labels of the undesired thing, by which the scorer itself is judged:
             stands beside its rates.
         judged: prompts whose completions are scored; None: those of `undesired`.
@@ -99,6 +102,9 @@ def study_circuit(
     ):
         if value not in choices:
             raise ValueError(f"{name}={value!r} is not allowed; it is one of {', '.join(choices)}")
+    if by == "magnitude":
+        raise ValueError("by='magnitude' looks at no samples, so that the two sets cannot differ")
+    scorer = None if scorer is None else as_scorer(scorer)
     module.load()
     attach(data, module)
     folder, sampling = Path(folder), sampling or Sampling()
@@ -119,6 +125,9 @@ def study_circuit(
     if "magnitude" in controls:
         smallest = maker.made("magnitude", None, {**ways, "by": "magnitude"})
         lists["magnitude"] = CircuitUnits.lowest(smallest, counts[-1])
+    anatomy = Anatomy(module.base)
+    for listed in lists.values():
+        Circuit(units=listed).check(anatomy)
     agreed = None if scorer is None or labelled is None else _agreement(scorer, labelled)
     rows = [judge.dense()]
     for count in counts:
@@ -127,7 +136,8 @@ def study_circuit(
         "general": dict(sets[0].facts),
         "undesired": dict(sets[1].facts),
         "agreement": agreed,
-        "seeds": list(seeds),
+        "draws": [_draws(one) for one in sets],
+        "in_sample": judged is None,
         "by": by,
         "kind": kind,
         "parts": ranked.count,
@@ -135,6 +145,11 @@ def study_circuit(
         "places": places,
     }
     return CircuitResult(str(module.path), rows, settings)
+
+
+def _draws(attributions: Attributions) -> int:
+    """How many draws of samples it is the mean of."""
+    return len(attributions.facts.get("mean_of", [None]))
 
 
 def _prompts(undesired: References, judged: Prompts | None) -> list[str]:

@@ -54,6 +54,8 @@ class Judge:
         device: torch.device | str | None,
         windows: int | None,
     ) -> None:
+        if windows is not None and windows < 1:
+            raise ValueError(f"windows={windows}; give 1 or more, or nothing for all of them")
         self.module, self.prompts, self.scorer = module, prompts, scorer
         self.sampling, self.device = sampling, device
         self.validation = first_windows(data.val_dataloader(), windows or 0)
@@ -126,7 +128,7 @@ class Judge:
 
     def _known(self, name: str, removed: CircuitUnits | None) -> Judged | None:
         record = self._journal.get(_step(name, removed))
-        if record is None:
+        if record is None or not (self.scorer is None or self.scorer.reusable):
             return None
         rates = {key: Rate(**record[key]) for key in ("rate", "score", "unique")}
         return Judged(**record | rates | {"perplexity": float(record["perplexity"])})

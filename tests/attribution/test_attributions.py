@@ -125,6 +125,11 @@ def test_the_model_is_left_as_it_was() -> None:
     [
         ({"by": "lrp"}, "by='lrp' is not allowed; it is one of relevance, gradient"),
         ({"kind": "head"}, "kind='head' is not allowed"),
+        (
+            {"objective": Logit(token=64)},
+            "Logit: token=64 is not allowed; it is a number from 0 to 63",
+        ),
+        ({"objective": Logit(token=3, against=3)}, "against=3 is not allowed; it is another token"),
         ({"kind": "weight", "include": "*.fc1"}, r"leaves no Linear.*mlp.down_proj"),
         ({"batches": []}, "no reference samples"),
     ],
@@ -171,6 +176,8 @@ def test_a_contrast_is_the_difference() -> None:
     guarded = contrast(general, undesired, "guarded")
     expected_U = general.values["0"].abs() - undesired.values["0"]
     torch.testing.assert_close(guarded.values["0"], expected_U)
+    with pytest.raises(ValueError, match="are the same numbers"):
+        contrast(general, some(0))
     scaled = Attributions("neuron", {n: 50 * v for n, v in undesired.values.items()})
     one, other = (contrast(general, u, "normalised") for u in (undesired, scaled))
     for name in one.values:

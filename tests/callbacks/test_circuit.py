@@ -158,7 +158,7 @@ def test_arguments_that_say_nothing_or_two_things_are_refused(
         (Circuit(units=NEURONS, count=4), "the list has 3 members"),
         (Circuit(units=NEURONS, layer_start=1, layer_end=2), "has no member in the blocks"),
         (
-            Circuit(units=CircuitUnits("group", [("1", i) for i in range(4)])),
+            Circuit(units=CircuitUnits("group", [("1", i) for i in range(4)]), cut=True),
             "takes all 4 groups of block 1",
         ),
         (
@@ -174,6 +174,11 @@ def test_arguments_that_say_nothing_or_two_things_are_refused(
             ),
             r"have \(3,\) neurons in '0', and the model \(22,\)",
         ),
+        (Circuit(units=CircuitUnits("neuron", [("0", 1), ("0", 1)])), "lists a member twice"),
+        (
+            Circuit(units=CircuitUnits("neuron", [("0", 1)], (), {"parts": 65})),
+            "chosen out of 65 neurons, and the model has 66",
+        ),
         (Circuit(units="nowhere.json"), "no circuit at 'nowhere.json'"),
     ],
 )  # fmt: skip
@@ -184,6 +189,13 @@ def test_what_the_model_does_not_have_is_refused(method: Circuit, message: str) 
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         prune(model, method)
     assert_same_state(model, before)
+
+
+def test_all_units_of_a_block_can_be_masked() -> None:
+    """The block's attention is silent then; where they are cut one must stay."""
+    model = tiny_model("llama")
+    plan = prune(model, Circuit(units=CircuitUnits("group", [("1", i) for i in range(4)])))
+    assert not plan.mask("model.layers.1.self_attn.o_proj.weight").any()
 
 
 def test_a_range_of_blocks_is_ranked_alone() -> None:

@@ -114,7 +114,7 @@ def test_progress_is_counted_in_batches(
     ("prompts", "new_tokens", "message"),
     [
         ([], 1, "there are no prompts to go on from"),
-        (["The", ""], 1, "the prompt '' has no token"),
+        (["The", ""], 1, "prompt 2 of 2 has no token"),
         (["The", "a " * 40], 30, "with 30 new tokens these are .* the model can take 64"),
     ],
 )

@@ -143,6 +143,19 @@ def test_a_scorer_stands_beside_its_rates(
     assert json.loads(Path(files["result.json"]).read_text())["rows"][0]["name"] == "dense"
 
 
+def test_a_function_scores_again(
+    module: CausalLM, data: TextData, tmp_path: Path, prompts: Path
+) -> None:
+    """What it does may have changed under its name."""
+    for value in (1.0, 0.0):
+        result = study(
+            *(module, data, tmp_path / "run", prompts),
+            counts=[1],
+            scorer=lambda texts, v=value: [v] * len(texts),
+        )
+        assert {row.rate.value for row in result.rows} == {value}
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -153,6 +166,8 @@ def test_a_scorer_stands_beside_its_rates(
         ({"contrast": "guard"}, "contrast='guard' is not allowed; it is one of difference, "),
         ({"seeds": []}, r"seeds=\[\] is not allowed"),
         ({"seeds": [1, 1]}, "each once"),
+        ({"by": "magnitude"}, "looks at no samples"),
+        ({"windows": -1}, "windows=-1; give 1 or more"),
         ({"counts": [999]}, "the model has 66 neurons"),
     ],
 )

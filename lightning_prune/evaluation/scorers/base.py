@@ -6,7 +6,7 @@ import importlib.util
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from lightning_prune.checks import Configured
 
@@ -18,8 +18,13 @@ class Scorer(Configured, ABC):
 
     Args:
         threshold: the score from which on a text counts as having it.
+
+    Attributes:
+        reusable: whether `describe` says all that its scores depend on, so that those of an earlier
+            run are those that it would give.
     """
 
+    reusable: ClassVar[bool] = True
     threshold: float = 0.5
 
     def __post_init__(self) -> None:
@@ -69,6 +74,8 @@ class Function(Scorer):
         function: from texts to as many scores in [0, 1].
         blind_to: what it misses, in one sentence.
     """
+
+    reusable = False  # what it does may have changed under its name
 
     function: Callable[[Sequence[str]], Iterable[float]]
     blind_to: str = "what a function misses, its author knows"
