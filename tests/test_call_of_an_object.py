@@ -14,15 +14,24 @@ from lightning_prune import (
     OWL,
     Bias,
     CFSPSigmoid,
+    Circuit,
+    Detoxify,
     FromFile,
     GlobalStandardised,
     Inverse,
     LeastSquares,
+    Pairs,
+    Pattern,
     PerBlock,
+    Profanity,
     Progressive,
+    Prompts,
     Proportional,
     Sensitivity,
+    TextClassifier,
     Uniform,
+    Windows,
+    WordList,
 )
 from lightning_prune.checks import Configured, argument_defaults
 from lightning_prune.methods.base import Method
@@ -44,7 +53,31 @@ ALLOCATIONS: list[Any] = [
 REPAIRS: list[Any] = [Bias(), LeastSquares(), LeastSquares(ridge=0.1, trust=0.0)]
 
 
-OBJECTS = [*(case.make() for case in CASES), *ALLOCATIONS, *REPAIRS, *NESTED]
+SAMPLES: list[Any] = [
+    Windows(source="builtin", nsamples=4, seed=1),
+    Prompts(source=["one", "two"]),
+    Prompts(source="prompts.jsonl", score="prompt.toxicity", above=0.9),
+    Pairs(source="chats.jsonl", length=64),
+]
+
+
+SCORERS: list[Any] = [
+    Pattern(regex="sorry", threshold=0.1),
+    WordList(words=["one", "two"]),
+    Profanity(),
+]
+
+
+CIRCUITS: list[Any] = [
+    Circuit(units="circuit.json", count=3),
+    Circuit(general="one.safetensors", undesired="other.safetensors", count=3, contrast="guarded"),
+]
+
+
+OBJECTS = [
+    *(case.make() for case in CASES),
+    *(*ALLOCATIONS, *REPAIRS, *NESTED, *SAMPLES, *SCORERS, *CIRCUITS),
+]
 
 
 class Names(dict[str, Any]):
@@ -56,10 +89,10 @@ class Names(dict[str, Any]):
 
 
 def test_every_public_class_is_among_the_objects(tmp_path: Path) -> None:
-    """One that is missing would escape the tests below; FromFile needs a file."""
+    """One that is missing would escape the tests below; three need files or a package."""
     public = (getattr(lightning_prune, name) for name in lightning_prune.__all__)
     classes = {c for c in public if inspect.isclass(c) and issubclass(c, Configured)}
-    assert classes - {FromFile} <= {type(one) for one in OBJECTS}
+    assert classes - {FromFile, Detoxify, TextClassifier} <= {type(one) for one in OBJECTS}
     (tmp_path / "shares.json").write_text("[0.5]")
     made = FromFile(path=str(tmp_path / "shares.json"))
     assert repr(eval(repr(made), {}, Names())) == repr(made)

@@ -10,6 +10,7 @@ from lightning_prune.parsing import Refused
 SHORT = {
     "evaluate": ("--prompt=hi", "evaluate has no argument 'prompt'. Did you mean prompts?"),
     "measure": ("--dev=cpu", "measure has no argument 'dev'. Did you mean device?"),
+    "score": ("--cu=0.3", "score has no argument 'cu'. Did you mean cut?"),
     "export": ("--dty=float32", "export has no argument 'dty'. Did you mean dtype?"),
     "generate": ("--new-tok=3", "generate has no argument 'new_tok'. Did you mean new_tokens?"),
     "sparsity": ("--patt=2:4", "sparsity has no argument 'patt'. Did you mean patterns?"),
@@ -23,7 +24,12 @@ CONFIGURED = {
     "--conf=quickstart.yaml": "{} has no argument 'conf'. Did you mean config?",
 }
 """The same of the commands that take a configuration."""
-PLACES = {"export": ["quickstart", "--to=hf"], "compare": ["a", "b"], "analyze": ["scores", "x"]}
+PLACES = {
+    "export": ["quickstart", "--to=hf"],
+    "compare": ["a", "b"],
+    "analyze": ["scores", "x"],
+    "score": [],
+}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
