@@ -67,6 +67,7 @@ class TextData(Texts, LightningDataModule):
             when a run is resumed the day on which it began.
         bad_rows: "refuse" rows that hold no text, or no chat that can be rendered, or "leave_out"
             such rows, with a line that counts them.
+        seqlen: what the codes of Wanda and SparseGPT call `length`; where it is given, it holds.
     """
 
     @known_arguments
@@ -89,11 +90,13 @@ class TextData(Texts, LightningDataModule):
         begin_token: bool | None = None,
         date: str | None = None,
         bad_rows: BadRows = "refuse",
+        seqlen: int | None = None,
     ) -> None:
         LightningDataModule.__init__(self)
         for name, value in (("nsamples", nsamples), ("batch_size", batch_size)):
             if value < 1:
                 raise ValueError(f"{name}={value}; at least 1 is needed")
+        length = length if seqlen is None else seqlen
         if length is not None and length < 2:
             raise ValueError(f"length={length}; a window needs two tokens to predict one")
         sources = {"calibration": calibration, "validation": validation, "test": test}

@@ -172,7 +172,7 @@ TYPOS = {
     "trainer: {max_stps: 1}": "PruneTrainer has no argument 'max_stps'. Did you mean max_steps?",
     "model: {pth: a}": "CausalLM has no argument 'pth'. Did you mean path? Allowed: path, config",
     "data: {lenght: 3}": "TextData has no argument 'lenght'. Did you mean length? Allowed: source",
-    "data: {seqlen: 3}": "TextData has no argument 'seqlen'. Did you mean length? Allowed: source",
+    "data: {seq_len: 3}": "TextData has no argument 'seq_len'. Did you mean length? Allowed",
     "trainer: {callbacks: [Wandda]}": "trainer.callbacks=Wandda is not allowed. Did you mean Wand",
     "trainer: {callbacks: [{clas_path: Wanda, init_args: {}}]}": "trainer.callbacks: "
     "clas_path is not allowed. Did you mean class_path? Allowed: class_path, init_args",

@@ -233,3 +233,9 @@ def test_accumulated_batches_and_processes_take_the_same_steps(
         return [sorted(step) for step in found]
 
     assert steps(1, 4) == steps(2, 2) == steps(4, 1)
+
+
+def test_the_other_name_of_length_is_understood(book: str, tokenizer: Any) -> None:
+    """As in the codes of Wanda and SparseGPT; on a command line it holds against a file."""
+    data = TextData(book, nsamples=4, length=32, seqlen=16).attach(tokenizer, 64)
+    assert next(iter(data.calibration_dataloader()))["input_ids"].shape[1] == 16
