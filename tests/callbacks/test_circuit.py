@@ -23,6 +23,7 @@ from lightning_prune import (
     prune,
 )
 from lightning_prune.anatomy import Anatomy
+from lightning_prune.models.recovery.merge import merged_model
 from lightning_prune.surgery import mask_units
 from tests.contract.cases import assert_same_state, batches, state
 from tests.lightning.runs import make_data, make_trainer
@@ -244,3 +245,17 @@ def test_a_fit_applies_a_plan_that_was_made(
         assert_same_state(module.base, state(dense.base))
         module.plans[0].restore(module.base)
         assert_same_state(module.base, before)
+
+
+@pytest.mark.parametrize("adapter", ["lora", "none"])
+def test_what_is_masked_stays_so_while_the_rest_is_trained(
+    tmp_path: Path, model_folder: Path, text_file: Path, adapter: Any
+) -> None:
+    """And when the adapter is merged."""
+    module = CausalLM(str(model_folder), adapter=adapter, learning_rate=1e-2)
+    method = Circuit(units=CircuitUnits("neuron", [("0", 1), ("1", 5)]))
+    make_trainer(tmp_path / "run", method, steps=2).fit(module, datamodule=make_data(text_file))
+    merged = merged_model(module)
+    for block, unit in ((0, 1), (1, 5)):
+        column_O = Anatomy(merged).blocks[block].reader("neuron").site.module.weight[:, unit]
+        assert not column_O.any()
