@@ -216,8 +216,8 @@ class CircuitPruning(Method):
         return {kind: values[str(block.index)]} if str(block.index) in values else {}
 
     def select(self, block: Block, scores: Mapping[str, torch.Tensor], share: float) -> Decision:
-        """Those of the circuit that are in the block alone; see `decide`."""
-        return self.decide([block], {block.index: scores}, {}, share)[block.index]
+        """All of the circuit at once; see `decide`."""
+        raise NotImplementedError("the parts of a circuit are chosen together")
 
     def decide(
         self,

@@ -8,13 +8,13 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Any, ClassVar
 
 import torch
 
 from lightning_prune.allocation import Allocation, Uniform
 from lightning_prune.anatomy import Anatomy, Block, Site
+from lightning_prune.anatomy.choosing import as_patterns, matching
 from lightning_prune.evidence import Propagate
 from lightning_prune.methods.base import Decision, Method, Scores
 from lightning_prune.selection import (
@@ -72,7 +72,7 @@ class WeightPruning(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.include, self.exclude = _names(self.include), _names(self.exclude)
+        self.include, self.exclude = as_patterns(self.include), as_patterns(self.exclude)
         if self.plan is None and (self.sparsity is None) == (self.pattern is None):
             raise ValueError(
                 f"{type(self).__name__} takes sparsity=0.5 or pattern='2:4', one of the two; got "
@@ -183,27 +183,13 @@ class WeightPruning(Method):
         blocks = super().blocks(anatomy)
         if self.head:
             blocks = [*blocks, anatomy.head]
-        names = [site.name for block in blocks for site in block.sites]
-        for setting, patterns in (("include", self.include), ("exclude", self.exclude)):
-            for pattern in patterns:
-                if not any(fnmatchcase(name, pattern) for name in names):
-                    raise ValueError(
-                        f"{setting}={pattern!r} matches no Linear; names are like {names[0]} "
-                        f"and {names[-1]}, and * stands for anything"
-                    )
-        parts = [block.part(filter(self._wanted, block.sites)) for block in blocks]
-        parts = [block for block in parts if block.sites]
+        parts = matching(blocks, self.include, self.exclude)
         if not parts:
             raise ValueError(
                 f"include={list(self.include)}, exclude={list(self.exclude)} leave no Linear to "
                 "prune; name fewer"
             )
         return parts
-
-    def _wanted(self, site: Site) -> bool:
-        return any(fnmatchcase(site.name, p) for p in self.include) and not any(
-            fnmatchcase(site.name, p) for p in self.exclude
-        )
 
     def outside(self, anatomy: Anatomy) -> dict[str, torch.Tensor]:
         """The mask of the input embeddings, if they are asked for."""
@@ -292,7 +278,3 @@ class WeightPruning(Method):
         if self.n_of_m is not None:
             return keep_n_of_m(score_OI, self.n_of_m)
         return keep_in_scope(score_OI, share, scope or self.effective_scope, self.ties)
-
-
-def _names(patterns: str | Sequence[str]) -> tuple[str, ...]:
-    return (patterns,) if isinstance(patterns, str) else tuple(patterns)

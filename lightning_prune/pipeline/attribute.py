@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from fnmatch import fnmatchcase
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
@@ -15,6 +14,7 @@ from torch import nn
 
 from lightning_prune import distributed
 from lightning_prune.anatomy import Anatomy, Block, Site
+from lightning_prune.anatomy.choosing import as_patterns, matching
 from lightning_prune.attribution.attributions import Attributions, Kind
 from lightning_prune.evidence import (
     Evidence,
@@ -117,7 +117,7 @@ def attribute(
     way = _way(by, kind)
     if isinstance(objective, Logit) and by in ("relevance", "gradient"):
         objective.check(anatomy.head.sites[0].module.out_features)
-    blocks = _parts(anatomy, kind, _tuple(include), _tuple(exclude))
+    blocks = _parts(anatomy, kind, as_patterns(include), as_patterns(exclude))
     place = placement_of(anatomy, home_device(model) if device is None else torch.device(device))
     values: dict[str, torch.Tensor] = {}
     evidence = way.evidence(objective) if way.evidence is not None else None
@@ -153,7 +153,7 @@ def count_parts(
         ValueError: there are none.
     """
     anatomy = Anatomy(model)
-    parts = _parts(anatomy, kind, _tuple(include), _tuple(exclude))
+    parts = _parts(anatomy, kind, as_patterns(include), as_patterns(exclude))
     if kind == "weight":
         return sum(site.module.weight.numel() for part in parts for site in part.sites)
     return sum(anatomy.blocks[part.index].units(kind) for part in parts)
@@ -170,15 +170,11 @@ def _parts(
     anatomy: Anatomy, kind: Kind, include: Sequence[str], exclude: Sequence[str]
 ) -> list[Block]:
     """The blocks with the sites whose weights are looked at."""
-    parts = []
-    for block in anatomy.blocks:
-        if kind == "weight":
-            sites = [s for s in block.sites if _matches(s.name, include)]
-            sites = [s for s in sites if not _matches(s.name, exclude)]
-        else:
-            sites = [block.reader(kind).site] if block.units(kind) else []
-        if sites:
-            parts.append(block.part(sites))
+    if kind == "weight":
+        parts = matching(anatomy.blocks, include, exclude)
+    else:
+        blocks = [block for block in anatomy.blocks if block.units(kind)]
+        parts = [block.part([block.reader(kind).site]) for block in blocks]
     if not parts:
         names = sorted({site.table.path for block in anatomy.blocks for site in block.sites})
         raise ValueError(
@@ -213,11 +209,3 @@ def _values(
         else:
             value_UIO = block.reader(kind).gather(value_OI, block.units(kind))
             yield str(block.index), value_UIO.double().sum(dim=(1, 2)).float().cpu()
-
-
-def _matches(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def _tuple(patterns: str | Sequence[str]) -> tuple[str, ...]:
-    return (patterns,) if isinstance(patterns, str) else tuple(patterns)

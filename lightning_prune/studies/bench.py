@@ -29,7 +29,7 @@ from lightning_prune.report.grid import Cell
 from lightning_prune.report.numbers import perplexity_text
 from lightning_prune.version import __version__
 
-__all__ = ["Asked", "Batches", "Bench", "attach", "first_windows"]
+__all__ = ["Asked", "Batches", "Bench", "attach", "digest_of", "first_windows"]
 
 Batches = list[dict[str, torch.Tensor]]
 
@@ -202,7 +202,7 @@ class Bench:
             self._journal.put(self._step(call, calibration, judge), record)
 
     def _step(self, call: str, calibration: Batches, judge: Batches) -> dict[str, Any]:
-        return {"call": call, "calibration": _digest(calibration), "validation": _digest(judge)}
+        return {"call": call, "calibration": digest_of(calibration), "validation": digest_of(judge)}
 
 
 def attach(data: Any, module: CausalLM) -> None:
@@ -259,7 +259,7 @@ def _windows(batches: Batches) -> tuple[int, int]:
     return sum(shape[0] for shape in shapes), max(shape[1] for shape in shapes)
 
 
-def _digest(batches: Iterable[Mapping[str, torch.Tensor]]) -> str:
+def digest_of(batches: Iterable[Mapping[str, torch.Tensor]]) -> str:
     """A hash of batches."""
     digest = hashlib.sha256()
     for batch in batches:

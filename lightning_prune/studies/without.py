@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from lightning_prune.pipeline import prune
 from lightning_prune.pipeline.provenance import fingerprint
 from lightning_prune.report.circuit import REPETITION, Judged
 from lightning_prune.report.numbers import perplexity_text, share_text
-from lightning_prune.studies.bench import first_windows
+from lightning_prune.studies.bench import digest_of, first_windows
 from lightning_prune.version import __version__
 
 __all__ = ["Judge"]
@@ -62,10 +62,8 @@ class Judge:
         work = {
             "model": fingerprint(module.base),
             "version": __version__,
-            "validation": _digest(
-                batch["input_ids"].numpy().tobytes() for batch in self.validation
-            ),
-            "prompts": _digest(prompt.encode() for prompt in prompts),
+            "validation": digest_of(self.validation),
+            "prompts": hashlib.sha256("\0".join(prompts).encode()).hexdigest(),
             "sampling": repr(sampling),
             "scorer": self._scored_by(),
         }
@@ -136,10 +134,3 @@ class Judge:
 
 def _step(name: str, removed: CircuitUnits | None) -> dict[str, Any]:
     return {"name": name, "removed": removed and [removed.kind, *map(list, removed.members)]}
-
-
-def _digest(parts: Iterator[bytes]) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part + b"\0")
-    return digest.hexdigest()
