@@ -59,6 +59,7 @@ from .pipeline.attribute import attribute as attribute
 from .pipeline.rounds import prune_in_rounds as prune_in_rounds
 from .pipeline.run import prune as prune
 from .plan.plan import Plan as Plan
+from .repair.block_fit import BlockFit as BlockFit
 from .repair.unit_repair import Bias as Bias
 from .repair.unit_repair import LeastSquares as LeastSquares
 from .studies.circuit import study_circuit as study_circuit

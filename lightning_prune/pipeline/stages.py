@@ -13,6 +13,7 @@ from lightning_prune.evidence import Evidence
 from lightning_prune.methods.base import Decision, Method, Scores, check_finite
 from lightning_prune.pipeline.collector import Collector
 from lightning_prune.pipeline.divided import repaired, scored
+from lightning_prune.pipeline.fitting import Fitting
 from lightning_prune.pipeline.reuse import Reuse
 from lightning_prune.pipeline.rows import say_few_rows
 from lightning_prune.pipeline.unfinished import Stage, Unfinished
@@ -56,6 +57,7 @@ class Run:
         """Fill the plan, and apply it."""
         budget = self.method.budget(self.anatomy)
         with self._outside_masked():
+            fitting = Fitting(self.method, self.blocks, self.placement)
             states = self._states(batches) if self.method.calibrates else None
             collector = Collector(self.method, self.blocks, self.placement, states, self.reuse)
             importance = self._importance(collector)
@@ -66,6 +68,10 @@ class Run:
             self._block_by_block(collector, shares)
         else:
             self._survey(collector, scores, shares, budget)
+        if collector.states is not None:
+            stage = self._stage("block fit", collector, fitting.blocks)
+            fitting.run(collector.states, self.plan, stage)
+        surgery.shrink(self.anatomy, self.plan, self.placement.edited)
 
     def _block_by_block(self, collector: Collector, shares: Mapping[str, float]) -> None:
         """Decide on each block, and change it, before the next one is looked at."""
@@ -84,12 +90,11 @@ class Run:
                     decision, scores = method.prune_block(part, results, share)
                     self._change(part, decision, scores)
                     stage.keep_decision(part, decision, scores if method.keep_scores else {})
-        surgery.shrink(self.anatomy, self.plan, self.placement.edited)
 
     def _survey(
         self, collector: Collector, scores: Scores, shares: Mapping[str, float], budget: float
     ) -> None:
-        """Decide on all blocks, repair, and cut."""
+        """Decide on all blocks, and repair."""
         by_block = {block.index: shares[block.sites[0].name] for block in self.blocks}
         decisions = self.method.decide(self.blocks, scores, by_block, budget)
         for block in self.blocks:
@@ -101,7 +106,6 @@ class Run:
                 with self.placement.edited(block):
                     self._keep_removed(block, masks)
                     surgery.mask_block(block, masks, {})
-        surgery.shrink(self.anatomy, self.plan, self.placement.edited)
 
     def _scores(self, collector: Collector) -> Scores:
         """Of all blocks on the dense model, once for each kind of evidence."""
@@ -141,8 +145,7 @@ class Run:
     def _repair(self, collector: Collector, repair: Repair) -> None:
         """Visit the Linears that read removed units, and put right what is missing there."""
         readers, keep = _readers(self.blocks, self.plan)
-        label = type(repair).__name__
-        stage = self._stage("repair", collector, readers)
+        label, stage = type(repair).__name__, self._stage("repair", collector, readers)
         finished = stage.finished
         with collector.collected(repair.evidence, readers, "layer", label, finished) as steps:
             for part, results in steps:

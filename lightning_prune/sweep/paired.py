@@ -9,6 +9,8 @@ import copy
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+from torch import nn
+
 from lightning_prune.anatomy import Block
 from lightning_prune.evidence import PairedEvidence, Propagate
 from lightning_prune.sweep.layer_by_layer import shaped
@@ -16,7 +18,12 @@ from lightning_prune.sweep.states import HiddenStates
 from lightning_prune.sweep.steps import Steps, handed_over
 from lightning_prune.sweep.waiting import Waiting
 
-__all__ = ["paired_sweep"]
+__all__ = ["copied_module", "paired_sweep"]
+
+
+def copied_module(block: Block, config: object) -> nn.Module:
+    """A copy of a block's module; every attention and MLP has the config, and one is enough."""
+    return copy.deepcopy(block.module, {id(config): config})
 
 
 def paired_sweep(
@@ -64,8 +71,7 @@ def _paired_steps(
 ) -> Steps:
     """Yield a block once an input; bring both models' states behind it if it feeds a next one."""
     whole = states.anatomy.blocks[block.index]
-    config = states.anatomy.model.config  # every attention and MLP has it: one is enough
-    dense = replace(whole, module=copy.deepcopy(block.module, {id(config): config}))
+    dense = replace(whole, module=copied_module(block, states.anatomy.model.config))
     dense = dense.part(block.sites_in(dense.module))
     paths = [site.table.path for site in whole.sites if site.table.adds]
     error = [states.kept(dense_states.entering(i) - states.entering(i)) for i in states.indices]

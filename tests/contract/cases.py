@@ -17,6 +17,7 @@ from lightning_prune import (
     FLAP,
     OWL,
     Bias,
+    BlockFit,
     Circuit,
     GQATaylor,
     Inverse,
@@ -38,6 +39,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"pattern": "2:4"},
         {"sparsity": 0.29, "propagate": "layer"},
         {"sparsity": 0.29, "adaptive": True, "propagate": "none"},
+        {"sparsity": 0.29, "block_fit": BlockFit(steps=4)},
     ],
     "RIA": [
         {"sparsity": 0.29},
@@ -59,7 +61,11 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"ratio": 0.3, "metric": "WIFN", "square_attention": True, "attention_ratio": 0.25},
         {"ratio": 0.6, "metric": "IFV", "attention": False},
     ],
-    "CFSP": [{"ratio": 0.3}, {"ratio": 0.6, "metric": "wanda_base", "formula": "code"}],
+    "CFSP": [
+        {"ratio": 0.3},
+        {"ratio": 0.6, "metric": "wanda_base", "formula": "code"},
+        {"ratio": 0.3, "block_fit": BlockFit(steps=4, span=2, target="block")},
+    ],
     "DropBlocks": [  # whole blocks: tests/callbacks/blocks
         {"count": 1, "part": "attention", "measure": "removal"},
         {"count": 1, "part": "mlp", "measure": "mse"},
