@@ -26,6 +26,7 @@ from lightning_prune import (
     Wanda,
 )
 from lightning_prune.callbacks.base import PruningCallback
+from lightning_prune.checks import Configured
 from lightning_prune.pipeline import prune
 from lightning_prune.plan import Plan
 from tests.contract.outside import Louder, Quietest
@@ -99,6 +100,11 @@ class Case:
     cls: type[PruningCallback]
     settings: dict[str, Any]
 
+    @property
+    def nested(self) -> bool:
+        """Whether an argument is an object, which a configuration names by its class path."""
+        return any(isinstance(value, Configured) for value in self.settings.values())
+
     def make(self, **more: Any) -> PruningCallback:
         return self.cls(**(self.settings | more))
 
@@ -126,6 +132,7 @@ NESTED: list[PruningCallback] = [
     GQATaylor(ratio=0.25, allocation=Inverse(alpha=2.0), repair=LeastSquares(trust=0.0)),
     FLAP(ratio=0.25, repair=None),
     Wanda(sparsity=0.5, allocation=OWL(M=3.0), include="*.mlp.*"),
+    Wanda(pattern="2:4", block_fit=BlockFit(steps=8, target="block")),
     Progressive(method=FLAP(ratio=0.5, repair=Bias()), rounds=2, max_increase=1.5),
 ]
 """Methods that hold objects with arguments of their own."""
