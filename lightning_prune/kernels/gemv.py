@@ -224,9 +224,7 @@ def _sum_kernel(  # type: ignore[no-untyped-def]
     tl.store(output_ptr + row * outputs + output, result, mask=output < outputs)
 
 
-def _check(
-    input_BI: torch.Tensor, weight_OI: torch.Tensor, bias_O: torch.Tensor | None
-) -> None:
+def _check(input_BI: torch.Tensor, weight_OI: torch.Tensor, bias_O: torch.Tensor | None) -> None:
     shapes = f"an input of {tuple(input_BI.shape)} and a weight of {tuple(weight_OI.shape)}"
     if input_BI.ndim != 2 or weight_OI.ndim != 2 or input_BI.shape[1] != weight_OI.shape[1]:
         raise ValueError(f"{shapes} do not fit; the input is (rows, {weight_OI.shape[-1]})")

@@ -139,10 +139,11 @@ class SparseLinear:
         tensors = (input_I, self.module.weight, self.module.bias)
         return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
-    @torch.inference_mode(False)
     def _lay_out(self, by_columns: bool) -> None:
         """The weight in the other layout, in new memory, if it is not in that one."""
         weight_OI = self.module.weight
         if is_column_major(weight_OI) != by_columns:
             new = column_major if by_columns else row_major
-            weight_OI.data = new(weight_OI.data)
+            # Of the kind that the weight is, whatever mode the call is made in.
+            with torch.inference_mode(weight_OI.is_inference()):
+                weight_OI.data = new(weight_OI.data)
