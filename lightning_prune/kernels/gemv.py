@@ -52,7 +52,7 @@ class Launch(NamedTuple):
     warps: int
 
 
-DEFAULT = Launch(256, 16, 16, 4)
+DEFAULT = Launch(256, 16, 32, 4)
 
 
 def launches(inputs: int) -> list[Launch]:
@@ -61,8 +61,8 @@ def launches(inputs: int) -> list[Launch]:
     return [
         Launch(block_O, block_I, splits, warps)
         for block_O, block_I, warps in tiles
-        for splits in (4, 8, 16, 32, 64)
-        if splits == 4 or (splits - 1) * block_I < inputs
+        for splits in (8, 16, 32, 64, 128)
+        if splits == 8 or (splits - 1) * block_I < inputs
     ]
 
 

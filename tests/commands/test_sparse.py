@@ -14,13 +14,15 @@ from lightning_prune.anatomy import Anatomy
 from lightning_prune.cli import main
 from lightning_prune.evaluation import Evaluation
 
+NUMBERS = "--batch_sizes 1 --lengths 8 --new_tokens 8 --runs 2 --device cpu".split()
+
 
 @pytest.fixture(autouse=True)
 def model(tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model with thresholds in its folder, and with two more files of them beside it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
-    folder = shutil.copytree(model_folder, "model")
+    folder = Path(shutil.copytree(model_folder, "model"))
     sites = [site.name for block in Anatomy(load(folder)).blocks for site in block.sites]
     for sparsity, value, file in ((0.4, 0.05, "few"), (0.9, 1e9, "all"), (0.4, 0.1, "few_too")):
         write(f"{file}.json", sparsity, dict.fromkeys(sites, value))
@@ -69,8 +71,7 @@ def test_speed_is_compared_with_that_of_the_whole_model(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Though it has as many parameters; which way products went is said."""
-    numbers = ["--batch_sizes", "1", "--lengths", "8", "--new_tokens", "8", "--runs", "2"]
-    main(["measure", "model", *numbers, "--thresholds", "few.json", "--device", "cpu"])
+    main(["measure", "model", *NUMBERS, "--thresholds", "few.json"])
     said = capsys.readouterr().out
     [row] = [line for line in said.splitlines() if line.strip().startswith("decode, tokens/s")]
     assert "x)" in row
@@ -98,5 +99,5 @@ def test_a_mistake_is_one_line_before_the_model_is_loaded(
     Path("broken.json").write_text('{"thresholds": {"lm_head": "much"}}')
     monkeypatch.setattr("lightning_prune.models.CausalLM.load", lambda _: pytest.fail("loaded"))
     with pytest.raises(SystemExit):
-        main(["measure", "model", "--device", "cpu", "--thresholds", *thresholds])
+        main(["measure", "model", *NUMBERS, "--thresholds", *thresholds])
     assert message in capsys.readouterr().err

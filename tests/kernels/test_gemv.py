@@ -88,7 +88,7 @@ errors["untried"] = error(1, 130, 250, torch.float16, 0.6, None)
 print(json.dumps(errors))
 """
     errors = run(fresh, COMPARE + program)
-    assert len(errors) > 10
+    assert len(errors) > 6
     assert max(errors.values()) < 2e-3
 
 
