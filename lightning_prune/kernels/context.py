@@ -50,7 +50,7 @@ class SparseActivations:
     @property
     def note(self) -> str:
         """Which way products of few rows went, in one line; empty: none was chosen."""
-        if self._choices.without_kernel:
+        if self._choices.missed_triton:
             return (
                 "Products are dense, with zeros: there is no triton for the kernel (pip install "
                 "'lightning-prune[kernels]')."

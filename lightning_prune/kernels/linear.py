@@ -28,15 +28,17 @@ Product = tuple[int, int, torch.dtype, int]
 
 @dataclass
 class Choices:
-    """What the Linears of one model share: which way they go on the CPU.
+    """What the Linears of one model share: which way they go.
 
     Attributes:
-        trials: by product.
-        without_kernel: whether there was no triton for a model on a GPU.
+        trials: on the CPU, by product.
+        has_triton: whether there is what the kernel for GPUs needs.
+        missed_triton: whether a model on a GPU went without it.
     """
 
     trials: dict[Product, Trial] = field(default_factory=lambda: defaultdict(Trial))
-    without_kernel: bool = False
+    has_triton: bool = field(default_factory=lambda: find_spec("triton") is not None)
+    missed_triton: bool = False
 
 
 class SparseLinear:
@@ -89,10 +91,8 @@ class SparseLinear:
         )
 
     def _on_gpu(self, input_I: torch.Tensor) -> torch.Tensor:
-        weight_OI = self.module.weight
-        if find_spec("triton") is None:
-            self._choices.without_kernel = True
-        if self._choices.without_kernel or weight_OI.dtype == torch.float64:
+        if not self._choices.has_triton or self.module.weight.dtype == torch.float64:
+            self._choices.missed_triton = not self._choices.has_triton
             return self._dense(input_I, self._small(input_I))
         from lightning_prune.kernels.gemv import sparse_gemv
 
