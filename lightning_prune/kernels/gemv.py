@@ -175,7 +175,7 @@ def _partial_kernel(  # type: ignore[no-untyped-def]
     is_column = (output < column)[None, :]
     totals = ()
     for _ in tl.static_range(ROWS):
-        totals = totals + (tl.zeros((BLOCK_I, BLOCK_O), dtype=tl.float32),)
+        totals += (tl.zeros((BLOCK_I, BLOCK_O), dtype=tl.float32),)  # type: ignore[assignment]
     for step in range(steps):
         index = (split * steps + step) * BLOCK_I + tl.arange(0, BLOCK_I)
         active = index < 0
@@ -185,7 +185,7 @@ def _partial_kernel(  # type: ignore[no-untyped-def]
             x = x.to(tl.float32)
             x = tl.where(tl.abs(x) <= threshold, 0.0, x)
             active = active | (x != 0.0)
-            row_inputs = row_inputs + (x,)
+            row_inputs += (x,)  # type: ignore[assignment]
         weight = tl.load(
             weight_ptr + index.to(tl.int64)[:, None] * column + output[None, :],
             mask=active[:, None] & is_column,
@@ -194,7 +194,7 @@ def _partial_kernel(  # type: ignore[no-untyped-def]
         ).to(tl.float32)
         sums = ()
         for row in tl.static_range(ROWS):
-            sums = sums + (totals[row] + row_inputs[row][:, None] * weight,)
+            sums += (totals[row] + row_inputs[row][:, None] * weight,)  # type: ignore[assignment]
         totals = sums
     for row in tl.static_range(ROWS):
         place = partial_ptr + (split * ROWS + row) * outputs + output

@@ -108,7 +108,8 @@ class SparseLinear:
 
     def _on_cpu(self, input_I: torch.Tensor, rows: int) -> torch.Tensor:
         weight_OI = self.module.weight
-        trial = self._choices.trials[(*weight_OI.shape, weight_OI.dtype, rows)]
+        outputs, inputs = weight_OI.shape
+        trial = self._choices.trials[outputs, inputs, weight_OI.dtype, rows]
         way = trial.way
         self._lay_out(by_columns=way == "columns")
         small_I = self._small(input_I)
