@@ -50,6 +50,7 @@ from .evaluation.scorers.profanity import Profanity as Profanity
 from .evaluation.scorers.words import Pattern as Pattern
 from .evaluation.scorers.words import WordList as WordList
 from .export.hf import save as save
+from .kernels.context import sparse_activations as sparse_activations
 from .modeling.registry import register_family as register_family
 from .models.causal_lm import CausalLM as CausalLM
 from .models.recovery.adapters import LoRA as LoRA

@@ -8,7 +8,6 @@ Axes: O output features, I input features, M consecutive inputs of one group.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import torch
 
+from lightning_prune.analysis.keys import place_of
 from lightning_prune.analysis.plan_check import MaskCheck, PlanCheck, PlanComparison
 from lightning_prune.checkpoints.bundled import meant_model
 from lightning_prune.checkpoints.reader import TensorReader
@@ -27,7 +27,6 @@ PATTERNS = ("1:4", "2:4", "4:8")
 """The patterns that are looked for, the sparsest first; N of M consecutive inputs are kept."""
 
 CHUNK = 1 << 24  # weights that are in memory at a time
-_IN_BLOCK = re.compile(r"(?:^|.*?\.)(\d+)\.(.+)\.weight")
 
 
 @dataclass(frozen=True)
@@ -176,8 +175,8 @@ def sparsity(path: str | Path, patterns: Sequence[str] = PATTERNS) -> SparsityRe
         plan.note(name, mask)
         parameters += info.numel
         zeros += counts.zeros
-        if (place := _IN_BLOCK.fullmatch(name)) and len(info.shape) == 2:
-            matrices.append(counts.matrix(name, int(place[1]), place[2], info.shape))
+        if (place := place_of(name)) and name.endswith(".weight") and len(info.shape) == 2:
+            matrices.append(counts.matrix(name, *place, info.shape))
     matrices.sort(key=lambda m: m.block)
     return SparsityReport(
         str(path), matrices, parameters, zeros, packed, plan.result(), tuple(parsed)

@@ -13,6 +13,7 @@ __all__ = [
     "CONFIG",
     "INDEX",
     "REPORT",
+    "THRESHOLDS",
     "WEIGHTS",
     "shard_name",
     "weight_files",
@@ -22,6 +23,7 @@ CONFIG = "config.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 ADAPTER = "adapter_config.json"
 CODE = "modeling_pruned.py"
+THRESHOLDS = "activation_thresholds.json"
 CARD, REPORT, CHECKSUMS = "README.md", "report.json", "checksums.json"
 
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.pkl")

@@ -13,6 +13,7 @@ from lightning_prune.checkpoints.names import weight_files
 from lightning_prune.commands.arguments import usable_device, writable_folder
 from lightning_prune.commands.models import known_models, loaded
 from lightning_prune.commands.quiet import quiet_loading
+from lightning_prune.commands.sparse import known_variants, sparse_or_dense
 from lightning_prune.evaluation import Evaluation, Size, check_numbers, generation_speed
 from lightning_prune.models import CausalLM
 from lightning_prune.models.loading import DType
@@ -30,6 +31,7 @@ def measure(
     lengths: Sequence[int] = (128,),
     new_tokens: int = 32,
     runs: int = 5,
+    thresholds: list[str] | None = None,
     dtype: DType = "auto",
     device: str | None = None,
     trust_remote_code: bool = False,
@@ -46,6 +48,8 @@ def measure(
         lengths: tokens of the prompts.
         new_tokens: how many tokens are generated after each prompt.
         runs: timed runs; their median counts.
+        thresholds: files of `analyze activations`, or "saved" for activation_thresholds.json in a
+            model's folder: each model is measured as it is, and with its activations cut by each.
         dtype: of the weights.
         device: where to run; None: a GPU if there is one.
         trust_remote_code: run Python code that comes with a model.
@@ -53,8 +57,8 @@ def measure(
 
     Raises:
         FileNotFoundError: there is no such model.
-        ValueError: a model cannot be used, or a number is out of range; before the first model is
-            loaded.
+        ValueError: a model or thresholds cannot be used, or a number is out of range; before the
+            first model is loaded.
     """
     where = usable_device(device)
     modules = known_models(models, dtype, trust_remote_code)
@@ -69,14 +73,18 @@ def measure(
                 check_numbers(module.max_position_embeddings, **shape)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
+    variants = known_variants(modules, thresholds)
     folder = writable_folder(out)
-    measured = {
-        name: Evaluation(
-            size=_size(module),
-            speeds=[generation_speed(module.base, where, **shape) for shape in shapes],
-        )
-        for name, module in loaded(modules)
-    }
+    measured: dict[str, Evaluation] = {}
+    notes: list[str] = []
+    for name, module in loaded(modules):
+        size = _size(module)
+        for label, limits in variants[name].items():
+            with sparse_or_dense(module.base, limits) as sparse:
+                speeds = [generation_speed(module.base, where, **shape) for shape in shapes]
+                unread = None if sparse is None else sparse.unread
+                notes += [f"{label}: {sparse.note}"] if sparse is not None and sparse.note else []
+            measured[label] = Evaluation(speeds=speeds, size=size, unread=unread)
     settings = {
         "device": torch.cuda.get_device_name(where) if where.type == "cuda" else "cpu",
         "dtype": dtype,
@@ -88,7 +96,7 @@ def measure(
     }
     document = evaluation_document(measured, settings, "measurement")
     line = ", ".join(f"{name} {value}" for name, value in settings.items())
-    show(replace(document, printed=[*document.printed, line]), folder)
+    show(replace(document, printed=[*document.printed, *notes, line]), folder)
 
 
 def _size(module: CausalLM) -> Size:

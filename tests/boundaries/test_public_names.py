@@ -78,6 +78,7 @@ PUBLIC = [
     "register_family",
     "save",
     "search_shares",
+    "sparse_activations",
     "study_circuit",
     "sweep_methods",
     "vary_arguments",
