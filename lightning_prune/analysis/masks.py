@@ -91,6 +91,13 @@ class Masks:
         keep_U = torch.zeros(kept.total, dtype=torch.bool).index_fill_(0, kept.index_U, True)
         return keep_U[None].numpy()
 
+    def scores(self, name: str) -> tuple[str, np.ndarray] | None:
+        """What made the plan, and the scores that it decided on a matrix from, if it kept them."""
+        if self._plan is None or ("weight", name) not in self._plan.score_keys:
+            return None
+        method = self._plan.steps[-1].get("method", "a method")
+        return method, self._plan.scores("weight", name).float().numpy()
+
     def bytes(self, name: str) -> int:
         """What is read of a matrix."""
         if self._reader is None:

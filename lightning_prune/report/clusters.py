@@ -191,13 +191,14 @@ def _page(m: MatrixClusters, seed: int) -> Page:
     axes["pca"].set_xlabel(f"first ({shares[0]:.1%} of the variance)", fontsize=8)
     axes["pca"].set_ylabel(f"second ({shares[1]:.1%})", fontsize=8)
     axes["tsne"].set_title("t-SNE of Hamming's distances (axes have no unit)", fontsize=9)
-    axes["tsne"].legend(fontsize=6, frameon=False, ncols=2)
+    handles = axes["tsne"].get_legend_handles_labels()
+    page.legend(*handles, loc="outside lower center", fontsize=7, frameon=False, ncols=8)
     for name in ("pca", "tsne"):
         axes[name].tick_params(labelsize=7)
     for name, order in zip("abc", ("as stored", "gradient", "seriation"), strict=True):
         ordered_FD = keep_FD[m.sample[order]]
         distance = next(o.distance.mean for o in m.orders if o.name == order)
-        title = f"{order}: neighbours {distance:.1%} apart"
+        title = f"{order}: {distance:.1%} apart"
         image = spy(axes[name], density(ordered_FD), ordered_FD.shape, title)
         axes[name].set_xlabel("places of a feature", fontsize=8)
     axes["a"].set_ylabel(f"{kind}, in order", fontsize=8)
