@@ -12,7 +12,7 @@ from lightning_prune.analysis.density import density
 from lightning_prune.analysis.embedding import neighbour_map, principal_components
 from lightning_prune.analysis.keys import short_names
 from lightning_prune.analysis.orders import hamming_distances
-from lightning_prune.report.drawing import COLOURS, figure, save, spy
+from lightning_prune.report.drawing import COLOURS, colour_bar, figure, save, spy
 from lightning_prune.report.files import Document, write
 from lightning_prune.report.numbers import share_text
 from lightning_prune.report.tables import Figure, Row, Table
@@ -202,5 +202,5 @@ def _page(m: MatrixClusters, seed: int) -> Page:
         image = spy(axes[name], density(ordered_FD), ordered_FD.shape, title)
         axes[name].set_xlabel("places of a feature", fontsize=8)
     axes["a"].set_ylabel(f"{kind}, in order", fontsize=8)
-    page.colorbar(image, ax=axes["c"], label="fraction of weights that stay")
+    colour_bar(page, image, axes["c"], "fraction of weights that stay")
     return page

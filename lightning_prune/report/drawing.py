@@ -18,7 +18,7 @@ from lightning_prune.report.svg import PALETTE, SERIES
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "INK", "figure", "heat", "save", "spy"]
+__all__ = ["COLOURS", "INK", "RULE", "colour_bar", "figure", "heat", "save", "spy"]
 
 COLOURS = tuple(PALETTE[name][0] for name in SERIES)
 INK, RULE = PALETTE["ink"][0], PALETTE["rule"][0]
@@ -68,6 +68,13 @@ def heat(
     axes.set_xticks(range(0, len(columns), step), columns[::step], fontsize=7)
     axes.set_title(title, fontsize=9)
     return drawn
+
+
+def colour_bar(page: Figure, drawn: Any, axes: Any, label: str) -> None:
+    """Say beside axes what their shades stand for."""
+    bar = page.colorbar(drawn, ax=axes)
+    bar.set_label(label, fontsize=8)
+    bar.ax.tick_params(labelsize=7)
 
 
 def save(figures: Mapping[str, Figure], folder: str | Path) -> dict[str, str]:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lightning_prune.analysis.activations import Thresholds
-from lightning_prune.analysis.keys import ALL, place_of, short_names
+from lightning_prune.analysis.keys import place_of, short_names
 from lightning_prune.analysis.portraits import PLACES, MatrixPortrait, Portrait
-from lightning_prune.report.drawing import COLOURS, INK, figure, heat, spy
+from lightning_prune.report.drawing import COLOURS, INK, RULE, colour_bar, figure, heat, spy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,7 +40,7 @@ def spy_page(name: str, portrait: Portrait) -> Figure:
         image = spy(panel, m.density_YX, m.shape, title)
     page.supxlabel("input features", fontsize=8)
     page.supylabel("output features", fontsize=8)
-    page.colorbar(image, ax=axes, label="fraction of the weights of a cell that stay")
+    colour_bar(page, image, axes, "fraction of the weights of a cell that stay")
     return page
 
 
@@ -61,7 +61,7 @@ def sparsity_page(name: str, portrait: Portrait) -> Figure:
                     column, row, f"{share:.0%}", ha="center", va="center", fontsize=6, color=ink
                 )
     axes.set_xlabel("block", fontsize=8)
-    page.colorbar(image, ax=axes, label="fraction of weights that are zero")
+    colour_bar(page, image, axes, "fraction of weights that are zero")
     return page
 
 
@@ -127,6 +127,7 @@ def threshold_page(found: Thresholds) -> Figure:
         above.plot(blocks, thresholds, label=names[kind], **_style(number))
         below.plot(blocks, reached, **_style(number))
     above.set_yscale("log")
+    above.xaxis.get_major_locator().set_params(integer=True)
     _name(above, "|x| > threshold is kept", "", "threshold (unit of activations)")
     _name(below, "", "block", "fraction left out")
     below.set_ylim(0, 1)
@@ -137,7 +138,7 @@ def threshold_page(found: Thresholds) -> Figure:
 def upset_page(names: Sequence[str], shared: Mapping[tuple[str, ...], int]) -> Figure:
     """How many weights stay in just these masks (UpSet, Lex et al. 2014)."""
     total = sum(shared.values())
-    drawn = [(inside, count) for inside, count in shared.items() if inside]
+    drawn = [(inside, count) for inside, count in shared.items() if inside and count]
     drawn = drawn[:MOST_INTERSECTIONS]
     page = figure(f"weights that stay in just these of {len(names)} masks", 4.4)
     bars, dots = page.subplots(2, 1, sharex=True, height_ratios=(3, 0.4 * len(names) + 0.4))
@@ -151,7 +152,7 @@ def upset_page(names: Sequence[str], shared: Mapping[tuple[str, ...], int]) -> F
     _name(bars, f"of {total:,} weights; {none:.1%} stay in none", "", "fraction of all weights")
     for row, name in enumerate(names):
         inside = [place for place in places if name in drawn[place][0]]
-        dots.scatter(list(places), [row] * len(drawn), s=18, color="#DFE2E6")
+        dots.scatter(list(places), [row] * len(drawn), s=18, color=RULE)
         dots.scatter(inside, [row] * len(inside), s=26, color=INK)
     for place, (members, _) in enumerate(drawn):
         rows = [names.index(name) for name in members]
@@ -159,6 +160,7 @@ def upset_page(names: Sequence[str], shared: Mapping[tuple[str, ...], int]) -> F
     stay = {name: sum(c for inside, c in shared.items() if name in inside) for name in names}
     labels = [f"{name} ({stay[name] / total:.1%} stay)" for name in names]
     dots.set_yticks(range(len(names)), labels, fontsize=8)
+    dots.tick_params(length=0)
     dots.set_xticks([])
     dots.set_ylim(len(names) - 0.5, -0.5)
     for side in ("top", "right", "bottom", "left"):
@@ -179,7 +181,7 @@ def _panels(
 
 
 def _kinds(names: Sequence[str]) -> dict[str, str]:
-    return short_names([*names, ALL]) if len(names) > 1 else {name: name for name in names}
+    return short_names(names) if len(names) > 1 else {name: name for name in names}
 
 
 def _short(name: str) -> str:

@@ -25,9 +25,10 @@ def pictures(
     include: Sequence[str] | None = None,
     thresholds: str | None = None,
 ) -> None:
-    """Draw masks: where weights stay, zeros by block and projection, histograms, what scores hold.
+    """Draw masks: densities, sparsity, histograms, scores, overlaps.
 
-    Of two or more masks, also how many weights stay in just some of them.
+    Where weights stay, zeros by block and projection, how they are spread over rows and columns,
+    how much of all scores the highest hold, and, of several masks, how many weights stay in which.
 
     Args:
         paths: folders of models or plans, safetensors files, or a plan.json beside a model.
