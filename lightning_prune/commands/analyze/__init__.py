@@ -5,7 +5,7 @@ COMMANDS = {
     "circuits": "Compare circuits, or attributions, by what they share.",
     "similarity": "Compare which weights stay in saved models or plans.",
     "clusters": "Look for structure in masks: clusters, orders, blocks of zeros.",
-    "pictures": "Draw masks: densities, sparsity, histograms, scores, overlaps.",
+    "pictures": "Draw masks: density, sparsity, histograms, scores, overlap.",
     "activations": "Find below which magnitude activations can be left out.",
 }
 """What there is: by name, its line of help. Each is the function of its name in its own file."""

@@ -25,7 +25,7 @@ def pictures(
     include: Sequence[str] | None = None,
     thresholds: str | None = None,
 ) -> None:
-    """Draw masks: densities, sparsity, histograms, scores, overlaps.
+    """Draw masks: density, sparsity, histograms, scores, overlap.
 
     Where weights stay, zeros by block and projection, how they are spread over rows and columns,
     how much of all scores the highest hold, and, of several masks, how many weights stay in which.

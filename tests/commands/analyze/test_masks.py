@@ -77,13 +77,15 @@ def test_what_cannot_be_compared_is_one_line(refused: Callable[..., str]) -> Non
 def test_structure_is_printed_and_drawn(capsys: pytest.CaptureFixture[str]) -> None:
     """Of the block in the middle, if nothing is said."""
     model("a", 0)
-    main(["analyze", "clusters", "a", "--counts", "2", "3", "--seeds", "0", "1", "--out", "out"])
+    main(["analyze", "clusters", "a", "--counts", "2", "--seeds", "0"])
     said = capsys.readouterr().out
-    for expected in ("k-means", "seriation", "blocks of zeros", "nearest features", "self_attn."):
+    for expected in ("k-means", "seriation", "blocks of zeros", "nearest features", *KINDS):
         assert expected in said
+    matrix = ["--include", "*.1.mlp.up_proj.*", "--counts", "2", "3", "--seeds", "0", "1"]
+    main(["analyze", "clusters", "a", *matrix, "--out", "out"])
+    assert "model.layers.1.mlp.up_proj.weight" in capsys.readouterr().out
     written = json.loads(Path("out/clusters.json").read_text())
-    names = {f"model.layers.1.{kind}.weight" for kind in KINDS}
-    assert {m["name"] for m in written["matrices"]} == names
+    assert [c["count"] for c in written["matrices"][0]["clusterings"]] == [2, 3]
     page = Path("out/clusters_model.layers.1.mlp.up_proj.png")
     assert page.read_bytes().startswith(b"\x89PNG")
     assert page.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
@@ -94,8 +96,9 @@ def test_pictures_are_drawn(capsys: pytest.CaptureFixture[str]) -> None:
     """Of models and plans, with what they share and thresholds."""
     model("a", 0)
     plan = weight_plan("Wanda", seed=0, blocks=3)
-    for i in range(3):
-        plan.set_mask(f"model.layers.{i}.mlp.up_proj.weight", random(24, 20, seed=i) < 0.5)
+    for name in plan.mask_names:
+        plan.set_scores("weight", name, random(24, 20, seed=len(name)))
+        plan.set_mask(name, plan.scores("weight", name) < 0.5)
     plan.save("b")
     thresholds = {f"model.layers.{i}.mlp.up_proj": 0.1 * (i + 1) for i in range(3)}
     facts = {"sparsity": 0.5, "model": "a", "tokens": 10, "thresholds": thresholds}
@@ -103,7 +106,7 @@ def test_pictures_are_drawn(capsys: pytest.CaptureFixture[str]) -> None:
     main(["analyze", "pictures", "a", "b", "--thresholds", "t.json", "--out", "out"])
     written = {path.name for path in Path("out").iterdir()}
     names = {f"{kind}-{name}" for kind in ("spy", "sparsity", "histograms") for name in "ab"}
-    names |= {"scores-a", "upset", "thresholds"}
+    names |= {"scores-a", "scores-b", "upset", "thresholds"}
     assert {f"{name}.{kind}" for name in names for kind in ("png", "pdf")} <= written
     numbers = json.loads(Path("out/pictures.json").read_text())
     assert sum(part["weights"] for part in numbers["intersections"]) == 3 * 24 * 20
@@ -117,7 +120,7 @@ def test_a_mask_that_is_not_pruned_can_be_drawn() -> None:
     weights = {"model.layers.0.mlp.up_proj.weight": torch.ones(5, 5)}
     save_file(weights, "dense.safetensors")
     main(["analyze", "pictures", "dense.safetensors", "--out", "out"])
-    assert Path("out/spy-dense.safetensors.png").is_file()
+    assert Path("out/spy-dense.png").is_file()
     assert not Path("out/upset.png").exists()
 
 
