@@ -10,7 +10,7 @@ from lightning_prune.analysis.clusters import MatrixClusters, Spread
 from lightning_prune.analysis.coherence import Coherence
 from lightning_prune.analysis.density import density
 from lightning_prune.analysis.embedding import neighbour_map, principal_components
-from lightning_prune.analysis.keys import short_names
+from lightning_prune.analysis.keys import place_of
 from lightning_prune.analysis.orders import hamming_distances
 from lightning_prune.report.drawing import COLOURS, colour_bar, figure, save, spy
 from lightning_prune.report.files import Document, write
@@ -63,9 +63,9 @@ def write_clusters(
 
 
 def _names(found: Sequence[MatrixClusters]) -> dict[str, str]:
-    return (
-        short_names([m.name for m in found]) if len(found) > 1 else {m.name: m.name for m in found}
-    )
+    """Matrices by block and projection, as in "15.mlp.up_proj"."""
+    places = {m.name: place_of(m.name) for m in found}
+    return {name: ".".join(map(str, place or (name,))) for name, place in places.items()}
 
 
 def _neighbours(found: Sequence[MatrixClusters]) -> Table:

@@ -4,7 +4,7 @@ COMMANDS = {
     "scores": "Compare scores of two plans, or the components of one plan's.",
     "circuits": "Compare circuits, or attributions, by what they share.",
     "similarity": "Compare which weights stay in saved models or plans.",
-    "clusters": "Look for structure in masks: clusters, orders, blocks of zeros.",
+    "clusters": "Look for structure in masks: clusters, orders, zero blocks.",
     "pictures": "Draw masks: density, sparsity, histograms, scores, overlap.",
     "activations": "Find below which magnitude activations can be left out.",
 }

@@ -26,7 +26,7 @@ def clusters(
     seeds: Sequence[int] = (0, 1, 2),
     out: str | Path | None = None,
 ) -> None:
-    """Look for structure in masks: clusters, orders, blocks of zeros.
+    """Look for structure in masks: clusters, orders, zero blocks.
 
     All is compared with shuffled masks, and done again for every seed.
 
