@@ -43,6 +43,7 @@ from .checkpoints.load import load as load
 from .data.prompts import Prompts as Prompts
 from .data.references import Pairs as Pairs
 from .data.references import Windows as Windows
+from .data.image_data import ImageData as ImageData
 from .data.text_data import TextData as TextData
 from .evaluation.scorers.classifier import TextClassifier as TextClassifier
 from .evaluation.scorers.detoxify import Detoxify as Detoxify
@@ -52,6 +53,7 @@ from .evaluation.scorers.words import WordList as WordList
 from .export.hf import save as save
 from .modeling.registry import register_family as register_family
 from .models.causal_lm import CausalLM as CausalLM
+from .models.image_classifier import ImageClassifier as ImageClassifier
 from .models.recovery.adapters import LoRA as LoRA
 from .models.recovery.adapters import QLoRA as QLoRA
 from .models.recovery.distillation import Distillation as Distillation

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from lightning_prune.anatomy.tasks import CausalTask, Task
+from lightning_prune.anatomy.tasks import CausalTask, ImageTask, Task
 from lightning_prune.checks import meant
 
 __all__ = ["FAMILIES", "PRUNED_PREFIX", "Family", "SiteTable", "add_family", "family_of"]
@@ -133,7 +133,29 @@ OPT = Family(
     pre_norm_key="do_layer_norm_before",
 )
 
-FAMILIES: list[Family] = [LLAMA, GEMMA, PHI3, OPT]
+_ENCODER_SITES = (
+    SiteTable("attention.q_proj", reads="attention_input", rows=("query",)),
+    SiteTable("attention.k_proj", reads="attention_input", rows=("key",)),
+    SiteTable("attention.v_proj", reads="attention_input", rows=("value",)),
+    SiteTable("attention.o_proj", reads="attention_output", columns="query", adds=True),
+    SiteTable("mlp.fc1", reads="mlp_input", rows=("neuron",)),
+    SiteTable("mlp.fc2", reads="mlp_inner", columns="neuron", adds=True),
+)
+
+VIT = Family(
+    model_types=("vit",),
+    blocks="vit.layers",
+    sites=_ENCODER_SITES,
+    task=ImageTask(),
+    body="vit",
+    attention="attention",
+    kv_heads_key=None,
+    attributes={"attention.num_attention_heads": "heads"},
+)
+
+DEIT = replace(VIT, model_types=("deit",), blocks="deit.layers", body="deit")
+
+FAMILIES: list[Family] = [LLAMA, GEMMA, PHI3, OPT, VIT, DEIT]
 """All that are known. `add_family` adds one."""
 
 

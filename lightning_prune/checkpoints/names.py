@@ -12,6 +12,7 @@ __all__ = [
     "CODE",
     "CONFIG",
     "INDEX",
+    "PROCESSOR",
     "REPORT",
     "WEIGHTS",
     "shard_name",
@@ -22,6 +23,7 @@ CONFIG = "config.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 ADAPTER = "adapter_config.json"
 CODE = "modeling_pruned.py"
+PROCESSOR = "preprocessor_config.json"
 CARD, REPORT, CHECKSUMS = "README.md", "report.json", "checksums.json"
 
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.pkl")
