@@ -51,11 +51,15 @@ class Task(ABC):
         arguments: further arguments of every forward.
         auto_class: name of the transformers class that loads such a model.
         windows_of: name of the tensor of a batch whose first axis counts its members.
+        judged_by: what models of this kind are compared by.
+        unit: what a batch is so many of, as in "tokens a second".
     """
 
     inputs: tuple[str, ...]
     arguments: Mapping[str, Any] = {}
     auto_class: str
+    judged_by: Literal["perplexity", "accuracy"] = "perplexity"
+    unit: str = "tokens"
 
     @property
     def windows_of(self) -> str:
@@ -74,6 +78,10 @@ class Task(ABC):
         Raises:
             ValueError: it is none that this model can read.
         """
+
+    def amount(self, batch: Batch) -> int:
+        """How many of its `unit` a batch has."""
+        return batch[self.windows_of].numel()
 
     def called_with(self, batch: Batch) -> dict[str, torch.Tensor]:
         """What of a batch the model's forward takes, beside `arguments`."""
@@ -186,6 +194,8 @@ class ImageTask(Task):
 
     inputs = ("pixel_values",)
     auto_class = "AutoModelForImageClassification"
+    judged_by = "accuracy"
+    unit = "images"
     form = "dicts with pixel_values (B, channels, height, width)"
 
     def __init__(self, head_path: str = "classifier") -> None:
@@ -201,6 +211,10 @@ class ImageTask(Task):
                 f"width), and labels (B,) where a loss is asked for; got {got}"
             )
         return dict(batch)
+
+    def amount(self, batch: Batch) -> int:
+        """Images."""
+        return len(batch["pixel_values"])
 
     def head(self, model: nn.Module) -> nn.Linear:
         """The classifier."""

@@ -102,8 +102,10 @@ class ImageData(LightningDataModule):
         if getattr(module, "preparation", None) is not None:
             self.attach(module.preparation)
         needed = {"fit": ("train", "validation"), "validate": ("validation",)}.get(stage, ("test",))
+        trains = self.trainer is None or self.trainer.limit_train_batches != 0
         for use in needed:
-            self._images(use)
+            if use != "train" or trains:
+                self._images(use)
 
     def calibration_dataloader(self) -> DataLoader[Any]:
         """This process's share of the calibration batches.

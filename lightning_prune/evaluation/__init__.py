@@ -1,5 +1,6 @@
 """What a model is worth: perplexity, tasks, speed, and what it says."""
 
+from lightning_prune.evaluation.accuracy import Classified, classify
 from lightning_prune.evaluation.agreement import Agreement, agreement
 from lightning_prune.evaluation.completions import Sampling, completions
 from lightning_prune.evaluation.generation import (
@@ -27,6 +28,7 @@ __all__ = [
     "SEVEN",
     "Agreement",
     "Answer",
+    "Classified",
     "Evaluation",
     "Function",
     "Rate",
@@ -42,6 +44,7 @@ __all__ = [
     "check_prompt",
     "check_room",
     "check_tasks",
+    "classify",
     "completions",
     "continuation",
     "generation_speed",
