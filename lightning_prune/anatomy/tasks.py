@@ -108,6 +108,15 @@ class Task(ABC):
             ValueError: the batch has no labels, or there is no reference for this task.
         """
 
+    def answered(self, batch: Batch, last: bool) -> torch.Tensor:
+        """The places at which the model answers: any number but `IGNORED`.
+
+        Args:
+            batch: as `checked` gave it.
+            last: of each sequence the last place; else all that something is asked of.
+        """
+        return self.targets(batch, "reference" if last else "all")
+
     def answers(self, logits: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """The logits of N places, (N, K), and what each is to say, (N,), as `targets` does."""
         return logits.flatten(0, -2), self.targets(batch).flatten()
@@ -228,3 +237,7 @@ class ImageTask(Task):
                 f"labels={labels!r} and a batch with {sorted(batch)}"
             )
         return batch["labels"]
+
+    def answered(self, batch: Batch, last: bool) -> torch.Tensor:
+        """(B,): an image has one answer, whether its class is known or not."""
+        return torch.zeros(len(batch["pixel_values"]), dtype=torch.long)
