@@ -15,13 +15,19 @@ from lightning_prune.evaluation.rates import Rate, mean_of, rate_of
 from lightning_prune.evaluation.results import (
     Answer,
     Evaluation,
+    ForwardSpeed,
     Size,
     Speed,
     TaskScore,
     TextPerplexity,
 )
 from lightning_prune.evaluation.scorers.base import Function, Scorer, as_scorer
-from lightning_prune.evaluation.speed import check_numbers, generation_speed, tokens_per_second
+from lightning_prune.evaluation.speed import (
+    check_numbers,
+    forward_speed,
+    generation_speed,
+    tokens_per_second,
+)
 from lightning_prune.evaluation.zero_shot import SEVEN, check_tasks, zero_shot
 
 __all__ = [
@@ -30,6 +36,7 @@ __all__ = [
     "Answer",
     "Classified",
     "Evaluation",
+    "ForwardSpeed",
     "Function",
     "Rate",
     "Sampling",
@@ -47,6 +54,7 @@ __all__ = [
     "classify",
     "completions",
     "continuation",
+    "forward_speed",
     "generation_speed",
     "mean_of",
     "perplexity",

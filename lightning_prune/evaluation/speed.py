@@ -18,10 +18,10 @@ import torch
 from torch import nn
 
 from lightning_prune.anatomy import Anatomy
-from lightning_prune.evaluation.results import Speed
+from lightning_prune.evaluation.results import ForwardSpeed, Speed
 from lightning_prune.sweep import evaluating, on_device
 
-__all__ = ["check_numbers", "generation_speed", "tokens_per_second"]
+__all__ = ["check_numbers", "forward_speed", "generation_speed", "tokens_per_second"]
 
 WARM_UP, RUNS = 3, 15
 ENOUGH = 10.0
@@ -104,6 +104,33 @@ def generation_speed(
         decode_seconds=median(token_seconds for _, decode in timed for token_seconds in decode),
         peak_bytes=peak,
     )
+
+
+@torch.no_grad()
+def forward_speed(
+    model: Any, pixels_BCHW: torch.Tensor, device: torch.device, runs: int = 5
+) -> ForwardSpeed:
+    """Time forward passes over a batch of images.
+
+    One run warms up, then the median of `runs` is taken; memory is watched in a run of its own. The
+    whole model is on the device meanwhile.
+
+    Args:
+        model: an image classifier.
+        pixels_BCHW: the batch.
+        device: where to run.
+        runs: timed runs.
+    """
+    pixels_BCHW = pixels_BCHW.to(device)
+
+    def forward() -> Any:
+        return model(pixel_values=pixels_BCHW)
+
+    with evaluating(model), on_device([model], device):
+        forward()
+        seconds = median(_timed(forward, device)[1] for _ in range(runs))
+        peak = _peak_bytes(forward, device)
+    return ForwardSpeed(len(pixels_BCHW), seconds, peak)
 
 
 def check_numbers(

@@ -113,6 +113,15 @@ class ImageClassifier(PrunableModule):
             del means["top5"]
         return means
 
+    def random_images(self, count: int, seed: int = 0) -> torch.Tensor:
+        """Random pixels of the size that the model reads, (B, channels, height, width)."""
+        config = self.base.config
+        size = config.image_size
+        height, width = size if isinstance(size, (list, tuple)) else (size, size)
+        generator = torch.Generator().manual_seed(seed)
+        shape = (count, config.num_channels, height, width)
+        return torch.randn(shape, generator=generator).to(self.base.dtype)
+
     def predict_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """The class of each image, (B,)."""
         return self(batch).argmax(dim=-1)

@@ -72,7 +72,7 @@ def vary_arguments(
     settings = bench.settings()
     if SAMPLES in vary:
         settings["calibration"] = f"calibrated on windows of {bench.length} tokens"
-    title = f"perplexity of {type(wanted[0][0].method).__name__} by its arguments"
+    title = f"{{}} of {type(wanted[0][0].method).__name__} by its arguments"
     axis = list(vary)[-1]
     return Grid(bench.name, dense, cells, settings, name="search", title=title, axis=axis)
 
