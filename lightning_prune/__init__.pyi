@@ -40,10 +40,10 @@ from .callbacks.weights.snip import WeightSNIP as WeightSNIP
 from .callbacks.weights.sparsegpt import SparseGPT as SparseGPT
 from .callbacks.weights.wanda import Wanda as Wanda
 from .checkpoints.load import load as load
+from .data.image_data import ImageData as ImageData
 from .data.prompts import Prompts as Prompts
 from .data.references import Pairs as Pairs
 from .data.references import Windows as Windows
-from .data.image_data import ImageData as ImageData
 from .data.text_data import TextData as TextData
 from .evaluation.scorers.classifier import TextClassifier as TextClassifier
 from .evaluation.scorers.detoxify import Detoxify as Detoxify

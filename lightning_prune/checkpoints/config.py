@@ -1,4 +1,4 @@
-"""What a Hugging Face folder says of its model besides the weights: config, tokenizer, processor."""
+"""What a Hugging Face folder says of its model: config, tokenizer and image processor."""
 
 from __future__ import annotations
 

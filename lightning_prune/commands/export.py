@@ -49,7 +49,7 @@ def export(
     Args:
         path: a Hugging Face folder with safetensors, even or uneven, or "quickstart".
         to: "hf", a Hugging Face folder; "gguf", a file for llama.cpp; "onnx", of an image
-            classifier a file that onnxruntime runs; "vllm-check", whether vLLM can serve the folder.
+            classifier, a file for onnxruntime; "vllm-check", whether vLLM can serve the folder.
         out: the folder or file to write; None: NAME.gguf or NAME.onnx beside the folder, and with
             --to hf and --push none: the folder is pushed as it is.
         dtype: of the weights; None: as they are.

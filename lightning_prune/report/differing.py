@@ -76,12 +76,16 @@ def with_differing(
             if label == IGNORED:
                 continue
             if number in wanted and pixels_CHW.shape[0] in (1, 3):
-                by_stage = {n: str(names.get(int(c[number]), int(c[number]))) for n, c in said.items()}
+                by_stage = {
+                    n: str(names.get(int(c[number]), int(c[number]))) for n, c in said.items()
+                }
                 name = str(names.get(label, label))
                 found[wanted[number]] = Differing(picture_of(pixels_CHW), name, by_stage)
             number += 1
     first_N, *others = said.values()
-    count = int(sum((other_N != first_N for other_N in others), torch.zeros_like(first_N)).ne(0).sum())
+    count = int(
+        sum((other_N != first_N for other_N in others), torch.zeros_like(first_N)).ne(0).sum()
+    )
     settings = report.settings | {"differing": count}
     return replace(report, differing=[found[i] for i in sorted(found)], settings=settings)
 
@@ -119,14 +123,15 @@ def differing(report: Report) -> str:
         return ""
     cards = "".join(map(_card, report.differing))
     count = report.settings.get("differing")
-    words = f"Some of the {count:,} images" if count else "Images"
+    shown = len(report.differing)
+    words = f"{shown} of the {count:,} images" if count and count > shown else "The images"
     note = f"{words} on which a later stage names another class than the dense model does."
     return f'<div class="images">{cards}</div><p class="note">{escape(note)}</p>'
 
 
 def _card(one: Differing) -> str:
     lines = "".join(
-        f'<div{"" if said == one.label else " class=wrong"}>{escape(stage)}: {escape(said)}</div>'
+        f"<div{'' if said == one.label else ' class=wrong'}>{escape(stage)}: {escape(said)}</div>"
         for stage, said in one.said.items()
     )
     alt = escape(f"an image of the class {one.label}", quote=True)

@@ -7,8 +7,8 @@ from typing import Any
 
 from lightning_prune.evaluation.results import Evaluation, TaskScore, TextPerplexity
 from lightning_prune.report.files import Document
-from lightning_prune.report.names import short_names
 from lightning_prune.report.forward import forward_table
+from lightning_prune.report.names import short_names
 from lightning_prune.report.numbers import (
     count_text,
     perplexity_text,

@@ -35,8 +35,8 @@ def shrink(anatomy: Anatomy, plan: Plan, edited: Edited = nullcontext) -> None:
     The parameters of every Linear concerned are replaced by smaller ones (same dtype, device and
     `requires_grad`), so an optimizer must be built afterwards. Blocks that end alike in counts that
     the stock class accepts leave a stock model with new config values. Otherwise the model and its
-    config become the pruned classes of their type, with `config.per_layer_config` (`config.pruned_counts`,
-    of blocks in stages), and the global config values stay as they were.
+    config become the pruned classes of their type, with `config.per_layer_config` (of blocks in
+    stages `config.pruned_counts`), and the global config values stay as they were.
 
     Args:
         anatomy: of the model.

@@ -19,8 +19,8 @@ from torch import nn
 
 from lightning_prune.anatomy import Anatomy, Block
 from lightning_prune.evidence import InputEvidence, PairedEvidence, WeightEvidence
-from lightning_prune.sweep.listening import listening
 from lightning_prune.sweep.around import Around, rows_of
+from lightning_prune.sweep.listening import listening
 from lightning_prune.sweep.live import Fused, LiveBytes
 
 __all__ = ["BlockRun", "EvidenceBytes", "Rehearsal", "Shapes"]

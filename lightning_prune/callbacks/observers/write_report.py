@@ -13,6 +13,7 @@ from lightning.pytorch import LightningModule, Trainer
 from transformers import PreTrainedModel
 
 from lightning_prune import distributed
+from lightning_prune.anatomy import Anatomy
 from lightning_prune.callbacks.base import methods_of
 from lightning_prune.callbacks.early import checkpoint_of
 from lightning_prune.callbacks.observers.base import PruneObserver, observers_of
@@ -36,7 +37,6 @@ from lightning_prune.callbacks.observers.run_facts import (
     provenance,
     with_judgements,
 )
-from lightning_prune.anatomy import Anatomy
 from lightning_prune.checks import known_arguments
 from lightning_prune.data.protocols import begun_with
 from lightning_prune.evaluation import Answer, Evaluation, continuation
@@ -57,9 +57,9 @@ class WriteReport(PruneObserver):
     Leaves `report.html`, `report.json` and `structure.svg` in the run's folder, and prints a table
     when the run ends, with the seconds that each part of it took. Perplexity is that of the
     validation windows, accuracy that of the validation images, as many as `limit_val_batches` lets
-    through (all of them where it is 0); without validation data it is left out. The recovered model is measured as it is saved, with its
-    adapter merged. Process 0 measures, block by block, while the others wait. What an `Evaluate` in
-    the same Trainer finds is reported too.
+    through (all of them where it is 0); without validation data it is left out. The recovered model
+    is measured as it is saved, with its adapter merged. Process 0 measures, block by block, while
+    the others wait. What an `Evaluate` in the same Trainer finds is reported too.
 
     The curves of the training, at every `log_every_n_steps`-th step, are part of checkpoints.
 
