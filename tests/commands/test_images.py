@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_prune import ImageClassifier, MagnitudeSP, Wanda, load, prune, save
+from lightning_prune import (
+    GlobalStandardised,
+    ImageClassifier,
+    MagnitudeSP,
+    Wanda,
+    load,
+    prune,
+    save,
+)
 from lightning_prune.cli import main
 from lightning_prune.data.images.shapes import SHAPES
 from tests.models.test_image_classifier import CONFIG
@@ -27,8 +35,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     module.load()
     made = {"dense": save(module.base, root / "dense", processor=module.processor)}
     for name, method in {
-        "cut": MagnitudeSP(ratio=0.25, attention=False),
-        "uneven": MagnitudeSP(parameters=6_500),
+        "cut": MagnitudeSP(ratio=0.25, attention=False, repair=None),
+        "uneven": MagnitudeSP(ratio=0.25, allocation=GlobalStandardised(), repair=None),
     }.items():
         model = load(made["dense"])
         plan = prune(model, method)

@@ -28,6 +28,7 @@ from lightning_prune import (
     WandaSP,
     WeightRelevance,
     WeightSNIP,
+    attribute,
     load,
     prune,
     save,
@@ -162,3 +163,24 @@ def test_blocks_of_stages_cannot_be_left_out(family: str, method: Any) -> None:
     with pytest.raises(ValueError, match="stand in stages of different widths"):
         prune(model, method, image_batches())
     torch.testing.assert_close(dict(model.state_dict()), dict(before), rtol=0, atol=0)
+
+
+@Family
+def test_neurons_have_attributions(family: str) -> None:
+    """What reads a neuron, times the gradient of the class that the model names, added up."""
+    model, found = (
+        image_model(family),
+        attribute(image_model(family), image_batches(), by="gradient"),
+    )
+    copied = copy.deepcopy(model).requires_grad_()
+    copied(pixel_values=PIXELS).logits.amax(dim=-1).mean().backward()
+    readers = [
+        s for block in Anatomy(copied).blocks for s in block.sites if s.table.columns == "neuron"
+    ]
+    assert len(found.values) == len(readers)
+    for value_U, site in zip(found.values.values(), readers, strict=True):
+        weight_OI = site.module.weight
+        assert weight_OI.grad is not None
+        expected_U = (weight_OI * weight_OI.grad).detach().sum(dim=0)
+        limit = 1e-4 * float(expected_U.abs().max())
+        torch.testing.assert_close(value_U.float(), expected_U, rtol=1e-3, atol=limit)

@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
-from lightning_prune.anatomy import Anatomy
+from lightning_prune.anatomy import Anatomy, family_of
 from lightning_prune.data.judged import JudgedText
 from lightning_prune.data.loaders import ShardSampler
 from lightning_prune.evaluation import (
@@ -150,7 +150,7 @@ def _batches(loader: Iterable[Any], trainer: Trainer) -> list[Batch]:
         )
     module = trainer.lightning_module
     assert isinstance(module, PrunableModule)
-    needed = Anatomy(module.base).task.windows_of
+    needed = family_of(module.base.config.model_type).task.windows_of  # adapters may be attached
     batches = (batch for batch in loader if isinstance(batch, Mapping) and needed in batch)
     limit = trainer.limit_val_batches
     if limit and isinstance(limit, int):
