@@ -6,7 +6,7 @@ LOWEST := .venv-lowest
 TORCH := $(shell sed -n 's/^\(torch==[0-9.]*\).*/\1/p' constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-real test-lowest test-wheel check format clean
+.PHONY: help install demo demo-images test test-slow test-real test-lowest test-wheel check format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-20s%s\n", $$1, $$2 }'
@@ -22,6 +22,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: $(INSTALLED) ## prune, recover and validate the small model that comes with the package
 	$(BIN)/lightning-prune fit --config recipes/quickstart.yaml
+
+demo-images: $(INSTALLED) ## train a small ViT on images that it draws, and prune it
+	$(BIN)/lightning-prune fit --config recipes/train_shapes_model.yaml
+	$(BIN)/lightning-prune fit --config recipes/shapes-structured.yaml
 
 test: $(INSTALLED) ## run the tests (eight minutes on two cores)
 	$(BIN)/python -m pytest -n auto --durations=10 -m 'not real and not slow'

@@ -40,6 +40,7 @@ from .callbacks.weights.snip import WeightSNIP as WeightSNIP
 from .callbacks.weights.sparsegpt import SparseGPT as SparseGPT
 from .callbacks.weights.wanda import Wanda as Wanda
 from .checkpoints.load import load as load
+from .data.image_data import ImageData as ImageData
 from .data.prompts import Prompts as Prompts
 from .data.references import Pairs as Pairs
 from .data.references import Windows as Windows
@@ -53,6 +54,7 @@ from .export.hf import save as save
 from .kernels.context import sparse_activations as sparse_activations
 from .modeling.registry import register_family as register_family
 from .models.causal_lm import CausalLM as CausalLM
+from .models.image_classifier import ImageClassifier as ImageClassifier
 from .models.recovery.adapters import LoRA as LoRA
 from .models.recovery.adapters import QLoRA as QLoRA
 from .models.recovery.distillation import Distillation as Distillation

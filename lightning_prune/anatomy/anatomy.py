@@ -76,7 +76,9 @@ class Block:
 
     @cached_property
     def head_dim(self) -> int:
-        """Features of one attention head."""
+        """Features of one attention head; 1 where blocks have no heads that could be cut."""
+        if not self.family.attention:
+            return 1
         return int(self.module.get_submodule(self.family.attention).head_dim)  # type: ignore[arg-type]
 
     @property
@@ -171,21 +173,24 @@ class Anatomy:
             raise ValueError(_no_model(model))
         check_unquantised(type(model).__name__, model.config)
         self.family = family_of(model_type)
-        parent, _, name = self.family.blocks.rpartition(".")
+        body = self.family.body
         try:
-            holder = model.get_submodule(parent)
-            modules = holder.get_submodule(name)
-            self.body = (
-                holder if self.family.body is None else model.get_submodule(self.family.body)
+            found = self.family.blocks_of(model)
+            self.body = model.get_submodule(
+                self.family.blocks.rpartition(".")[0] if body is None else body
             )
+            for module in found.values():
+                for table in self.family.sites:
+                    module.get_submodule(table.path)
         except AttributeError:
             raise ValueError(
                 f"{type(model).__name__} is not laid out as {model_type} models that can be "
-                f"pruned: they have their blocks in {self.family.blocks!r}. Pass what "
+                f"pruned: they have their blocks in {self.family.blocks!r}, each with "
+                f"{', '.join(table.path for table in self.family.sites)}. Pass what "
                 f"{self.task.auto_class}.from_pretrained gives, before adapters are attached "
                 "(merge them first)."
             ) from None
-        self.blocks = [self._bind(i, block) for i, block in enumerate(modules.children())]
+        self.blocks = [self._bind(i, *named) for i, named in enumerate(found.items())]
 
     @property
     def task(self) -> Task:
@@ -222,12 +227,14 @@ class Anatomy:
     @property
     def outside(self) -> list[nn.Module]:
         """The modules that are no blocks: embeddings, rotary tables, final norm, head."""
-        modules: list[nn.Module] = []
-        parent: nn.Module = self.model
-        for name in self.family.blocks.split("."):
-            modules += [child for key, child in parent.named_children() if key != name]
-            parent = parent.get_submodule(name)
-        return modules
+        blocks = {block.name for block in self.blocks}
+        holders = {name[:i] for name in blocks for i, sign in enumerate(name) if sign == "."}
+        return [
+            module
+            for name, module in self.model.named_modules()
+            if name and name.rpartition(".")[0] in {"", *holders} - blocks
+            if name not in blocks | holders
+        ]
 
     def check_weights(self) -> None:
         """Refuse weights that are no numbers in memory: pruning could not read them.
@@ -240,8 +247,20 @@ class Anatomy:
             for site in block.sites:
                 check_numbers(site.name, site.module)
 
-    def _bind(self, index: int, module: nn.Module) -> Block:
-        name = f"{self.family.blocks}.{index}"
+    def check_removable(self) -> None:
+        """Refuse to leave blocks out of a model whose stages differ in width.
+
+        Raises:
+            ValueError: its blocks stand in stages.
+        """
+        if self.family.staged:
+            raise ValueError(
+                f"the blocks of {type(self.model).__name__} stand in stages of different widths, "
+                "and none of them can be left out, or compared with what it makes of its input: "
+                "remove weights or neurons, and share the budget by something else"
+            )
+
+    def _bind(self, index: int, name: str, module: nn.Module) -> Block:
         sites = []
         key = self.family.pre_norm_key
         norms_behind = key is not None and not getattr(self.model.config, key)

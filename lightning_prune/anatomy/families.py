@@ -12,8 +12,12 @@ the inner width of the MLP; an empty role is the residual stream, which is never
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-from lightning_prune.anatomy.tasks import CausalTask, Task
+import torch
+from torch import nn
+
+from lightning_prune.anatomy.tasks import CausalTask, ImageTask, Task
 from lightning_prune.checks import meant
 
 __all__ = ["FAMILIES", "PRUNED_PREFIX", "Family", "SiteTable", "add_family", "family_of"]
@@ -47,12 +51,15 @@ class Family:
 
     Attributes:
         model_types: the `config.model_type` values that this table describes.
-        blocks: path of the list of blocks in the model.
+        blocks: path of the list of blocks in the model; with stages of blocks that differ in width,
+            that of all lists, with * for the stage. What stands between two stages is not pruned.
         sites: every Linear of a block.
         task: what goes in, what of it counts, and what the head is to say.
         body: path of the module that makes of a batch what enters the first block, and runs the
             blocks; None: the module that holds their list.
-        attention: path in a block of the attention module, which knows its `head_dim`.
+        attention: path in a block of the attention module, which knows its `head_dim`; "": blocks
+            have none whose heads could be cut.
+        returns: how many values a block's forward returns; the hidden states come first.
         heads_key, kv_heads_key, width_key: config keys of the number of query heads, of key/value
             heads (None: as many as query heads) and of the MLP width.
         stores_head_dim: the stock class reads `config.head_dim`. Where it does not, the head size
@@ -60,6 +67,8 @@ class Family:
         attributes: module attributes inside a block that hold a count, as path → role
             ("heads", "kv_heads", "width").
         attention_reads_config: the attention's forward reads head counts from its config.
+        width_in_config: the stock config has `width_key`. Where it does not, a model with fewer
+            neurons is not a stock model any more.
         pre_norm_key: config key that says, where it is false, that norms stand behind attention
             and MLP, so that no site adds to the residual stream as it is.
     """
@@ -70,13 +79,41 @@ class Family:
     task: Task = CausalTask()
     body: str | None = None
     attention: str = "self_attn"
+    returns: int = 1
     heads_key: str = "num_attention_heads"
     kv_heads_key: str | None = "num_key_value_heads"
     width_key: str = "intermediate_size"
     stores_head_dim: bool = True
+    width_in_config: bool = True
     attributes: dict[str, str] = field(default_factory=dict)
     attention_reads_config: bool = False
     pre_norm_key: str | None = None
+
+    @property
+    def staged(self) -> bool:
+        """Whether its blocks stand in stages."""
+        return "*" in self.blocks
+
+    def blocks_of(self, model: nn.Module) -> dict[str, nn.Module]:
+        """The blocks of a model, by their paths, in the order in which they run.
+
+        Raises:
+            AttributeError: the model is not laid out so.
+        """
+        found: dict[str, nn.Module] = {"": model}
+        for part in f"{self.blocks}.*".split("."):
+            found = {
+                f"{path}.{name}".removeprefix("."): child
+                for path, module in found.items()
+                for name, child in (
+                    module.named_children() if part == "*" else [(part, module.get_submodule(part))]
+                )
+            }
+        return found
+
+    def returned(self, hidden: torch.Tensor) -> Any:
+        """Hidden states as a block's forward returns them."""
+        return hidden if self.returns == 1 else (hidden, *(None,) * (self.returns - 1))
 
 
 _LLAMA_SITES = (
@@ -133,7 +170,80 @@ OPT = Family(
     pre_norm_key="do_layer_norm_before",
 )
 
-FAMILIES: list[Family] = [LLAMA, GEMMA, PHI3, OPT]
+_ENCODER_SITES = (
+    SiteTable("attention.q_proj", reads="attention_input", rows=("query",)),
+    SiteTable("attention.k_proj", reads="attention_input", rows=("key",)),
+    SiteTable("attention.v_proj", reads="attention_input", rows=("value",)),
+    SiteTable("attention.o_proj", reads="attention_output", columns="query", adds=True),
+    SiteTable("mlp.fc1", reads="mlp_input", rows=("neuron",)),
+    SiteTable("mlp.fc2", reads="mlp_inner", columns="neuron", adds=True),
+)
+
+VIT = Family(
+    model_types=("vit",),
+    blocks="vit.layers",
+    sites=_ENCODER_SITES,
+    task=ImageTask(),
+    body="vit",
+    attention="attention",
+    kv_heads_key=None,
+    attributes={"attention.num_attention_heads": "heads"},
+)
+
+DEIT = replace(VIT, model_types=("deit",), blocks="deit.layers", body="deit")
+
+DINOV2 = replace(  # what its blocks add is scaled first
+    VIT,
+    model_types=("dinov2",),
+    blocks="dinov2.encoder.layer",
+    sites=tuple(replace(site, adds=False) for site in _ENCODER_SITES),
+    body="dinov2",
+    width_in_config=False,
+)
+
+# A table of positions has a column for each head, so that heads cannot go by themselves.
+_POSITIONED_SITES = (
+    *(replace(site, rows=(), columns="", adds=False) for site in _ENCODER_SITES[:4]),
+    *(replace(site, adds=False) for site in _ENCODER_SITES[4:]),
+)
+
+BEIT = replace(
+    VIT,
+    model_types=("beit",),
+    blocks="beit.layers",
+    sites=_POSITIONED_SITES,
+    body="beit",
+    attention="",
+    attributes={},
+)
+
+SWIN = replace(
+    BEIT,
+    model_types=("swin",),
+    blocks="swin.encoder.layers.*.blocks",
+    body="swin",
+    returns=2,
+    width_in_config=False,
+)
+
+CONVNEXT = Family(
+    model_types=("convnext",),
+    blocks="convnext.encoder.stages.*.layers",
+    sites=(
+        SiteTable("pwconv1", reads="mlp_input", rows=("neuron",)),
+        SiteTable("pwconv2", reads="mlp_inner", columns="neuron"),
+    ),
+    task=ImageTask(),
+    body="convnext",
+    attention="",
+    kv_heads_key=None,
+    width_in_config=False,
+)
+
+FAMILIES: list[Family] = [
+    *(LLAMA, GEMMA, PHI3, OPT),
+    *(VIT, DEIT, DINOV2, BEIT, SWIN, CONVNEXT),
+]
 """All that are known. `add_family` adds one."""
 
 

@@ -51,11 +51,15 @@ class Task(ABC):
         arguments: further arguments of every forward.
         auto_class: name of the transformers class that loads such a model.
         windows_of: name of the tensor of a batch whose first axis counts its members.
+        judged_by: what models of this kind are compared by.
+        unit: what a batch is so many of, as in "tokens a second".
     """
 
     inputs: tuple[str, ...]
     arguments: Mapping[str, Any] = {}
     auto_class: str
+    judged_by: Literal["perplexity", "accuracy"] = "perplexity"
+    unit: str = "tokens"
 
     @property
     def windows_of(self) -> str:
@@ -74,6 +78,10 @@ class Task(ABC):
         Raises:
             ValueError: it is none that this model can read.
         """
+
+    def amount(self, batch: Batch) -> int:
+        """How many of its `unit` a batch has."""
+        return batch[self.windows_of].numel()
 
     def called_with(self, batch: Batch) -> dict[str, torch.Tensor]:
         """What of a batch the model's forward takes, beside `arguments`."""
@@ -99,6 +107,15 @@ class Task(ABC):
         Raises:
             ValueError: the batch has no labels, or there is no reference for this task.
         """
+
+    def answered(self, batch: Batch, last: bool) -> torch.Tensor:
+        """The places at which the model answers: any number but `IGNORED`.
+
+        Args:
+            batch: as `checked` gave it.
+            last: of each sequence the last place; else all that something is asked of.
+        """
+        return self.targets(batch, "reference" if last else "all")
 
     def answers(self, logits: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """The logits of N places, (N, K), and what each is to say, (N,), as `targets` does."""
@@ -186,6 +203,8 @@ class ImageTask(Task):
 
     inputs = ("pixel_values",)
     auto_class = "AutoModelForImageClassification"
+    judged_by = "accuracy"
+    unit = "images"
     form = "dicts with pixel_values (B, channels, height, width)"
 
     def __init__(self, head_path: str = "classifier") -> None:
@@ -202,6 +221,10 @@ class ImageTask(Task):
             )
         return dict(batch)
 
+    def amount(self, batch: Batch) -> int:
+        """Images."""
+        return len(batch["pixel_values"])
+
     def head(self, model: nn.Module) -> nn.Linear:
         """The classifier."""
         return model.get_submodule(self.head_path)  # type: ignore[return-value]
@@ -214,3 +237,7 @@ class ImageTask(Task):
                 f"labels={labels!r} and a batch with {sorted(batch)}"
             )
         return batch["labels"]
+
+    def answered(self, batch: Batch, last: bool) -> torch.Tensor:
+        """(B,): an image has one answer, whether its class is known or not."""
+        return torch.zeros(len(batch["pixel_values"]), dtype=torch.long)

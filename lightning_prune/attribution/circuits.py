@@ -21,6 +21,7 @@ __all__ = ["CircuitUnits"]
 
 FORMAT = 1
 
+
 @dataclass(frozen=True, repr=False)
 class CircuitUnits:
     """Parts of a model, the most telling first.

@@ -1,4 +1,4 @@
-"""What a Hugging Face folder says of its model besides the weights: config and tokenizer."""
+"""What a Hugging Face folder says of its model: config, tokenizer and image processor."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+)
 
 from lightning_prune.checkpoints.bundled import meant_model
-from lightning_prune.checkpoints.names import CONFIG
+from lightning_prune.checkpoints.names import CONFIG, PROCESSOR
 
-__all__ = ["raw_config", "read_config", "read_tokenizer", "reason_of"]
+__all__ = ["raw_config", "read_config", "read_image_processor", "read_tokenizer", "reason_of"]
 
 
 def raw_config(folder: Path) -> dict[str, Any]:
@@ -79,6 +85,28 @@ def read_tokenizer(folder: Path, **kwargs: Any) -> PreTrainedTokenizerBase | Non
             "Save or download its files again."
         ) from error
     return tokenizer
+
+
+def read_image_processor(location: str | Path, **kwargs: Any) -> Any:
+    """The model's image processor: what makes pixels of images.
+
+    Always transformers' one that works with Pillow, whose pixels are the same on every machine; its
+    other one, of torchvision, resizes a little otherwise.
+
+    Args:
+        location: a Hugging Face folder, or a name on the hub.
+        kwargs: handed on to `AutoImageProcessor.from_pretrained`.
+
+    Raises:
+        ValueError: its file is damaged, or missing.
+    """
+    try:
+        return AutoImageProcessor.from_pretrained(location, backend="pil", **kwargs)
+    except Exception as error:  # what transformers raises depends on the file
+        raise ValueError(
+            f"the image processor of {str(location)!r} ({PROCESSOR}) cannot be used "
+            f"({reason_of(error)}). Save or download it again."
+        ) from error
 
 
 def reason_of(error: Exception) -> str:

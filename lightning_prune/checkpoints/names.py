@@ -12,6 +12,7 @@ __all__ = [
     "CODE",
     "CONFIG",
     "INDEX",
+    "PROCESSOR",
     "REPORT",
     "THRESHOLDS",
     "WEIGHTS",
@@ -23,6 +24,7 @@ CONFIG = "config.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 ADAPTER = "adapter_config.json"
 CODE = "modeling_pruned.py"
+PROCESSOR = "preprocessor_config.json"
 THRESHOLDS = "activation_thresholds.json"
 CARD, REPORT, CHECKSUMS = "README.md", "report.json", "checksums.json"
 

@@ -30,6 +30,7 @@ class ComparedText:
 
     Attributes:
         settings: what the perplexities are of.
+        more: what else has been found.
 
     Raises:
         FileNotFoundError: there is no such text.
@@ -64,6 +65,7 @@ class ComparedText:
                 "perplexities cannot be compared. Leave --text out to compare sizes and structure."
             )
         self._batches = cut[0]
+        self.more: dict[str, Any] = {}
         self.settings: dict[str, Any] = {
             "text": text,
             "split": split,
@@ -77,7 +79,7 @@ class ComparedText:
             self.settings["note"] = f"{without} has no tokenizer and was given the other's tokens"
 
     @quiet_loading()
-    def perplexities(self, device: torch.device) -> list[float]:
+    def measured(self, device: torch.device) -> list[float]:
         """The perplexity of each model, one after the other."""
         values = []
         for model in self._models:

@@ -32,6 +32,7 @@ from lightning_prune.commands.signals import RESUMED
 from lightning_prune.commands.slurm import Signals
 from lightning_prune.commands.trainer import STUDIES, PruneTrainer
 from lightning_prune.data import TextData
+from lightning_prune.data.image_data import ImageData
 from lightning_prune.files import replacing
 from lightning_prune.models import CausalLM
 from lightning_prune.models.checkpoint_io import WholeCheckpointIO
@@ -197,9 +198,10 @@ class PruneCLI(LightningCLI):
 
     def _say_windows(self, name: str, use: str, batches: list[int | float]) -> None:
         data, trainer = self.datamodule, self.trainer
-        if trainer.is_global_zero and isinstance(data, TextData):
+        if trainer.is_global_zero and isinstance(data, (TextData, ImageData)):
             most = int(sum(batches)) * data.batch_size * trainer.world_size
-            print(f"{name}_perplexity is of {data.described(use, most)}")
+            measure = "perplexity" if isinstance(data, TextData) else "accuracy"
+            print(f"{name}_{measure} is of {data.described(use, most)}")
 
 
 def run(command: str, description: str, arguments: Sequence[str]) -> None:

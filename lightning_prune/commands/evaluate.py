@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lightning_prune.callbacks.observers.judge import Judge
 from lightning_prune.commands.arguments import usable_device, writable_folder
-from lightning_prune.commands.models import known_models, loaded
+from lightning_prune.commands.models import known_models, language_models, loaded
 from lightning_prune.commands.quiet import quiet_loading
 from lightning_prune.commands.sparse import known_variants, sparse_or_dense
 from lightning_prune.data.judged import JudgedText
@@ -55,7 +55,7 @@ def evaluate(
     """
     where = usable_device(device)
     asked.check()
-    modules = known_models(models, dtype, trust_remote_code)
+    modules = language_models(known_models(models, dtype, trust_remote_code))
     variants = known_variants(modules, thresholds)
     texts = _texts(asked, modules)
     folder = writable_folder(out)

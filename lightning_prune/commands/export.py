@@ -22,7 +22,8 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "shard_size": ("hf",),
     "pad": ("gguf",),
     "tp": ("vllm-check",),
-    **dict.fromkeys(("out", "dtype", "push", "public"), ("hf", "gguf")),
+    "out": ("hf", "gguf", "onnx"),
+    **dict.fromkeys(("dtype", "push", "public"), ("hf", "gguf")),
 }
 """Which targets an option is for; the others are for all."""
 
@@ -33,7 +34,7 @@ SHORT = {long: short for short, long in LONG.items()}
 def export(
     path: str,
     *,
-    to: Literal["hf", "gguf", "vllm-check"],
+    to: Literal["hf", "gguf", "onnx", "vllm-check"],
     out: str | Path | None = None,
     dtype: Literal["float32", "float16", "bfloat16", "q8_0", "f32", "f16", "bf16"] | None = None,
     shard_size: str | None = None,
@@ -47,10 +48,10 @@ def export(
 
     Args:
         path: a Hugging Face folder with safetensors, even or uneven, or "quickstart".
-        to: "hf", a Hugging Face folder; "gguf", a file for llama.cpp; "vllm-check", whether vLLM
-            can serve the folder.
-        out: the folder or file to write; None: NAME.gguf beside the folder, and with --to hf and
-            --push none: the folder is pushed as it is.
+        to: "hf", a Hugging Face folder; "gguf", a file for llama.cpp; "onnx", of an image
+            classifier, a file for onnxruntime; "vllm-check", whether vLLM can serve the folder.
+        out: the folder or file to write; None: NAME.gguf or NAME.onnx beside the folder, and with
+            --to hf and --push none: the folder is pushed as it is.
         dtype: of the weights; None: as they are.
         shard_size: hf: the largest file, such as 5GB; None: 50GB.
         pad: gguf: widen each MLP with zeros to a multiple of it: 32 for q8_0, 256 for k-quants.
@@ -83,7 +84,10 @@ def export(
         made = _to_hf(folder, out, dtype, shard_size, bool(push), verify)
     else:
         beside = folder.parent if bundled_model(path) is None else Path()  # not in the package
-        place = Path(out) if out is not None else beside / f"{folder.resolve().name}.gguf"
+        place = Path(out) if out is not None else beside / f"{folder.resolve().name}.{to}"
+        if to == "onnx":
+            _to_onnx(folder, place, verify)
+            return
         made = _to_gguf(folder, place, dtype, 1 if pad is None else pad, verify)
     if push:
         say(push_to_hub(made, push, private=not public))
@@ -132,6 +136,16 @@ def _to_gguf(folder: Path, out: Path, dtype: str | None, pad: int, verify: bool)
         f"{file.parameters:,} parameters)"
     )
     return file.path
+
+
+def _to_onnx(folder: Path, out: Path, verify: bool) -> None:
+    from lightning_prune.export.onnx import to_onnx  # needs packages of its own
+
+    file = to_onnx(folder, out, verify=verify)
+    say(
+        f"{file.path}  ({file.size / 1e6:,.1f} MB, opset {file.opset}; onnxruntime gives the "
+        f"model's logits, to {file.difference:.0e} of the largest)"
+    )
 
 
 def _check_vllm(folder: Path, tp: int, verify: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +11,19 @@ import torch
 
 from lightning_prune.checkpoints.names import weight_files
 from lightning_prune.commands.arguments import usable_device, writable_folder
-from lightning_prune.commands.models import known_models, loaded
+from lightning_prune.commands.models import known_models, language_models, loaded
 from lightning_prune.commands.quiet import quiet_loading
 from lightning_prune.commands.sparse import known_variants, sparse_or_dense
-from lightning_prune.evaluation import Evaluation, Size, check_numbers, generation_speed
-from lightning_prune.models import CausalLM
+from lightning_prune.evaluation import (
+    Evaluation,
+    Size,
+    check_numbers,
+    forward_speed,
+    generation_speed,
+)
+from lightning_prune.models.image_classifier import ImageClassifier
 from lightning_prune.models.loading import DType
+from lightning_prune.models.module import PrunableModule
 from lightning_prune.report.evaluation import evaluation_document
 from lightning_prune.report.files import show
 
@@ -39,12 +46,12 @@ def measure(
 ) -> None:
     """Measure saved models, side by side; the others are compared with the first.
 
-    Parameters, zeros, bytes on disk, and the speed and memory of generation with a KV cache on this
-    machine.
+    Parameters, zeros, bytes on disk, and speed and memory on this machine: of generation with a KV
+    cache, or, of image classifiers, of forward passes.
 
     Args:
         models: folders, names on the hub, or "quickstart".
-        batch_sizes: how many prompts at once.
+        batch_sizes: how many prompts, or images, at once.
         lengths: tokens of the prompts.
         new_tokens: how many tokens are generated after each prompt.
         runs: timed runs; their median counts.
@@ -62,6 +69,13 @@ def measure(
     """
     where = usable_device(device)
     modules = known_models(models, dtype, trust_remote_code)
+    if all(isinstance(module, ImageClassifier) for module in modules.values()):
+        if thresholds:
+            raise ValueError("thresholds are of language models; image classifiers are not cut so")
+        classifiers = {n: m for n, m in modules.items() if isinstance(m, ImageClassifier)}
+        _measure_images(classifiers, batch_sizes, runs, where, dtype, out)
+        return
+    modules = language_models(modules)
     shapes = [
         {"batch_size": batch_size, "prompt": length, "new_tokens": new_tokens, "runs": runs}
         for batch_size in batch_sizes
@@ -85,13 +99,49 @@ def measure(
                 unread = None if sparse is None else sparse.unread
                 notes += [f"{label}: {sparse.note}"] if sparse is not None and sparse.note else []
             measured[label] = Evaluation(speeds=speeds, size=size, unread=unread)
+    _show(measured, where, dtype, {"new_tokens": new_tokens, "runs": runs}, folder, notes)
+
+
+def _measure_images(
+    modules: Mapping[str, ImageClassifier],
+    batch_sizes: Sequence[int],
+    runs: int,
+    where: torch.device,
+    dtype: DType,
+    out: str | Path | None,
+) -> None:
+    """Image classifiers, on random images of the size that each reads."""
+    for name, number in (("runs", runs), ("batch_sizes", min(batch_sizes, default=0))):
+        if number < 1:
+            raise ValueError(f"{name}={number}; 1 at least")
+    folder = writable_folder(out)
+    measured = {
+        name: Evaluation(
+            size=_size(module),
+            forwards=[
+                forward_speed(module.base, module.random_images(size), where, runs)
+                for size in batch_sizes
+            ],
+        )
+        for name, module in loaded(modules)
+    }
+    _show(measured, where, dtype, {"runs": runs}, folder)
+
+
+def _show(
+    measured: Mapping[str, Evaluation],
+    where: torch.device,
+    dtype: DType,
+    asked: Mapping[str, int],
+    folder: Path | None,
+    notes: Sequence[str] = (),
+) -> None:
     settings = {
         "device": torch.cuda.get_device_name(where) if where.type == "cuda" else "cpu",
         "dtype": dtype,
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
-        "new_tokens": new_tokens,
-        "runs": runs,
+        **asked,
         "torch": str(torch.__version__),
     }
     document = evaluation_document(measured, settings, "measurement")
@@ -99,7 +149,7 @@ def measure(
     show(replace(document, printed=[*document.printed, *notes, line]), folder)
 
 
-def _size(module: CausalLM) -> Size:
+def _size(module: PrunableModule) -> Size:
     parameters = list(module.base.parameters())
     assert module.source is not None
     folder = Path(module.source.location)

@@ -1,55 +1,77 @@
-"""Loaders that share windows among processes, and continue in the middle of an epoch."""
+"""Loaders that share windows, or images, among processes, and continue in the middle of an epoch.
+
+What is said of windows here holds for images, too.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from itertools import islice
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, DistributedSampler
-
-from lightning_prune.data.windows import Windows, collate
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 __all__ = ["ResumableLoader", "ShardSampler", "calibration_loader", "loader"]
 
 
+Collate = Callable[[list[Any]], dict[str, torch.Tensor]]
+"""Makes a batch of windows."""
+
+
 def calibration_loader(
-    windows: Windows, batch_size: int, pad: int, rank: int, world: int
+    windows: Dataset[Any],
+    batch_size: int,
+    collate: Collate,
+    rank: int,
+    world: int,
+    kind: str = "windows",
 ) -> DataLoader[Any]:
     """One process's share of the calibration batches.
 
     The batches are the same whatever the number of processes; each takes every n-th of them.
 
+    Args:
+        windows: to take all of.
+        batch_size: of them, in a batch.
+        collate: makes the batch.
+        rank: the number of this process.
+        world: how many there are.
+        kind: what a message calls the windows.
+
     Raises:
         ValueError: there are fewer batches than processes.
     """
-    order = list(range(len(windows)))
+    count = len(windows)  # type: ignore[arg-type]
+    order = list(range(count))
     batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     if len(batches) < world:
         raise ValueError(
-            f"{len(windows)} calibration windows in batches of {batch_size} are {len(batches)} "
+            f"{count} calibration {kind} in batches of {batch_size} are {len(batches)} "
             f"batches, for {world} processes. Give each at least one: more nsamples, or a smaller "
             "batch_size."
         )
     return DataLoader(
         windows,
         batch_sampler=batches[rank::world],
-        collate_fn=partial(collate, pad=pad),
+        collate_fn=collate,
         generator=torch.Generator(),
     )
 
 
 def loader(
-    windows: Windows, sampler: ShardSampler, batch_size: int, pad: int, num_workers: int = 0
+    windows: Dataset[Any],
+    sampler: ShardSampler,
+    batch_size: int,
+    collate: Collate,
+    num_workers: int = 0,
 ) -> DataLoader[Any]:
     """Batches of one process's share of windows; one that is shuffled can be resumed."""
     made = (ResumableLoader if sampler.shuffle else DataLoader)(
         windows,
         batch_size=batch_size,
         sampler=sampler,
-        collate_fn=partial(collate, pad=pad),
+        collate_fn=collate,
         num_workers=num_workers,
         generator=torch.Generator(),  # one of its own: the global random state is left alone
     )
@@ -79,7 +101,7 @@ class ShardSampler(DistributedSampler[Any]):
 
     def __init__(
         self,
-        windows: Windows,
+        windows: Dataset[Any],
         rank: int,
         world: int,
         shuffle: bool,

@@ -11,7 +11,10 @@ from transformers import PreTrainedTokenizerBase
 from lightning_prune.data.rendering import Rendering
 from lightning_prune.data.windows import Windows
 
-__all__ = ["Calibrating", "Windowed", "begun_with", "sources_of"]
+__all__ = ["SEEN", "Calibrating", "Windowed", "begun_with", "sources_of"]
+
+SEEN = ("calibration", "train")
+"""What a model is made with; the other uses measure it."""
 
 
 @runtime_checkable

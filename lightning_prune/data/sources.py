@@ -19,7 +19,7 @@ from lightning_prune.checks import meant
 from lightning_prune.data.documents import Documents, share
 from lightning_prune.data.rows import BadRows, Rows
 
-__all__ = ["KINDS", "read", "stored_rows"]
+__all__ = ["KINDS", "SPLIT_OF_WORD", "read", "stored_rows"]
 
 TEXTS = (".txt", ".txt.gz")
 SUFFIXES = (*TEXTS, ".json", ".jsonl", ".jsonl.gz", ".parquet")
@@ -133,7 +133,7 @@ _NAMED: dict[str, Callable[[str], Documents]] = {
 
 # --- local files ---
 
-_SPLIT_OF_WORD = {
+SPLIT_OF_WORD = {
     "train": "train",
     "training": "train",
     "validation": "validation",
@@ -165,7 +165,7 @@ def _dataset(table: Any, split: str, rows: Rows, source: str, whole: bool) -> Do
 
     if not isinstance(table, datasets.DatasetDict):
         return _share(load(table), split, source, whole)
-    parts = {_SPLIT_OF_WORD[name]: part for name, part in table.items() if name in _SPLIT_OF_WORD}
+    parts = {SPLIT_OF_WORD[name]: part for name, part in table.items() if name in SPLIT_OF_WORD}
     documents = _split(parts, load, split, source)
     if documents is None:
         raise ValueError(f"{source} has the splits {', '.join(table)}, and no {split!r}")
@@ -179,7 +179,7 @@ def _folder(folder: Path, split: str, rows: Rows, whole: bool) -> Documents:
         raise ValueError(f"{folder} has no text files ({KINDS})")
     parts: dict[str, list[Path]] = {}
     for file in files:
-        if name := _SPLIT_OF_WORD.get(re.split("[^a-z]", file.name.lower())[0]):
+        if name := SPLIT_OF_WORD.get(re.split("[^a-z]", file.name.lower())[0]):
             parts.setdefault(name, []).append(file)
     if not parts:
         return _share(_files(files, rows), split, folder, whole)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from lightning.pytorch import LightningDataModule
@@ -11,11 +11,18 @@ from transformers import PreTrainedTokenizerBase
 
 from lightning_prune import distributed
 from lightning_prune.checks import known_arguments
-from lightning_prune.data.loaders import ResumableLoader, ShardSampler, calibration_loader, loader
+from lightning_prune.data.loaders import (
+    Collate,
+    ResumableLoader,
+    ShardSampler,
+    calibration_loader,
+    loader,
+)
 from lightning_prune.data.rendering import day_of
 from lightning_prune.data.rows import BadRows
 from lightning_prune.data.texts import SEEN, Texts
 from lightning_prune.data.tokenizer import train_tokenizer
+from lightning_prune.data.windows import collate
 from lightning_prune.tokens import known_pad_token
 
 __all__ = ["LONGEST_DEFAULT", "SEEN", "TextData"]
@@ -174,7 +181,7 @@ class TextData(Texts, LightningDataModule):
             ValueError: there are fewer batches than processes, or the text is too short.
         """
         windows = self._windows("calibration")
-        return calibration_loader(windows, self.batch_size, self._pad, *self._place())
+        return calibration_loader(windows, self.batch_size, self._collate, *self._place())
 
     def state_dict(self) -> dict[str, Any]:
         """The date, as part of a checkpoint, if chats were told it."""
@@ -220,7 +227,7 @@ class TextData(Texts, LightningDataModule):
         alike = self._windows_in_a_step(world) if self.group_by_length else None
         sampler = ShardSampler(windows, rank, world, training, self.seed, alike)
         workers = self.num_workers if training else 0
-        made = loader(windows, sampler, self.batch_size, self._pad, workers)
+        made = loader(windows, sampler, self.batch_size, self._collate, workers)
         if isinstance(made, ResumableLoader) and self.trainer is not None:
             progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress
             made.finished = lambda: progress.current.processed
@@ -231,8 +238,8 @@ class TextData(Texts, LightningDataModule):
         return self.batch_size * world * accumulated
 
     @property
-    def _pad(self) -> int:
-        return known_pad_token(self.tokenizer, self.vocabulary)
+    def _collate(self) -> Collate:
+        return partial(collate, pad=known_pad_token(self.tokenizer, self.vocabulary))
 
     def _place(self) -> tuple[int, int]:
         trainer = self.trainer

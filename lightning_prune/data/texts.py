@@ -18,6 +18,7 @@ from lightning_prune import distributed
 from lightning_prune.data.cache import tokenizer_text
 from lightning_prune.data.documents import Documents
 from lightning_prune.data.kept import KeptTokens
+from lightning_prune.data.protocols import SEEN
 from lightning_prune.data.rendering import Rendering, day_of
 from lightning_prune.data.rows import BadRows
 from lightning_prune.data.sources import read
@@ -26,9 +27,6 @@ from lightning_prune.data.windows import Windows, consecutive_windows, random_wi
 from lightning_prune.tokens import begin_tokens, check_known
 
 __all__ = ["SEEN", "Texts"]
-
-SEEN = ("calibration", "train")
-"""What a model is made with; the other uses measure it."""
 
 
 class Texts:

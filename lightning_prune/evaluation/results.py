@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["Answer", "Evaluation", "Size", "Speed", "TaskScore", "TextPerplexity"]
+__all__ = ["Answer", "Evaluation", "ForwardSpeed", "Size", "Speed", "TaskScore", "TextPerplexity"]
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,22 @@ class Speed:
 
 
 @dataclass(frozen=True)
+class ForwardSpeed:
+    """A forward pass over a batch of images, on one device; times are medians."""
+
+    batch_size: int
+    seconds: float
+    """For the batch."""
+    peak_bytes: int | None
+    """As of `Speed`."""
+
+    @property
+    def images_per_second(self) -> float:
+        """Of the whole batch."""
+        return self.batch_size / self.seconds
+
+
+@dataclass(frozen=True)
 class Size:
     """Parameters and bytes of a model, on the disk and in memory."""
 
@@ -108,6 +124,7 @@ class Evaluation:
     tasks: list[TaskScore] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     speeds: list[Speed] = field(default_factory=list)
+    forwards: list[ForwardSpeed] = field(default_factory=list)
     size: Size | None = None
     unread: float | None = None
     """Share of the weights of Linears with thresholds that nothing was multiplied by, as their
@@ -150,6 +167,7 @@ class Evaluation:
             "tasks": TaskScore,
             "answers": Answer,
             "speeds": Speed,
+            "forwards": ForwardSpeed,
         }
         size = value.get("size")
         lists = {name: value.get(name, ()) for name in kinds}

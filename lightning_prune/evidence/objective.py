@@ -111,7 +111,7 @@ class Logit(HeadObjective):
 
     def targets(self, task: Task, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Places that are asked of have any number but `IGNORED`."""
-        return task.targets(batch, "reference" if self.places == "last" else "all")
+        return task.answered(batch, last=self.places == "last")
 
     def values(self, logits_NK: torch.Tensor, target_N: torch.Tensor) -> torch.Tensor:
         """The logit, or the difference of two."""

@@ -24,6 +24,7 @@ from lightning_prune.evaluation import Evaluation
 from lightning_prune.modeling.registry import auto_class
 from lightning_prune.plan import Plan
 from lightning_prune.report.evaluation import perplexity_table, task_table, zeros_note
+from lightning_prune.report.measures import ACCURACY, PERPLEXITY
 from lightning_prune.report.report import Report
 from lightning_prune.report.tables import as_markdown
 from lightning_prune.tokens import begun
@@ -171,10 +172,13 @@ def _call(step: dict[str, Any]) -> str:
 
 def _measured(report: Report, dtype: torch.dtype) -> str:
     """Every stage of the run that led here, and the share that went since the first."""
-    rows = ["| | perplexity | parameters | of which not zero |", "|---|---|---|---|"]
+    classifies = report.settings.get("unit") == "images"
+    measure = ACCURACY if classifies else PERPLEXITY
+    rows = [f"| | {measure.name} | parameters | of which not zero |", "|---|---|---|---|"]
     for name, stage in report.stages.items():
-        perplexity = "-" if stage.perplexity is None else f"{stage.perplexity:.4g}"
-        rows.append(f"| {name} | {perplexity} | {stage.parameters:,} | {stage.nonzero:,} |")
+        value = measure.of(stage)
+        said = measure.text(value) if classifies or value is None else f"{value:.4g}"
+        rows.append(f"| {name} | {said} | {stage.parameters:,} | {stage.nonzero:,} |")
     first, *_, last = [*report.stages.values()] * 2
     gone = 1 - last.nonzero / max(first.nonzero, 1)
     lines = [*rows, "", f"{gone:.1%} of the weights were removed or set to zero."]
@@ -182,6 +186,8 @@ def _measured(report: Report, dtype: torch.dtype) -> str:
     if length:
         begin = begun(report.settings.get("begin"))
         lines.append(f"Perplexity is over {count} validation windows of {length} tokens{begin}.")
+    elif classifies and count:
+        lines.append(f"Accuracy is over {count:,} validation images.")
     saved = str(dtype).removeprefix("torch.")
     if (measured := report.settings.get("dtype", saved)) != saved:
         lines.append(f"It was measured in {measured}, and these weights are {saved}.")

@@ -12,7 +12,7 @@ from torch import nn
 from lightning_prune.checkpoints.config import read_tokenizer, reason_of
 from lightning_prune.checkpoints.folder import check_replaceable
 from lightning_prune.checkpoints.load import check_stored, load, parse_dtype
-from lightning_prune.checkpoints.names import CARD, REPORT
+from lightning_prune.checkpoints.names import CARD, PROCESSOR, REPORT
 from lightning_prune.checkpoints.save import refuse_adapters, save_folder
 from lightning_prune.checkpoints.writer import parse_size
 from lightning_prune.export.card import model_card
@@ -29,6 +29,7 @@ def save(
     tokenizer: Any = None,
     report: Report | None = None,
     shard_size: int | str = "50GB",
+    processor: Any = None,
 ) -> Path:
     """Write a model as a Hugging Face folder, whole or not at all.
 
@@ -37,12 +38,13 @@ def save(
     where lightning_prune is imported.
 
     Args:
-        model: a Hugging Face causal LM, pruned or not.
+        model: a Hugging Face causal LM or image classifier, pruned or not.
         folder: new, empty, or a model folder, which is replaced as a whole.
         plan: what was pruned; saved beside the model.
         tokenizer: the model's tokenizer; saved beside the model.
         report: what was measured; saved beside the model, without the run's paths.
         shard_size: the largest size of a file of weights, in bytes or as "5GB".
+        processor: the image processor of a model that reads images; saved beside the model.
 
     Returns:
         The folder.
@@ -59,6 +61,8 @@ def save(
         )
     refuse_adapters(model)
     texts = _texts(model, plan, report)
+    if processor is not None:
+        texts[PROCESSOR] = processor.to_json_string()
     return save_folder(model, folder, plan, tokenizer, texts, shard_size)
 
 
@@ -95,6 +99,8 @@ def to_hf(
     tokenizer, report = read_tokenizer(folder), _read_report(folder / REPORT)
     model = load(folder, verify=False)
     texts = _texts(model, plan, report, cast)
+    if (processor := folder / PROCESSOR).is_file():
+        texts[PROCESSOR] = processor.read_text(encoding="utf-8")
     return save_folder(model, out, plan, tokenizer, texts, shard_size, cast)
 
 

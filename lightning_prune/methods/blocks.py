@@ -85,6 +85,7 @@ class BlockPruning(Method):
     def check(self, anatomy: Anatomy) -> None:
         """Refuse to drop nothing, everything, or what is not there."""
         super().check(anatomy)
+        anatomy.check_removable()
         blocks = self.blocks(anatomy)
         number = self.number(blocks)
         allowed = [block.index for block in blocks if block.units(KINDS[self.part])]

@@ -4,8 +4,9 @@ This file needs nothing but torch and transformers (4.57 or newer). It is part o
 and it also travels, with the classes of one family made at its end, in the folders of checkpoints
 whose blocks differ, so that they load anywhere with `trust_remote_code=True`.
 
-The counts of each block (query heads, key/value heads, MLP width) are in `config.per_layer_config`;
-the global keys keep values that the stock class accepts. `config.pruned_biases` names the Linears
+The counts of each block (query heads, key/value heads, MLP width) are in `config.per_layer_config`,
+or, of a model whose blocks stand in stages, in `config.pruned_counts`; the global keys keep values
+that the stock class accepts. `config.pruned_biases` names the Linears
 that have a bias which the stock class does not give them.
 """
 
@@ -27,8 +28,9 @@ class Layout:
     """Where the counted features are in a family of models.
 
     Attributes:
-        blocks: path of the list of blocks in the model, whose first part is the base model.
-        attention: path of the attention module in a block.
+        blocks: path of the list of blocks in the model, whose first part is the base model; with
+            stages of blocks that of all lists, with * for the stage.
+        attention: path of the attention module in a block; "": no heads are counted.
         sites: path of each Linear in a block → roles of its rows, role of its columns. "query",
             "key", "value" and "neuron" have counted features; "" stands for the residual stream.
         keys: the config keys that count "heads", "kv_heads" (absent: as many as heads), "width".
@@ -70,6 +72,8 @@ def set_counts(config: Any, block: nn.Module, counts: dict[str, int], layout: La
         parent, _, name = path.rpartition(".")
         setattr(block.get_submodule(parent), name, counts[role])
     attention: Any = block.get_submodule(layout.attention)
+    if not layout.attention:
+        return
     if counts["heads"] == 0 and not isinstance(attention, Silent):
         attention.__class__ = _silent(type(attention), _output(layout))  # type: ignore[arg-type]
     if layout.attention_reads_config:
@@ -161,6 +165,8 @@ def make_models(base: str, layout: Layout, config: type) -> tuple[type, type]:
     stock_config: Any = CONFIG_MAPPING[base]
     stock_model: Any = MODEL_MAPPING[stock_config]
     stock_whole: Any = getattr(transformers, layout.auto_class)._model_mapping[stock_config]
+    if isinstance(stock_whole, tuple):  # of several classes the first is the usual one
+        stock_whole = stock_whole[0]
     # Where it sees no GenerationMixin, transformers makes one more class, which pickle cannot find.
     mixin = transformers.GenerationMixin
     bases: Any = (stock_whole, mixin) if issubclass(stock_whole, mixin) else (stock_whole,)
@@ -190,9 +196,9 @@ def _named(cls: type, stock: type) -> type:
 
 def _resize_blocks(model: Any, path: str, layout: Layout) -> None:
     biases = getattr(model.config, "pruned_biases", None) or ()
-    for index, block in enumerate(model.get_submodule(path).children()):
+    for index, block in enumerate(_blocks(model, path)):
         counts = _counts(model.config, index, layout.keys)
-        head_dim = block.get_submodule(layout.attention).head_dim
+        head_dim = block.get_submodule(layout.attention).head_dim if layout.attention else 1
         kv = counts["kv_heads"] * head_dim
         sizes = {"query": counts["heads"] * head_dim, "key": kv, "value": kv}
         sizes["neuron"] = counts["width"]
@@ -206,7 +212,21 @@ def _resize_blocks(model: Any, path: str, layout: Layout) -> None:
         set_counts(model.config, block, counts, layout)
 
 
+def _blocks(model: Any, path: str) -> list[Any]:
+    """The blocks in the lists at a path."""
+    holders = [model]
+    for part in path.split("."):
+        if part == "*":
+            holders = [child for holder in holders for child in holder.children()]
+        else:
+            holders = [holder.get_submodule(part) for holder in holders]
+    return [block for holder in holders for block in holder.children()]
+
+
 def _counts(config: Any, index: int, keys: dict[str, str]) -> dict[str, int]:
+    of_stages = getattr(config, "pruned_counts", None)
+    if of_stages:
+        return dict(of_stages[index])
     per_block = getattr(config, "per_layer_config", {})
     if isinstance(per_block, dict):  # transformers before 5.14 hands on what the JSON says
         block = {int(i): values for i, values in per_block.items()}.get(index, {})

@@ -67,7 +67,7 @@ def auto_class(model_type: str) -> Any:
 def stock_class(base: str) -> type:
     """The stock class of a model type, with its head."""
     stock: Any = auto_class(base)._model_mapping[CONFIG_MAPPING[base]]
-    return stock
+    return stock[0] if isinstance(stock, tuple) else stock
 
 
 def register(family: Family) -> None:

@@ -21,7 +21,12 @@ from transformers import (
 from lightning_prune.anatomy import check_unquantised, family_of
 from lightning_prune.checkpoints.bundled import QUICKSTART, bundled_model, meant_model
 from lightning_prune.checkpoints.checksums import check_checksums
-from lightning_prune.checkpoints.config import raw_config, read_config, read_tokenizer
+from lightning_prune.checkpoints.config import (
+    raw_config,
+    read_config,
+    read_image_processor,
+    read_tokenizer,
+)
 from lightning_prune.checkpoints.head import config_follows, warn_of_own_head
 from lightning_prune.checkpoints.load import PlacementName, load
 from lightning_prune.models.recovery.zeros import check_zeros
@@ -156,6 +161,14 @@ class Source:
             return read_tokenizer(Path(self.location), **self._arguments)
         return AutoTokenizer.from_pretrained(self.location, **self._arguments)
 
+    def image_processor(self) -> Any:
+        """The model's image processor.
+
+        Raises:
+            ValueError: there is none, or it is damaged.
+        """
+        return read_image_processor(self.location, **self._arguments)
+
     def _folder(self) -> Path:
         """Where the model's files are; those on the hub are fetched."""
         if self.is_folder:
@@ -207,6 +220,22 @@ class RandomWeights:
 
     def tokenizer(self) -> None:
         """It has none yet."""
+
+    def image_processor(self) -> Any:
+        """A plain one: images of the size that the model reads, from -1 to 1.
+
+        Raises:
+            ImportError: Pillow is not installed.
+        """
+        from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+        config = self.config()
+        size = config.image_size
+        height, width = size if isinstance(size, (list, tuple)) else (size, size)
+        even = [0.5] * config.num_channels
+        return ViTImageProcessorPil(
+            size={"height": height, "width": width}, image_mean=even, image_std=even
+        )
 
 
 def check_origin(

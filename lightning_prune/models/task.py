@@ -73,6 +73,11 @@ class TaskModule(LightningModule, ABC):
         """What made tokens of the text, saved beside the model; None where it reads no text."""
         return None
 
+    @cached_property
+    def processor(self) -> Any:
+        """What made pixels of images, saved beside the model; None where it reads none."""
+        return None
+
     def inputs(self, batch: Batch) -> dict[str, Any]:
         """What of a batch the model is called with."""
         return {name: value for name, value in batch.items() if name != "labels"}

@@ -10,8 +10,9 @@ from typing import Any
 from lightning_prune.analysis.structure import BlockCounts, Structure
 from lightning_prune.report.charts import ROOM_ALONE, Bars, block_bars
 from lightning_prune.report.files import Document
+from lightning_prune.report.measures import ACCURACY, measure_of, points
 from lightning_prune.report.names import model_name
-from lightning_prune.report.numbers import count_text, of_text, perplexity_text, size_text
+from lightning_prune.report.numbers import count_text, of_text, size_text
 from lightning_prune.report.plots import Key, Plot, document
 from lightning_prune.report.tables import Figure, Row, Table
 from lightning_prune.tokens import begun
@@ -44,13 +45,14 @@ class Comparison:
 
     Attributes:
         a, b: what they are made of.
-        perplexity: of both, on the same windows; None where it was not asked for.
-        settings: how perplexity was measured: text, split, windows, length, device.
+        measured: perplexity of both on the same windows, or accuracy on the same images, as the
+            settings say; None where neither was asked for.
+        settings: how it was measured: measure, text or images, split, windows, length, device.
     """
 
     a: Structure
     b: Structure
-    perplexity: Sequence[float] | None = None
+    measured: Sequence[float] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -140,10 +142,15 @@ def _figures(comparison: Comparison) -> Table:
         rows.append((name, Figure(a, f"{a:,}"), Figure(b, f"{b:,}"), _share(a, b)))
     sizes = [s.bytes for s in both]
     rows.append(("stored size", *(Figure(s, size_text(s)) for s in sizes), _share(*sizes)))
-    if comparison.perplexity is not None:
-        a, b = comparison.perplexity
-        shown = (Figure(value, perplexity_text(value)) for value in (a, b))
-        rows.append(("perplexity", *shown, f"{b / a:.3f}x" if math.isfinite(b / a) else ""))
+    if comparison.measured is not None:
+        a, b = comparison.measured
+        measure = measure_of(comparison.settings)
+        shown = (Figure(value, measure.text(value)) for value in (a, b))
+        if measure is ACCURACY:
+            words = f"{points(b, a)} points"
+        else:
+            words = f"{b / a:.3f}x" if math.isfinite(b / a) else ""
+        rows.append((measure.name, *shown, words))
     return Table("", ("", "A", "B", "B of A"), rows)
 
 
@@ -174,10 +181,15 @@ def _count(block: BlockCounts | None, key: str, counted: Count) -> str:
 
 
 def _facts(comparison: Comparison) -> str:
-    """How perplexity was measured, in one line; "" if it was not."""
-    if comparison.perplexity is None:
+    """How perplexity, or accuracy, was measured, in one line; "" if it was not."""
+    if comparison.measured is None:
         return ""
     get = comparison.settings.get
+    if measure_of(comparison.settings) is ACCURACY:
+        return (
+            f"accuracy on {get('windows'):,} images of {get('images')!r} ({get('split')}), on "
+            f"{get('device')}; {get('differing'):,} of them are named differently by A and B"
+        )
     words = (
         f"perplexity on {get('windows')} windows of {get('length')} tokens{begun(get('begin'))}, "
         f"{get('split')} text of {get('text')!r}, on {get('device')}"
@@ -187,7 +199,7 @@ def _facts(comparison: Comparison) -> str:
 
 def _value(comparison: Comparison) -> dict[str, Any]:
     """Everything but the shapes of all tensors, for JSON."""
-    perplexity = comparison.perplexity
+    measured, name = comparison.measured, measure_of(comparison.settings).name
     return {
         **{name: _plain(s) for name, s in (("a", comparison.a), ("b", comparison.b))},
         "blocks": [
@@ -195,7 +207,7 @@ def _value(comparison: Comparison) -> dict[str, Any]:
         ],
         "only_in_a": comparison.only("a"),
         "only_in_b": comparison.only("b"),
-        "perplexity": dict(zip("ab", perplexity, strict=True)) if perplexity else None,
+        name: dict(zip("ab", measured, strict=True)) if measured else None,
         "settings": dict(comparison.settings),
     }
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning_prune.evaluation.results import Evaluation, TaskScore, TextPerplexity
 from lightning_prune.report.files import Document
+from lightning_prune.report.forward import forward_table
 from lightning_prune.report.names import short_names
 from lightning_prune.report.numbers import (
     count_text,
@@ -185,6 +186,7 @@ def evaluation_tables(evaluations: Evaluations) -> list[Table]:
         task_table(evaluations),
         speed_table(evaluations),
         activation_table(evaluations),
+        forward_table(evaluations),
     )
     return [table for table in tables if table is not None]
 

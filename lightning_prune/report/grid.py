@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from lightning_prune.report.files import Document
 from lightning_prune.report.grid_picture import grid_svg
+from lightning_prune.report.measures import Measure, measure_of
 from lightning_prune.report.names import model_name
-from lightning_prune.report.numbers import perplexity_text
 from lightning_prune.report.tables import Cell as TableCell
 from lightning_prune.report.tables import Column, Figure, Row, Table
 from lightning_prune.tokens import begun
@@ -31,6 +31,7 @@ class Cell:
         error: why there is no result; "" if there is one.
         losses: the summed negative log likelihood of each window, to compare two cells by; empty
             where one of them is not finite.
+        accuracy: of a classifier of images: the share that it has right.
     """
 
     method: str
@@ -40,6 +41,7 @@ class Cell:
     seconds: float | None = None
     error: str = ""
     losses: Sequence[float] = ()
+    accuracy: float | None = None
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,10 @@ class Grid:
 
     Attributes:
         model: what was pruned.
-        dense: perplexity of the dense model.
+        dense: perplexity, or accuracy, of the dense model.
         cells: the results.
-        settings: how they were measured: length, windows, calibration, device, dtype, versions.
+        settings: how they were measured: measure, length, windows, calibration, device, dtype,
+            versions.
         name: of the files.
         title: what is shown.
         axis: what the targets are.
@@ -61,7 +64,7 @@ class Grid:
     cells: Sequence[Cell]
     settings: Mapping[str, Any] = field(default_factory=dict)
     name: str = "sweep"
-    title: str = "perplexity by method and sparsity"
+    title: str = "{} by method and sparsity"
     axis: str = "zeros asked for (N:M: N kept of M)"
 
     @property
@@ -79,28 +82,40 @@ class Grid:
         return next((c for c in self.cells if (c.method, c.target) == (method, target)), None)
 
     def best(self, target: str) -> Cell | None:
-        """The cell of lowest perplexity at a target."""
-        known = [c for c in self.cells if c.target == target and _is_finite(c.perplexity)]
-        return min(known, key=lambda c: c.perplexity or math.inf, default=None)
+        """The best cell at a target."""
+        of, sign = self.measure.of, -1 if self.measure.higher_is_better else 1
+        known = [c for c in self.cells if c.target == target and _is_finite(of(c))]
+        return min(known, key=lambda c: sign * (of(c) or 0.0), default=None)
+
+    @property
+    def measure(self) -> Measure:
+        """What the cells are compared by."""
+        return measure_of(self.settings)
+
+    @property
+    def heading(self) -> str:
+        """The title, with the name of the measure in it."""
+        return self.title.format(self.measure.name)
 
 
 def grid_document(grid: Grid) -> Document:
     """A grid as it is printed and written: Markdown, CSV, JSON and a picture."""
     model, facts = model_name(grid.model), bench_words(grid.settings)
-    dense = perplexity_text(grid.dense)
+    measure = grid.measure
+    dense = measure.text(grid.dense)
     failed = [f"{c.method} {c.target} failed: {c.error}" for c in grid.cells if c.error]
     lines = {
-        method: [_drawn(grid.cell(method, target)) for target in grid.targets]
+        method: [_drawn(grid, grid.cell(method, target)) for target in grid.targets]
         for method in grid.methods
     }
-    named = grid.title, grid.axis
+    named = grid.heading, grid.axis, measure
     return Document(
         grid.name,
         asdict(grid),
-        printed=[_overview(grid, f"{model}: perplexity (dense {dense})"), facts, *failed, ""],
+        printed=[_overview(grid, f"{model}: {measure.name} (dense {dense})"), facts, *failed, ""],
         written=[
-            f"# {model}: {grid.title}",
-            f"Dense: {dense}. {facts}. Bold: the lowest of a column.",
+            f"# {model}: {grid.heading}",
+            f"Dense: {dense}. {facts}. Bold: the {measure.best} of a column.",
             _overview(grid, ""),
             _details(grid),
         ],
@@ -113,7 +128,8 @@ def bench_words(settings: Mapping[str, Any]) -> str:
     """How results were measured, in one line."""
     named = ("windows", "length", "calibration", "device", "dtype")
     count, length, *rest = (settings.get(name) for name in named)
-    judged = f"{count} windows of {length} tokens{begun(settings.get('begin'))}"
+    text = f"windows of {length} tokens{begun(settings.get('begin'))}"
+    judged = f"{count} {'images' if length is None else text}"
     return ", ".join([judged, *(str(r) for r in rest if r)])
 
 
@@ -133,20 +149,19 @@ def _figure(grid: Grid, cell: Cell | None) -> TableCell:
         return ""
     if cell.error:
         return "failed"
-    text = perplexity_text(cell.perplexity)
-    return Figure(cell.perplexity, text, best=cell == grid.best(cell.target))
+    return replace(grid.measure.figure(cell), best=cell == grid.best(cell.target))
 
 
 def _details(grid: Grid) -> Table:
     """A row for each cell, with an error where there is one."""
     failed = any(cell.error for cell in grid.cells)
-    header: list[str | Column] = ["method", "target", "perplexity", "zeros", "seconds"]
+    header: list[str | Column] = ["method", "target", grid.measure.name, "zeros", "seconds"]
     header += [Column("error", words=True)] if failed else []
     rows: list[Row] = [
         (
             cell.method,
             cell.target,
-            Figure(cell.perplexity, perplexity_text(cell.perplexity)),
+            grid.measure.figure(cell),
             Figure(cell.sparsity, "-" if cell.sparsity is None else f"{cell.sparsity:.2%}"),
             Figure(cell.seconds, "-" if cell.seconds is None else f"{cell.seconds:.1f}"),
             *((cell.error,) * failed),
@@ -158,16 +173,20 @@ def _details(grid: Grid) -> Table:
 
 def _rows(grid: Grid) -> Table:
     """A row for each cell, the dense model first, with all that is known of it."""
-    columns = [one.name for one in fields(Cell) if one.name != "losses"]
+    measure = grid.measure.name
+    hidden = {"losses", *({"accuracy"} - {measure}), *({"perplexity"} - {measure})}
+    columns = [one.name for one in fields(Cell) if one.name not in hidden]
     rows: list[Row] = []
-    for cell in (Cell("dense", "", grid.dense, 0.0), *grid.cells):
+    dense = replace(Cell("dense", "", sparsity=0.0), **{measure: grid.dense})
+    for cell in (dense, *grid.cells):
         values = [getattr(cell, name) for name in columns]
         rows.append(tuple(v if isinstance(v, str) else Figure(v, str(v)) for v in values))
     return Table("", tuple(columns), rows)
 
 
-def _drawn(cell: Cell | None) -> float | None:
-    return cell.perplexity if cell is not None and _is_finite(cell.perplexity) else None
+def _drawn(grid: Grid, cell: Cell | None) -> float | None:
+    value = None if cell is None else grid.measure.of(cell)
+    return value if _is_finite(value) else None
 
 
 def _is_finite(value: float | None) -> bool:

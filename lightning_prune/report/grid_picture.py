@@ -1,4 +1,4 @@
-"""Perplexity of several methods over several budgets, as one picture.
+"""Perplexity, or accuracy, of several methods over several budgets, as one picture.
 
 The height is the logarithm of perplexity.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from lightning_prune.report.numbers import perplexity_text
+from lightning_prune.report.measures import Measure
 from lightning_prune.report.plots import document
 from lightning_prune.report.series import Point, series_plot
 
@@ -22,17 +22,19 @@ def grid_svg(
     series: Mapping[str, Sequence[float | None]],
     title: str,
     axis: str,
+    measure: Measure,
 ) -> str:
     """Draw one line a method over the targets, and the dense model as a dashed line.
 
     Args:
         model: what was pruned.
         facts: how it was measured.
-        dense: perplexity of the dense model.
+        dense: what the dense model comes to.
         targets: what was asked for, from left to right.
-        series: by method, its perplexity at every target; None where there is none.
+        series: by method, what it comes to at every target; None where that is not known.
         title: what is shown.
         axis: what the targets are.
+        measure: what is drawn.
     """
     points = {
         name: [None if value is None else Point(value) for value in row]
@@ -40,14 +42,14 @@ def grid_svg(
     }
     plot = series_plot(
         title,
-        "perplexity (log scale)",
+        f"{measure.name} (log scale)" if measure.logarithmic else measure.name,
         Point(dense),
         targets,
         points,
         axis,
-        logarithmic=True,
-        shown=perplexity_text,
-        tick=_tick,
+        logarithmic=measure.logarithmic,
+        shown=measure.text,
+        tick=_tick if measure.logarithmic else measure.text,
     )
     return document("grid", model, [facts], [plot])
 

@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 
 from lightning_prune.report import sections
+from lightning_prune.report.differing import differing
 from lightning_prune.report.page_style import STYLE
 from lightning_prune.report.report import Report
 
@@ -23,6 +24,7 @@ SECTIONS = (
     ("Blocks", sections.blocks),
     ("Recovery", sections.recovery),
     ("What the models say", sections.sayings),
+    ("Where they differ", differing),
     ("Speed and memory", sections.speed),
     ("Where the time went", sections.seconds),
     ("Settings", sections.settings),

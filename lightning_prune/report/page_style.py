@@ -82,6 +82,12 @@ svg .halo { stroke: var(--back); }
   padding: 10px 14px; overflow-wrap: anywhere; }
 .saying.prompt { border-style: dashed; margin: 8px 0 12px; }
 .saying .name { font-size: 13px; color: var(--faint); }
+.images { display: grid; grid-template-columns: repeat(auto-fill, minmax(112px, 1fr)); gap: 12px; }
+.image { background: var(--paper); border: 1px solid var(--rule); border-radius: 8px;
+  padding: 8px; font-size: 13px; overflow-wrap: anywhere; }
+.image img { width: 100%; image-rendering: pixelated; border-radius: 4px; display: block; }
+.image .name { color: var(--faint); margin-top: 4px; }
+.image .wrong { color: var(--worse, inherit); text-decoration: underline dotted; }
 .saying .text { white-space: pre-wrap; }
 .settings { display: grid; gap: 4px 40px;
   grid-template-columns: repeat(auto-fit, minmax(min(280px, 100%), 1fr)); }

@@ -9,7 +9,7 @@ from typing import Any
 from lightning_prune.evaluation.results import Evaluation
 from lightning_prune.report.files import as_json
 
-__all__ = ["Asked", "BlockShape", "Report", "StageMetrics"]
+__all__ = ["Asked", "BlockShape", "Differing", "Report", "StageMetrics"]
 
 NOTICED = 0.005
 """A matrix with a smaller fraction of zeros has not been masked: zeros happen."""
@@ -28,7 +28,11 @@ class StageMetrics:
     bytes: int
     """Of the parameters as stored."""
     tokens_per_second: float | None
-    """Tokens that a forward pass takes in a second; None: not measured."""
+    """Tokens, or images, that a forward pass takes in a second; None: not measured."""
+    accuracy: float | None = None
+    """Of a classifier: the share of images whose class comes first."""
+    top5: float | None = None
+    """The share of images whose class is among the first five; None too where there are no more."""
 
     @property
     def zeros(self) -> float:
@@ -85,11 +89,24 @@ class Asked:
 
 
 @dataclass(frozen=True)
+class Differing:
+    """An image whose class the model names otherwise than when it was dense."""
+
+    picture: str
+    """A PNG, as a data URI."""
+    label: str
+    """Its class."""
+    said: dict[str, str]
+    """By stage, the class that the model names."""
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything a reader of the run wants to know, without the run.
 
-    The table looks up "length" (tokens in a window), "validation_windows" (how many), "device" and
-    "dtype" in `settings` and shows those that are there; other settings are only stored.
+    The table looks up "length" (tokens in a window), "validation_windows" (how many), "unit"
+    ("images" of a classifier), "device" and "dtype" in `settings` and shows those that are there;
+    other settings are only stored.
     """
 
     model: str
@@ -111,6 +128,8 @@ class Report:
     """For each method, in their order."""
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
     """More that was measured, by stage: other texts, tasks, generations, speed."""
+    differing: list[Differing] = field(default_factory=list)
+    """Of a classifier of images, some on which its stages differ."""
     importance: dict[str, dict[int, float]] = field(default_factory=dict)
     """By how it was measured: one number a block, by the block's place in the dense model."""
     curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
@@ -142,6 +161,7 @@ class Report:
                 stage: Evaluation.from_dict(evaluation)
                 for stage, evaluation in value.get("evaluations", {}).items()
             }
+            value["differing"] = [Differing(**one) for one in value.get("differing", ())]
             value["importance"] = {
                 name: {int(index): float(number) for index, number in row.items()}
                 for name, row in value.get("importance", {}).items()
@@ -156,7 +176,7 @@ class Report:
 
 
 def _stage(value: dict[str, Any]) -> StageMetrics:
-    for name in ("perplexity", "tokens_per_second"):
-        if value[name] is not None:
+    for name in ("perplexity", "tokens_per_second", "accuracy", "top5"):
+        if value.get(name) is not None:
             value[name] = float(value[name])  # "inf" and "nan" come as strings
     return StageMetrics(**value)

@@ -12,14 +12,13 @@ from urllib.parse import quote
 
 from lightning_prune.report.charts import Curve, curves
 from lightning_prune.report.evaluation import ZEROS, perplexity_table, speed_table, task_table
+from lightning_prune.report.measures import ACCURACY, PERPLEXITY
 from lightning_prune.report.numbers import (
     count_text,
     duration_text,
     moment_text,
-    perplexity_text,
     roughly,
     size_text,
-    times,
     unique_text,
 )
 from lightning_prune.report.plots import figures
@@ -78,9 +77,13 @@ def headline(report: Report) -> str:
     ]  # fmt: skip
     if masked:
         tiles[0] = ("zeros", f"{last.zeros:.1%}", f"of {count_text(last.parameters)} parameters")
-    if dense.perplexity is not None and last.perplexity is not None:
-        detail = f"{perplexity_text(dense.perplexity)} → {perplexity_text(last.perplexity)}"
-        tiles.append(("perplexity", _multiple(last.perplexity, dense.perplexity), detail))
+    for measure in (PERPLEXITY, ACCURACY):
+        before, now = measure.of(dense), measure.of(last)
+        if before is not None and now is not None:
+            detail = f"{measure.text(before)} → {measure.text(now)}"
+            change = measure.relation(now, before).replace("x", "×") or measure.text(now)
+            words = f"{change} points" if measure is ACCURACY else change
+            tiles.append((measure.name, words, detail))
     if not last.same_work(dense):  # else what differs is the noise of the machine
         tiles += _speed_tile(report, name)
     body = "".join(
@@ -95,7 +98,10 @@ def headline(report: Report) -> str:
 def stages(report: Report) -> str:
     """A row for each stage."""
     words = windows_words(report).replace("windows", "validation windows")
-    note = f"Perplexity is of {words}." if words else ""
+    if report.settings.get("unit") == "images":
+        note = f"Accuracy is of {words.replace('images', 'validation images')}." if words else ""
+    else:
+        note = f"Perplexity is of {words}." if words else ""
     table = stage_table(report, counted=lambda count: f"{count:,}")
     return as_html(replace(table, title="", note=note))
 
@@ -125,22 +131,24 @@ def blocks(report: Report) -> str:
 
 
 def recovery(report: Report) -> str:
-    """Loss and perplexity while the model was trained."""
+    """Loss, and perplexity or accuracy, while the model was trained."""
     loss = report.curves.get("train_loss", [])
-    perplexity = report.curves.get("val_perplexity", [])
+    measure = ACCURACY if report.settings.get("unit") == "images" else PERPLEXITY
+    judged = report.curves.get(f"val_{measure.name}", [])
+    each = "an image" if measure is ACCURACY else "a token"
     smooth = _smoothed(loss)
     lines = [Curve("loss", loss, "blue", opacity=0.35 if smooth else 1.0)]
     lines += [Curve("loss, smoothed", smooth, "blue")] if smooth else []
-    measured = {name: stage.perplexity for name, stage in report.stages.items()}
+    measured = {name: measure.of(stage) for name, stage in report.stages.items()}
     levels = {n: v for n, v in measured.items() if n in ("dense", "pruned") and v is not None}
     plots = [
-        curves("Training loss, nats a token", "training loss over steps", lines)
+        curves(f"Training loss, nats {each}", "training loss over steps", lines)
         if len(loss) > 1
         else None,
         curves(
-            "Validation perplexity",
-            "perplexity over steps",
-            [Curve("perplexity", perplexity, "green")],
+            f"Validation {measure.name}",
+            f"{measure.name} over steps",
+            [Curve(measure.name, judged, "green")],
             levels=levels,
         ),
     ]
@@ -242,7 +250,8 @@ def _speed_tile(report: Report, last: str) -> list[tuple[str, str, str]]:
     for name, (before, now) in (("decode speed", decode), ("forward speed", forward)):
         if before and now:
             figure = roughly(now, before).replace("x", "×")
-            return [(name, figure, f"{before:,.0f} → {now:,.0f} tokens/s")]
+            unit = report.settings.get("unit", "tokens")
+            return [(name, figure, f"{before:,.0f} → {now:,.0f} {unit}/s")]
     return []
 
 
@@ -255,10 +264,6 @@ def _change(now: int, before: int) -> str:
     if now == before:
         return "unchanged"
     return f"{now / max(before, 1) - 1:+.1%}".replace("-", "−")
-
-
-def _multiple(value: float, dense: float) -> str:
-    return times(value, dense).replace("x", "×") or perplexity_text(value)
 
 
 def _pairs(values: Mapping[str, Any]) -> str:

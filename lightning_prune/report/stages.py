@@ -5,14 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import compress
 
-from lightning_prune.report.numbers import (
-    count_text,
-    duration_text,
-    perplexity_text,
-    roughly,
-    size_text,
-    times,
-)
+from lightning_prune.report.measures import MEASURES
+from lightning_prune.report.numbers import count_text, duration_text, roughly, size_text
 from lightning_prune.report.report import Report, StageMetrics
 from lightning_prune.report.tables import Column, Figure, Row, Table
 from lightning_prune.tokens import begun
@@ -23,7 +17,7 @@ ZEROS_NOTE = "Zeros in dense tensors save neither bytes nor time."
 
 
 def stage_table(report: Report, counted: Callable[[int], str] = count_text) -> Table:
-    """One row per stage: perplexity, parameters, zeros, bytes and speed.
+    """One row per stage: perplexity or accuracy, parameters, zeros, bytes and speed.
 
     What was measured of no stage has no column. Where there is a stage "dense", the figures of the
     others are followed by their relation to it; not the speed of one that has only more zeros,
@@ -35,13 +29,13 @@ def stage_table(report: Report, counted: Callable[[int], str] = count_text) -> T
     """
     dense = report.stages.get("dense")
     compared = dense if len(report.stages) > 1 else None
-    related = ("x dense", "% of dense", "x dense") if compared else ("", "", "")
+    related = ("% of dense", "x dense") if compared else ("", "")
     columns = (
-        Column("perplexity", related[0]),
-        Column("parameters", related[1]),
+        *(measure.column(compared is not None) for measure in MEASURES.values()),
+        Column("parameters", related[0]),
         Column("zeros"),
         Column("size"),
-        Column("tokens/s", related[2]),
+        Column(f"{report.settings.get('unit', 'tokens')}/s", related[1]),
     )
     figures = [_figures(stage, compared, counted) for stage in report.stages.values()]
     known = [any(row[i].value is not None for row in figures) for i in range(len(columns))]
@@ -60,8 +54,10 @@ def seconds_words(report: Report) -> str:
 
 
 def windows_words(report: Report) -> str:
-    """What perplexity is of; "" if it was not measured."""
+    """What perplexity, or accuracy, is of; "" if it was not measured."""
     length, count = (report.settings.get(key) for key in ("length", "validation_windows"))
+    if count and report.settings.get("unit") == "images":
+        return f"{count:,} images"
     begin = begun(report.settings.get("begin"))
     return f"{count or ''} windows of {length} tokens{begin}".strip() if length else ""
 
@@ -81,11 +77,7 @@ def _figures(
     differs = before is not None and not stage.same_work(before)
     share = f"{stage.parameters / max(before.parameters, 1):.1%}" if before is not None else ""
     return [
-        Figure(
-            stage.perplexity,
-            perplexity_text(stage.perplexity),
-            times(stage.perplexity, before.perplexity if before else None),
-        ),
+        *(measure.figure(stage, before) for measure in MEASURES.values()),
         Figure(stage.parameters, counted(stage.parameters), share),
         Figure(stage.zeros, f"{stage.zeros:.1%}"),
         Figure(stage.bytes, size_text(stage.bytes)),

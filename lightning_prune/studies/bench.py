@@ -17,16 +17,19 @@ from torch import nn
 
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.checkpoints.journal import Journal
+from lightning_prune.data.image_data import ImageData
 from lightning_prune.data.protocols import Calibrating, Windowed, begun_with, sources_of
-from lightning_prune.evaluation import perplexity, window_losses
+from lightning_prune.evaluation import classify, window_losses
 from lightning_prune.files import is_disk_full
 from lightning_prune.methods.base import Method
 from lightning_prune.models import CausalLM
+from lightning_prune.models.image_classifier import ImageClassifier
+from lightning_prune.models.module import PrunableModule
 from lightning_prune.pipeline import prune
 from lightning_prune.pipeline.provenance import fingerprint
 from lightning_prune.pipeline.reuse import Reuse
 from lightning_prune.report.grid import Cell
-from lightning_prune.report.numbers import perplexity_text
+from lightning_prune.report.measures import MEASURES
 from lightning_prune.version import __version__
 
 __all__ = ["Asked", "Batches", "Bench", "attach", "digest_of", "first_windows"]
@@ -50,23 +53,24 @@ class Asked:
 
 
 class Bench:
-    """A dense model and its texts: copies of it are pruned and judged, each of them once.
+    """A dense model and its texts, or images: copies of it are pruned and judged, each once.
 
     Args:
         module: the model.
         data: calibration and validation batches.
         device: where blocks run; None: where the model is.
         journal: a folder in which results are kept and found again; None: they are not kept.
-        windows: validation windows at most; None: all.
+        windows: validation windows, or images, at most; None: all.
 
     Attributes:
+        measure: what models are judged by: perplexity, or accuracy.
         calibration: the calibration batches.
         validation: the validation batches.
     """
 
     def __init__(
         self,
-        module: CausalLM,
+        module: PrunableModule,
         data: Any,
         device: torch.device | str | None = None,
         journal: str | Path | None = None,
@@ -84,11 +88,13 @@ class Bench:
         self.device = parameter.device if device is None else torch.device(device)
         self.calibration: Batches = list(data.calibration_dataloader())
         self.validation = first_windows(data.val_dataloader(), windows or 0)
+        task = Anatomy(module.base).task
+        self.measure = MEASURES[task.judged_by]
         for batches in (self.calibration, self.validation):
-            if not all("input_ids" in batch for batch in batches):
+            if not all(task.windows_of in batch for batch in batches):
                 raise ValueError(
-                    f"methods are compared by perplexity, and {type(data).__name__} gives no text: "
-                    "its batches have no input_ids"
+                    f"methods are compared by {task.judged_by}, and {type(data).__name__} does not "
+                    f"give what that is of: its batches have no {task.windows_of}"
                 )
         if keeps:
             data.keep(journal)
@@ -106,15 +112,16 @@ class Bench:
         return str(self.module.path)
 
     def dense(self) -> float:
-        """The perplexity of the dense model on the validation text."""
+        """The perplexity, or accuracy, of the dense model on the validation data."""
         texts = self.calibration, self.validation
         cell = self._known("dense", *texts)
         if cell is None:
-            value = perplexity(self.module.base, self.validation, self.device)
-            cell = Cell("dense", "", value, 0.0, 0.0)
-            self._keep("dense", *texts, cell)
-        assert cell.perplexity is not None
-        return cell.perplexity
+            cell = Cell("dense", "", sparsity=0.0, seconds=0.0)
+            cell = self._judged(cell, self.module.base, self.validation)
+            self._keep("dense", *texts, replace(cell, losses=[]))
+        value = self.measure.of(cell)
+        assert value is not None
+        return value
 
     def cell(
         self,
@@ -129,7 +136,7 @@ class Bench:
             asked: what is wanted.
             reuse: what other methods have collected on the same calibration batches.
             calibration: other calibration batches; None: all.
-            judge: other batches for the perplexity; None: the validation text.
+            judge: other batches to judge by; None: the validation data.
         """
         calibration = self.calibration if calibration is None else calibration
         judge = self.validation if judge is None else judge
@@ -138,9 +145,8 @@ class Bench:
         cell = known or self._new(asked, reuse, calibration, judge)
         if known is None and not cell.error:
             self._keep(call, calibration, judge, cell)
-        result = cell.error or f"perplexity {perplexity_text(cell.perplexity)}" + ", known" * bool(
-            known
-        )
+        figure = f"{self.measure.name} {self.measure.text(self.measure.of(cell))}"
+        result = cell.error or figure + ", known" * bool(known)
         rank_zero_info(f"{asked.label} {asked.target}: {result}")
         return replace(cell, method=asked.label, target=asked.target)
 
@@ -148,11 +154,14 @@ class Bench:
         """What the results are measured with."""
         device = self.device
         windows, length = _windows(self.calibration)
+        judged, judged_length = _windows(self.validation)
+        amount = f"{windows} images" if length is None else f"{windows} x {length} tokens"
         return {
-            "length": self.validation[0]["input_ids"].shape[1],
-            "windows": _windows(self.validation)[0],
+            "measure": self.measure.name,
+            "length": judged_length,
+            "windows": judged,
             "begin": begun_with(self.data, "validation"),
-            "calibration": f"calibrated on {windows} x {length} tokens",
+            "calibration": f"calibrated on {amount}",
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
             "dtype": str(self.module.base.dtype).removeprefix("torch."),
             "data": dict(sources_of(self.data)),
@@ -161,8 +170,15 @@ class Bench:
 
     @property
     def length(self) -> int:
-        """Tokens of the longest calibration window."""
-        return _windows(self.calibration)[1]
+        """Tokens of the longest calibration window.
+
+        Raises:
+            ValueError: the calibration data are no text.
+        """
+        length = _windows(self.calibration)[1]
+        if length is None:
+            raise ValueError(f"this is for text, and {type(self.data).__name__} gives images")
+        return length
 
     def _new(self, asked: Asked, reuse: Reuse, calibration: Batches, judge: Batches) -> Cell:
         try:
@@ -170,16 +186,9 @@ class Bench:
             start = time.perf_counter()
             prune(pruned, asked.method, calibration, self.device, reuse)
             seconds = time.perf_counter() - start
-            losses, tokens = window_losses(pruned, judge, self.device)
-            mean = torch.tensor(losses, dtype=torch.float64).sum() / tokens
-            return Cell(
-                asked.label,
-                asked.target,
-                perplexity=float(mean.exp()),
-                sparsity=1 - _nonzero(pruned) / self._weights,
-                seconds=seconds,
-                losses=losses if bool(mean.isfinite()) else [],  # JSON has no inf
-            )
+            sparsity = 1 - _nonzero(pruned) / self._weights
+            cell = Cell(asked.label, asked.target, sparsity=sparsity, seconds=seconds)
+            return self._judged(cell, pruned, judge)
         except Exception as error:  # a row of the table; the other cells go on
             if is_disk_full(error):
                 raise
@@ -187,6 +196,18 @@ class Bench:
             if not (reason and isinstance(error, (ValueError, OSError))):
                 reason = f"{type(error).__name__}: {reason}"
             return Cell(asked.label, asked.target, error=reason)
+
+    def _judged(self, cell: Cell, model: nn.Module, judge: Batches) -> Cell:
+        """The cell, with what a model comes to."""
+        accuracy = None
+        if self.measure.name == "accuracy":
+            said = classify(model, judge, self.device)
+            losses, count, accuracy = said.loss_N.tolist(), len(said.loss_N), said.accuracy
+        else:
+            losses, count = window_losses(model, judge, self.device)
+        mean = torch.tensor(losses, dtype=torch.float64).sum() / count
+        losses = losses if bool(mean.isfinite()) else []  # JSON has no inf
+        return replace(cell, perplexity=float(mean.exp()), accuracy=accuracy, losses=losses)
 
     def _known(self, call: str, calibration: Batches, judge: Batches) -> Cell | None:
         """A result that is in the journal."""
@@ -205,10 +226,11 @@ class Bench:
         return {"call": call, "calibration": digest_of(calibration), "validation": digest_of(judge)}
 
 
-def attach(data: Any, module: CausalLM) -> None:
+def attach(data: Any, module: PrunableModule) -> None:
     """Make a data module ready for a model, without a Trainer.
 
-    `TextData` takes the tokenizer; any other one is set up as for `fit`.
+    `TextData` takes the tokenizer, `ImageData` what the model asks of images; any other one is set
+    up as for `fit`.
 
     Raises:
         ValueError: it has no calibration batches.
@@ -219,10 +241,14 @@ def attach(data: Any, module: CausalLM) -> None:
             f"{type(data).__name__} has no calibration_dataloader; give a data module that has "
             "one, such as lightning_prune.TextData"
         )
-    if not windowed:
+    if isinstance(data, ImageData):
+        if not isinstance(module, ImageClassifier):
+            raise ValueError(f"ImageData is for an ImageClassifier; got {type(module).__name__}")
+        data.attach(module.preparation)
+    elif not windowed:
         data.prepare_data()
         data.setup("fit")
-    elif module.tokenizer is not None:
+    elif isinstance(module, CausalLM) and module.tokenizer is not None:
         data.attach(module.tokenizer, module.max_position_embeddings, module.vocabulary)
 
 
@@ -253,8 +279,10 @@ def _nonzero(model: nn.Module) -> int:
     )
 
 
-def _windows(batches: Batches) -> tuple[int, int]:
-    """How many windows there are, and the tokens of the longest."""
+def _windows(batches: Batches) -> tuple[int, int | None]:
+    """How many windows there are, and the tokens of the longest; images have none."""
+    if "input_ids" not in batches[0]:
+        return sum(len(batch["pixel_values"]) for batch in batches), None
     shapes = [batch["input_ids"].shape for batch in batches]
     return sum(shape[0] for shape in shapes), max(shape[1] for shape in shapes)
 

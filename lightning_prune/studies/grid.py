@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from lightning_prune.methods.weights import WeightPruning
-from lightning_prune.models import CausalLM
+from lightning_prune.models.module import PrunableModule
 from lightning_prune.pipeline.reuse import Reuse
 from lightning_prune.report.grid import Grid
 from lightning_prune.selection import Pattern
@@ -23,7 +23,7 @@ VARIES = ("allocation", "scope")
 
 
 def sweep_methods(
-    module: CausalLM,
+    module: PrunableModule,
     data: Any,
     methods: Sequence[Spec],
     sparsities: Sequence[float | str],

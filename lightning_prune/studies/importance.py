@@ -11,7 +11,7 @@ from lightning_prune.checks import check_choice
 from lightning_prune.data.protocols import begun_with, sources_of
 from lightning_prune.evidence import Evidence, Measure, Part
 from lightning_prune.evidence import measure as evidence_of
-from lightning_prune.models import CausalLM
+from lightning_prune.models.module import PrunableModule
 from lightning_prune.progress import BlockProgress
 from lightning_prune.report.importance import Importance
 from lightning_prune.studies.bench import attach, first_windows
@@ -23,7 +23,7 @@ __all__ = ["measure_importance"]
 
 @torch.no_grad()
 def measure_importance(
-    module: CausalLM,
+    module: PrunableModule,
     data: Any,
     measure: Measure = "removal",
     part: Part = "block",

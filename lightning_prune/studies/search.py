@@ -12,7 +12,7 @@ import torch
 
 from lightning_prune.callbacks.base import PruningCallback
 from lightning_prune.data.protocols import Windowed
-from lightning_prune.models import CausalLM
+from lightning_prune.models.module import PrunableModule
 from lightning_prune.pipeline.reuse import Reuse
 from lightning_prune.report.grid import Grid
 from lightning_prune.studies.bench import Asked, Bench, first_windows
@@ -25,7 +25,7 @@ SAMPLES = "nsamples"
 
 
 def vary_arguments(
-    module: CausalLM,
+    module: PrunableModule,
     data: Any,
     method: Spec,
     vary: Mapping[str, Sequence[Any]],
@@ -72,7 +72,7 @@ def vary_arguments(
     settings = bench.settings()
     if SAMPLES in vary:
         settings["calibration"] = f"calibrated on windows of {bench.length} tokens"
-    title = f"perplexity of {type(wanted[0][0].method).__name__} by its arguments"
+    title = f"{{}} of {type(wanted[0][0].method).__name__} by its arguments"
     axis = list(vary)[-1]
     return Grid(bench.name, dense, cells, settings, name="search", title=title, axis=axis)
 

@@ -38,6 +38,9 @@ def _shorten(config: Any, kept: list[int]) -> None:
     kinds = getattr(config, "layer_types", None)
     first_sliding = getattr(config, "max_window_layers", None)
     config.num_hidden_layers = len(kept)
+    if hasattr(config, "stage_names"):  # of a model that may also serve as another one's backbone
+        config.stage_names = config.stage_names[: len(kept) + 1]
+        config.set_output_features_output_indices(None, None)
     if kinds is not None:
         config.layer_types = [kinds[index] for index in kept]
     if first_sliding is not None:

@@ -35,8 +35,8 @@ def shrink(anatomy: Anatomy, plan: Plan, edited: Edited = nullcontext) -> None:
     The parameters of every Linear concerned are replaced by smaller ones (same dtype, device and
     `requires_grad`), so an optimizer must be built afterwards. Blocks that end alike in counts that
     the stock class accepts leave a stock model with new config values. Otherwise the model and its
-    config become the pruned classes of their type, with `config.per_layer_config`, and the global
-    config values stay as they were.
+    config become the pruned classes of their type, with `config.per_layer_config` (of blocks in
+    stages `config.pruned_counts`), and the global config values stay as they were.
 
     Args:
         anatomy: of the model.
@@ -141,8 +141,12 @@ def _make_uneven(anatomy: Anatomy, counts: list[dict[str, int]]) -> None:
         classes = pruned_classes(config.model_type)
         model.__class__, config.__class__ = classes.whole, classes.config
         config.__dict__.pop(OWN_TYPE, None)
-        config.head_dim = anatomy.blocks[0].head_dim
+        if anatomy.family.attention:
+            config.head_dim = anatomy.blocks[0].head_dim
         config.allow_global_per_layer_attribute_access = True
+    if anatomy.family.staged:  # transformers' own key counts one block a stage
+        config.pruned_counts = counts
+        return
     keys = layout_of(anatomy.family).keys
     config.per_layer_config = {
         index: {key: block_counts[role] for role, key in keys.items()}
@@ -178,6 +182,10 @@ def _fits_stock(anatomy: Anatomy, counts: list[dict[str, int]]) -> bool:
         config, "pruned_biases", None
     ):
         return False
+    if not anatomy.family.width_in_config or counts[0]["width"] == 0:
+        return False
+    if not anatomy.family.attention:
+        return True
     if 0 in counts[0].values():
         return False
     attention_width = counts[0]["heads"] * anatomy.blocks[0].head_dim
@@ -194,6 +202,8 @@ def _fits_stock(anatomy: Anatomy, counts: list[dict[str, int]]) -> bool:
 def _stock_values(anatomy: Anatomy, counts: list[dict[str, int]]) -> dict[str, int]:
     """The global config values of a model whose blocks all have the counts of the first."""
     keys = layout_of(anatomy.family).keys
+    if not anatomy.family.attention:
+        return {keys["width"]: counts[0]["width"]}
     values = {key: counts[0][role] for role, key in keys.items()}
     if anatomy.family.stores_head_dim:
         values["head_dim"] = anatomy.blocks[0].head_dim

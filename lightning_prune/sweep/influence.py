@@ -46,6 +46,7 @@ def influence_sweep(
         propagate: "none": the influence is that in the dense model.
     """
     assert propagate == "none", "influence is that of blocks of the dense model"
+    states.anatomy.check_removable()
     wanted, span, part = {block.index for block in blocks}, evidence.span, evidence.part
     before: deque[tuple[Block, HiddenStates]] = deque(maxlen=span)
     with states.from_start():

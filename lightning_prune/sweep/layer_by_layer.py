@@ -48,4 +48,4 @@ def layer_steps(states: HiddenStates, block: Block, evidence: InputEvidence, fee
 
 def shaped(input_: torch.Tensor, states: HiddenStates, index: int) -> torch.Tensor:
     """An input as (B, T, I): some families (OPT) flatten batch and time before the MLP."""
-    return input_.reshape(*states.shape(index), -1)
+    return input_.reshape(states.members(index), -1, input_.shape[-1])

@@ -8,7 +8,7 @@ Axes: B sequences, T tokens, O output features, I input features.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,9 +19,9 @@ from torch import nn
 
 from lightning_prune.anatomy import Anatomy, Block
 from lightning_prune.evidence import InputEvidence, PairedEvidence, WeightEvidence
+from lightning_prune.sweep.around import Around, rows_of
 from lightning_prune.sweep.listening import listening
 from lightning_prune.sweep.live import Fused, LiveBytes
-from lightning_prune.sweep.placement import replaced_forward
 
 __all__ = ["BlockRun", "EvidenceBytes", "Rehearsal", "Shapes"]
 
@@ -79,25 +79,16 @@ class Rehearsal:
     anatomy: Anatomy
     batch: Mapping[str, torch.Tensor]
     hidden: torch.Tensor = field(init=False)
+    _entering: list[torch.Tensor] = field(init=False)
     arguments: int = field(init=False)
     _calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = field(init=False)
     _known: dict[Any, Any] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._calls, entering = [], []
-
-        def forward(_: int) -> Callable[..., torch.Tensor]:
-            def record(hidden: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-                entering.append(hidden)
-                self._calls.append((args, kwargs))
-                return hidden
-
-            return record
-
-        modules = [block.module for block in self.anatomy.blocks]
-        with replaced_forward(modules, forward), torch.no_grad(), LiveBytes(), Fused():
-            self.anatomy.body(**self.batch, **self.anatomy.task.arguments)
-        self.hidden = entering[0].detach()
+        with torch.no_grad(), LiveBytes(), Fused():
+            entered = Around(self.anatomy).enter(self.batch)
+        self._calls, self._entering = entered.calls, [h.detach() for h in entered.hidden]
+        self.hidden = self._entering[0]
         self.arguments = _bytes_of([self._calls])
 
     def run(self, block: Block) -> BlockRun:
@@ -129,7 +120,7 @@ class Rehearsal:
 
     def _run(self, block: Block) -> BlockRun:
         if block.index >= len(self._calls):  # the head
-            rows, linear = self.hidden.shape[:-1].numel(), block.sites[0].module
+            rows, linear = rows_of(self._entering[-1]).numel(), block.sites[0].module
             logits = rows * linear.out_features * self.hidden.element_size()
             return BlockRun(self.hidden.nbytes, logits, {}, logits)
         waiting: dict[str, int] = {}
@@ -140,7 +131,8 @@ class Rehearsal:
                     waiting[name] = live.now
 
                 hooks.callback(sites[0].module.register_forward_pre_hook(note).remove)
-            _, forward = live.beyond(lambda: self._called(block, self.hidden))
+            hidden = self._entering[block.index]
+            _, forward = live.beyond(lambda: self._called(block, hidden))
         with Fused(), LiveBytes() as live:
             held: list[Any] = []
 
@@ -150,28 +142,28 @@ class Rehearsal:
             for site in block.sites:
                 hooks.callback(site.module.register_forward_hook(hold).remove)
             with hooks:
-                output = self._called(block, self.hidden.detach().requires_grad_())
+                output = self._called(block, hidden.detach().requires_grad_())
             kept = live.now
             del output
             held.clear()
-        return BlockRun(self.hidden.nbytes, forward, waiting, kept)
+        return BlockRun(hidden.nbytes, forward, waiting, kept)
 
     def _backward(self, block: Block, evidence: WeightEvidence) -> tuple[int, int]:
         with Fused(), LiveBytes() as live:
             sums = {site.weight_name: evidence.begin(site.module.weight) for site in block.sites}
             held = live.now
-            hidden = self.hidden.detach().requires_grad_()
+            hidden = self._entering[block.index].detach().requires_grad_()
             with evidence.rules(self.anatomy.model), listening([block], sums, None):
                 output = self._called(block, hidden)
                 torch.autograd.grad(output, hidden, torch.empty_like(output))
         if evidence.objective.begins == "modules":  # at the outputs of all Linears
-            tokens = self.hidden.shape[:-1].numel()
+            tokens = rows_of(hidden).numel()
             outputs = sum(site.module.out_features for site in block.sites)
             return live.peak + 2 * tokens * outputs * self.hidden.element_size(), held
         return live.peak, held
 
     def _evidence(self, kind: InputEvidence, width: int, adds: int) -> EvidenceBytes:
-        shape_BT, dtype = self.hidden.shape[:-1], self.hidden.dtype
+        shape_BT, dtype = rows_of(self.hidden), self.hidden.dtype
         input_BTI = torch.empty(*shape_BT, width, dtype=dtype, device=META)
         error_BTD = torch.empty(*shape_BT, adds, dtype=dtype, device=META) if adds else None
         with torch.no_grad(), LiveBytes() as live:

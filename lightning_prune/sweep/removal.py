@@ -40,6 +40,8 @@ def removal_sweep(
         ValueError: the windows ask for no token.
     """
     assert propagate == "none", "blocks are left out of the dense model"
+    if evidence.part == "block":
+        states.anatomy.check_removable()
     every = states.anatomy.blocks
     with states.from_start(evidence.windows):
         counts = _counted(states, evidence.windows)

@@ -7,9 +7,8 @@ classes that the head tells apart.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 
@@ -17,16 +16,13 @@ from lightning_prune import distributed
 from lightning_prune.anatomy import Anatomy, Block
 from lightning_prune.anatomy.tasks import logits_at_once
 from lightning_prune.evidence.objective import HeadObjective, TaskLoss
+from lightning_prune.sweep.around import Around, rows_of
 from lightning_prune.sweep.block_calls import BlockCall, SharedCalls
-from lightning_prune.sweep.placement import Placement, home_device, replaced_forward
+from lightning_prune.sweep.placement import Placement, home_device
 from lightning_prune.sweep.store import Offload, stored
 from lightning_prune.tokens import IGNORED
 
 __all__ = ["HiddenStates"]
-
-
-class _Arrived(Exception):
-    """The model has called its last block; what comes after is of no use."""
 
 
 class HiddenStates:
@@ -62,6 +58,7 @@ class HiddenStates:
         self.batches = [anatomy.task.checked(batch, anatomy.model) for batch in batches]
         keeps = [anatomy.task.counts(batch) for batch in self.batches]
         self._keeps = [None if keep is None else keep.to(self.device) for keep in keeps]
+        self._around = Around(anatomy)
         self._calls: list[list[BlockCall]] = []
         self._hidden = self._entering()
         self._at_start = True
@@ -109,8 +106,8 @@ class HiddenStates:
         return stored(hidden, self.offload)
 
     def shape(self, index: int) -> torch.Size:
-        """(B, T) of a batch's hidden states."""
-        return self._hidden[index].shape[:2]
+        """(B, T) of a batch's hidden states; the places of feature maps (B, D, H, W) are rows."""
+        return rows_of(self._hidden[index])
 
     def keep(self, index: int) -> torch.Tensor | None:
         """Which rows of a batch count, (B, T) bool on the device; None if all do."""
@@ -124,7 +121,7 @@ class HiddenStates:
     def rows(self) -> int:
         """How many rows of this process's batches count."""
         return sum(
-            int(keep.sum()) if keep is not None else hidden.shape[:2].numel()
+            int(keep.sum()) if keep is not None else rows_of(hidden).numel()
             for keep, hidden in zip(self._keeps, self._hidden, strict=True)
         )
 
@@ -143,12 +140,18 @@ class HiddenStates:
     # --- running ---
 
     def run(self, block: Block, index: int, hidden: torch.Tensor) -> torch.Tensor:
-        """A block's output for one batch; the head's are the logits. The block is on the device."""
+        """What a block hands to the next one, for one batch; of the head, the logits.
+
+        The block is on the device.
+        """
         if block.index == len(self.anatomy.blocks):
             return self.logits(index, hidden)
         args, kwargs = self._calls[index][block.index]
         output = block.module(hidden, *args, **kwargs)
-        return output[0] if isinstance(output, tuple) else output
+        output = output[0] if isinstance(output, tuple) else output
+        if block.index not in self._around.stage_ends:
+            return output
+        return self._around.between(self._inputs(index), block.index, output).to(self.device)
 
     @torch.no_grad()
     def advance(self, block: Block) -> None:
@@ -166,15 +169,10 @@ class HiddenStates:
             hidden: the last block's output, (B, T, D), or (B, C, D) for the columns given.
             columns_C: which columns these are; None: all.
         """
-
-        def forward(_: int) -> Callable[..., torch.Tensor]:
-            return lambda *args, **kwargs: hidden
-
-        task, inputs = self.anatomy.task, self._inputs(index)
+        inputs = self._inputs(index)
         if columns_C is not None:
-            inputs = task.selected(inputs, columns_C)
-        with replaced_forward((b.module for b in self.anatomy.blocks), forward):
-            return self.anatomy.model(**inputs, **task.arguments).logits
+            inputs = self.anatomy.task.selected(inputs, columns_C)
+        return self._around.behind(inputs, hidden)
 
     def losses(self, index: int, hidden: torch.Tensor) -> torch.Tensor:
         """The loss at every target of a batch, in the targets' shape, fp32; 0 where none is asked.
@@ -248,30 +246,11 @@ class HiddenStates:
         return [self.kept(h if self.offload else h.to(self.device)) for h in entering]
 
     def _embedded(self, index: int) -> torch.Tensor:
-        calls: list[BlockCall] = []
-        embedded: list[torch.Tensor] = []
-        last = len(self.anatomy.blocks) - 1
-
-        def forward(block: int) -> Callable[..., torch.Tensor]:
-            def record(hidden: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-                if block == 0:
-                    embedded.append(hidden)
-                calls.append((args, kwargs))
-                if block == last:  # the final norm of everything would take longer than all this
-                    raise _Arrived
-                return hidden
-
-            return record
-
-        with (
-            replaced_forward((b.module for b in self.anatomy.blocks), forward),
-            suppress(_Arrived),
-        ):
-            self.anatomy.body(**self._inputs(index), **self.anatomy.task.arguments)
+        entered = self._around.enter(self._inputs(index))
         if len(self._calls) == index:
             shared = SharedCalls(self.device, self._calls[-1] if self._calls else None)
-            self._calls.append([shared.moved(i, call) for i, call in enumerate(calls)])
-        return embedded[0]
+            self._calls.append([shared.moved(i, call) for i, call in enumerate(entered.calls)])
+        return entered.hidden[0]
 
     def _batches_with(self, windows: int) -> int:
         """How many of this process's batches are among the first that hold so many windows."""

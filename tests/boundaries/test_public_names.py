@@ -32,6 +32,8 @@ PUBLIC = [
     "FromFile",
     "GQATaylor",
     "GlobalStandardised",
+    "ImageClassifier",
+    "ImageData",
     "Inverse",
     "LeastSquares",
     "LoRA",

@@ -6,13 +6,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from lightning.pytorch import LightningDataModule
 
 from lightning_prune.callbacks.progressive import _fingerprint
 from lightning_prune.studies.bench import Bench
 from lightning_prune.studies.importance import measure_importance
-from tests.contract.vit import batches
-from tests.tiny import tiny_classifier
+from tests.contract.vit import IMAGES, batches
+from tests.tiny import tiny_classifier, tiny_model
 
 pytestmark = pytest.mark.usefixtures("images_known")
 
@@ -39,10 +40,16 @@ def test_the_importance_of_blocks_is_measured(measure: Any) -> None:
     assert found.settings["length"] is None
 
 
-def test_methods_are_compared_on_text_alone() -> None:
-    """They are judged by perplexity."""
-    with pytest.raises(ValueError, match="by perplexity, and Images gives no text"):
-        Bench(module(), Images())
+def test_methods_are_compared_by_accuracy() -> None:
+    """On any data module's images; a language model's on text alone."""
+    bench = Bench(module(), Images())
+    with torch.no_grad():
+        logits = module().base(pixel_values=IMAGES["pixel_values"]).logits
+    assert bench.dense() == float((logits.argmax(-1) == IMAGES["labels"]).double().mean())
+    assert bench.settings()["measure"] == "accuracy"
+    text: Any = SimpleNamespace(load=lambda: None, base=tiny_model("llama"), path="text")
+    with pytest.raises(ValueError, match="by perplexity, and Images does not give what that is of"):
+        Bench(text, Images())
 
 
 def test_rounds_know_their_images_again() -> None:

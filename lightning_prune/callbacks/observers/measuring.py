@@ -15,16 +15,19 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
-from lightning_prune.anatomy import Anatomy
+from lightning_prune.anatomy import Anatomy, family_of
 from lightning_prune.data.judged import JudgedText
 from lightning_prune.data.loaders import ShardSampler
 from lightning_prune.evaluation import (
+    Classified,
     Speed,
     TextPerplexity,
+    classify,
     generation_speed,
     perplexity,
     tokens_per_second,
 )
+from lightning_prune.models.module import PrunableModule
 from lightning_prune.report.report import BlockShape, StageMetrics
 
 __all__ = [
@@ -33,6 +36,7 @@ __all__ = [
     "decoding",
     "device_name",
     "first_windows",
+    "members",
     "stage_metrics",
     "text_perplexity",
     "validation_batches",
@@ -49,20 +53,24 @@ def stage_metrics(
     windows: int | None,
     device: torch.device,
     speed: bool,
-) -> StageMetrics:
-    """What one stage of a run comes to.
+) -> tuple[StageMetrics, Classified | None]:
+    """What one stage of a run comes to, and what a classifier of images says of each.
 
     Args:
         model: as it is at that stage.
-        batches: of the validation text.
-        windows: perplexity is of so many of them at most; None: of all.
+        batches: of the validation text, or images.
+        windows: perplexity, or accuracy, is of so many of them at most; None: of all.
         device: where to run.
         speed: whether to time a forward pass over the first batch.
     """
     parameters = list(model.parameters())
     judged = first_windows(batches, windows)
-    return StageMetrics(
-        perplexity=perplexity(model, judged, device) if judged else None,
+    classifies = Anatomy(model).task.judged_by == "accuracy"
+    classified = classify(model, judged, device) if judged and classifies else None
+    metrics = StageMetrics(
+        perplexity=perplexity(model, judged, device) if judged and not classifies else None,
+        accuracy=classified and classified.accuracy,
+        top5=classified and classified.top5,
         parameters=sum(p.numel() for p in parameters),
         nonzero=sum(int(p.count_nonzero()) for p in parameters),
         bytes=sum(p.numel() * p.element_size() for p in parameters),
@@ -70,6 +78,7 @@ def stage_metrics(
         if speed and batches
         else None,
     )
+    return metrics, classified
 
 
 def text_perplexity(
@@ -95,8 +104,13 @@ def first_windows(batches: Sequence[Batch], windows: int | None) -> list[Batch]:
     for batch in batches:
         if windows > 0:
             taken.append({name: tensor[:windows] for name, tensor in batch.items()})
-            windows -= len(taken[-1]["input_ids"])
+            windows -= members(taken[-1:])
     return taken
+
+
+def members(batches: Iterable[Batch]) -> int:
+    """How many windows, or images, batches have."""
+    return sum(len(next(iter(batch.values()))) for batch in batches)
 
 
 def device_name(device: torch.device) -> str:
@@ -117,7 +131,7 @@ def decoding(model: Any, length: int, device: torch.device) -> list[Speed]:
 
 
 def validation_batches(trainer: Trainer) -> list[Batch]:
-    """The validation windows, whatever share of them this process validates on."""
+    """The validation windows, or images, whatever share of them this process validates on."""
     # Where a datamodule, the module itself, or loaders that were given to `fit` are all the same.
     source = trainer.fit_loop.epoch_loop.val_loop._data_source
     if not source.is_defined():
@@ -134,7 +148,10 @@ def _batches(loader: Iterable[Any], trainer: Trainer) -> list[Batch]:
         loader = DataLoader(
             loader.dataset, batch_size=loader.batch_size, collate_fn=loader.collate_fn
         )
-    batches = (batch for batch in loader if isinstance(batch, Mapping) and "input_ids" in batch)
+    module = trainer.lightning_module
+    assert isinstance(module, PrunableModule)
+    needed = family_of(module.base.config.model_type).task.windows_of  # adapters may be attached
+    batches = (batch for batch in loader if isinstance(batch, Mapping) and needed in batch)
     limit = trainer.limit_val_batches
     if limit and isinstance(limit, int):
         return list(islice(batches, limit * trainer.world_size))

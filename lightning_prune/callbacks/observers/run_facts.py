@@ -168,7 +168,13 @@ def _first(tables: Iterable[Mapping[str, Any]], name: str) -> Any:
 
 def _arguments(made: Any) -> dict[str, Any]:
     """Constructor arguments as texts, as far as they are kept under their own names."""
-    parameters = inspect.signature(type(made).__init__).parameters
+    parameters: dict[str, inspect.Parameter] = {}
+    for cls in type(made).__mro__:  # one that hands on what it does not know has its base's, too
+        if "__init__" in vars(cls):
+            signature = inspect.signature(cls.__init__).parameters
+            parameters = {**signature, **parameters}
+            if not any(p.kind == p.VAR_KEYWORD for p in signature.values()):
+                break
     values = {name: vars(made)[name] for name in parameters if name in vars(made)}
     return {
         name: _said(value)

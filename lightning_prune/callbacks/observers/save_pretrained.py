@@ -98,7 +98,8 @@ class SavePretrained(PruneObserver):
         def write() -> None:
             assert model is not None, "process 0 has the model"
             report = report_of(trainer, pl_module)
-            save(model, folder, pl_module.plan, pl_module.tokenizer, report)
+            beside = {"tokenizer": pl_module.tokenizer, "processor": pl_module.processor}
+            save(model, folder, pl_module.plan, report=report, **beside)
 
         with self.timed(f"saving {name}"):
             distributed.once(write)

@@ -13,6 +13,7 @@ from lightning.pytorch import LightningModule, Trainer
 from transformers import PreTrainedModel
 
 from lightning_prune import distributed
+from lightning_prune.anatomy import Anatomy
 from lightning_prune.callbacks.base import methods_of
 from lightning_prune.callbacks.early import checkpoint_of
 from lightning_prune.callbacks.observers.base import PruneObserver, observers_of
@@ -23,6 +24,7 @@ from lightning_prune.callbacks.observers.measuring import (
     decoding,
     device_name,
     first_windows,
+    members,
     stage_metrics,
     validation_batches,
 )
@@ -41,6 +43,7 @@ from lightning_prune.evaluation import Answer, Evaluation, continuation
 from lightning_prune.models.module import PrunableModule
 from lightning_prune.models.recovery.zeros import check_zeros
 from lightning_prune.plan import Plan
+from lightning_prune.report.differing import with_differing
 from lightning_prune.report.files import Document, print_document, print_files, write
 from lightning_prune.report.report import Report
 from lightning_prune.report.run import run_document
@@ -53,10 +56,10 @@ class WriteReport(PruneObserver):
 
     Leaves `report.html`, `report.json` and `structure.svg` in the run's folder, and prints a table
     when the run ends, with the seconds that each part of it took. Perplexity is that of the
-    validation windows, as many as `limit_val_batches` lets through (all of them where it is 0);
-    without validation data it is left out. The recovered model is measured as it is saved, with its
-    adapter merged. Process 0 measures, block by block, while the others wait. What an `Evaluate` in
-    the same Trainer finds is reported too.
+    validation windows, accuracy that of the validation images, as many as `limit_val_batches` lets
+    through (all of them where it is 0); without validation data it is left out. The recovered model
+    is measured as it is saved, with its adapter merged. Process 0 measures, block by block, while
+    the others wait. What an `Evaluate` in the same Trainer finds is reported too.
 
     The curves of the training, at every `log_every_n_steps`-th step, are part of checkpoints.
 
@@ -64,8 +67,8 @@ class WriteReport(PruneObserver):
         speed: also measure tokens per second, of a forward pass and of generation with a KV cache,
             of each model on the device at hand.
         prompt: tokens of the first validation window that each model goes on from; 0: none.
-        windows: perplexity is of so many validation windows at most; 0: it is not measured; None:
-            of all of them.
+        windows: perplexity, or accuracy, is of so many validation windows, or images, at most; 0:
+            it is not measured; None: of all of them.
 
     Raises:
         ValueError: a number is below 0.
@@ -83,6 +86,7 @@ class WriteReport(PruneObserver):
         self.windows = windows
         self._reports: MutableMapping[LightningModule, Report] = WeakKeyDictionary()
         self._curves = Curves()
+        self._said: dict[str, torch.Tensor] = {}
         self._parameters = 0
         self._start = 0.0
         self._others = 0.0
@@ -188,9 +192,9 @@ class WriteReport(PruneObserver):
             self._curves.note(trainer, "train_loss")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note loss and perplexity of the validation text."""
+        """Note loss, and perplexity or accuracy, of the validation data."""
         if not trainer.sanity_checking and trainer.state.fn == "fit":
-            self._curves.note(trainer, "val_loss", "val_perplexity")
+            self._curves.note(trainer, "val_loss", "val_perplexity", "val_accuracy")
 
     def state_dict(self) -> dict[str, Any]:
         """The curves so far."""
@@ -217,12 +221,13 @@ class WriteReport(PruneObserver):
         with self.timed(f"measuring {stage}"):
             batches = validation_batches(trainer)
             device = trainer.strategy.root_device
-            length = batches[0]["input_ids"].shape[1] if batches else None
+            reads_text = bool(batches) and "input_ids" in batches[0]
+            length = batches[0]["input_ids"].shape[1] if reads_text else None
             measured = Evaluation()
-            metrics = stage_metrics(model, batches, self.windows, device, self.speed)
+            metrics, classified = stage_metrics(model, batches, self.windows, device, self.speed)
             if self.speed and length is not None:
                 measured.speeds = decoding(model, length, device)
-            if batches and self.prompt:
+            if reads_text and self.prompt:
                 measured.answers = self._answers(pl_module, model, batches[0], device)
             gone = pl_module.plan.dropped if pl_module.plan is not None else set()
             judged = first_windows(batches, self.windows)
@@ -232,7 +237,8 @@ class WriteReport(PruneObserver):
                 settings={
                     "length": length,
                     "begin": begun_with(data, "validation") if batches else "",
-                    "validation_windows": sum(len(batch["input_ids"]) for batch in judged),
+                    "validation_windows": members(judged),
+                    "unit": Anatomy(model).task.unit,
                     "device": device_name(device),
                     "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
                 },
@@ -240,6 +246,13 @@ class WriteReport(PruneObserver):
                 blocks=block_shapes(model, report.blocks, gone),
                 evaluations={**report.evaluations, stage: measured},
             )
+            if classified is not None:
+                self._said = {} if stage == "dense" else self._said
+                self._said[stage] = classified.said_N
+                names = model.config.id2label or {}
+                report = self._reports[pl_module] = with_differing(
+                    report, self._said, classified.label_N, judged, names
+                )
         return report
 
     def _answers(

@@ -72,4 +72,4 @@ def plain(model: Model) -> PreTrainedModel:
 
 def blocks_of(model: PreTrainedModel) -> list[nn.Module]:
     """The blocks of a plain model, also where adapters stand in front of their Linears."""
-    return list(model.get_submodule(family_of(model.config.model_type).blocks).children())
+    return list(family_of(model.config.model_type).blocks_of(model).values())
