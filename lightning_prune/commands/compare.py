@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 from lightning_prune.analysis.structure import structure
-from lightning_prune.commands.arguments import model_folder, usable_device, writable_folder
+from lightning_prune.commands.arguments import Kept, model_folder, usable_device, writable_folder
 from lightning_prune.report.comparison import Comparison, comparison_document
 from lightning_prune.report.files import show
+from lightning_prune.report.kept.runs import comparison_runs
 
 __all__ = ["compare"]
 
@@ -17,6 +18,7 @@ __all__ = ["compare"]
 def compare(
     a: str,
     b: str,
+    kept: Kept,
     *,
     text: str | None = None,
     split: Literal["test", "validation"] = "test",
@@ -36,6 +38,7 @@ def compare(
     Args:
         a: a Hugging Face folder with safetensors, or "quickstart".
         b: another one.
+        kept: where the results are added.
         text: also measure perplexity: the name of a text, a file or a folder, as data.source.
         split: of the text.
         length: tokens in a window; None: what the models can take, 2048 at most.
@@ -69,3 +72,4 @@ def compare(
         settings = compared.settings | {"device": str(where)}
         comparison = Comparison(first, second, compared.perplexities(where), settings)
     show(comparison_document(comparison), folder)
+    kept.add(comparison_runs, comparison)

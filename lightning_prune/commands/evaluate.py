@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lightning_prune.callbacks.observers.judge import Judge
-from lightning_prune.commands.arguments import usable_device, writable_folder
+from lightning_prune.commands.arguments import Kept, usable_device, writable_folder
 from lightning_prune.commands.models import known_models, loaded
 from lightning_prune.commands.quiet import quiet_loading
 from lightning_prune.data.judged import JudgedText
@@ -15,6 +15,7 @@ from lightning_prune.models import CausalLM
 from lightning_prune.models.loading import DType
 from lightning_prune.report.evaluation import evaluation_document
 from lightning_prune.report.files import show
+from lightning_prune.report.kept.runs import evaluation_runs
 
 __all__ = ["BARE", "evaluate"]
 
@@ -26,6 +27,7 @@ BARE = {"tasks": SEVEN}
 def evaluate(
     models: list[str],
     asked: Judge,
+    kept: Kept,
     *,
     dtype: DType = "auto",
     device: str | None = None,
@@ -40,6 +42,7 @@ def evaluate(
     Args:
         models: folders, names on the hub, or "quickstart".
         asked: what they are judged by.
+        kept: where the results are added.
         dtype: of the weights.
         device: where to run; None: a GPU if there is one.
         trust_remote_code: run Python code that comes with a model.
@@ -59,6 +62,7 @@ def evaluate(
         evaluations[name] = asked.of(module.base, module.tokenizer, where, texts.pop(name))
     settings = asked.settings | {"device": str(where), "dtype": dtype}
     show(evaluation_document(evaluations, settings), folder)
+    kept.add(evaluation_runs, "evaluate", evaluations, settings)
 
 
 def _texts(asked: Judge, modules: Mapping[str, CausalLM]) -> dict[str, list[JudgedText]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from lightning_prune.checkpoints.names import weight_files
-from lightning_prune.commands.arguments import usable_device, writable_folder
+from lightning_prune.commands.arguments import Kept, usable_device, writable_folder
 from lightning_prune.commands.models import known_models, loaded
 from lightning_prune.commands.quiet import quiet_loading
 from lightning_prune.evaluation import Evaluation, Size, check_numbers, generation_speed
@@ -18,6 +18,7 @@ from lightning_prune.models import CausalLM
 from lightning_prune.models.loading import DType
 from lightning_prune.report.evaluation import evaluation_document
 from lightning_prune.report.files import show
+from lightning_prune.report.kept.runs import evaluation_runs
 
 __all__ = ["measure"]
 
@@ -25,6 +26,7 @@ __all__ = ["measure"]
 @quiet_loading()
 def measure(
     models: list[str],
+    kept: Kept,
     *,
     batch_sizes: Sequence[int] = (1, 8),
     lengths: Sequence[int] = (128,),
@@ -42,6 +44,7 @@ def measure(
 
     Args:
         models: folders, names on the hub, or "quickstart".
+        kept: where the results are added.
         batch_sizes: how many prompts at once.
         lengths: tokens of the prompts.
         new_tokens: how many tokens are generated after each prompt.
@@ -89,6 +92,7 @@ def measure(
     document = evaluation_document(measured, settings, "measurement")
     line = ", ".join(f"{name} {value}" for name, value in settings.items())
     show(replace(document, printed=[*document.printed, line]), folder)
+    kept.add(evaluation_runs, "measure", measured, settings)
 
 
 def _size(module: CausalLM) -> Size:

@@ -55,6 +55,7 @@ PUBLIC = [
     "SavePretrained",
     "Sensitivity",
     "SparseGPT",
+    "Store",
     "StructuredOBS",
     "Taylor",
     "TextClassifier",
