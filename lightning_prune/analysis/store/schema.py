@@ -79,7 +79,7 @@ VIEWS = {
         FROM runs r LEFT JOIN perplexity p USING (run) LEFT JOIN zeros z USING (run)""",
     "pruned_matrices": """
         SELECT m.run, r.model, r.method, r.target, m.stage, m.block,
-               regexp_extract(m.kind, '[^.]*$') AS component, m.kind, m.name, m.rows, m.inputs,
+               split_part(m.kind, '.', -1) AS component, m.kind, m.name, m.rows, m.inputs,
                m.zeros, m.zeros / nullif(m.rows * m.inputs, 0) AS sparsity, m.row_min, m.row_max,
                m.norm, m.norm / nullif(d.norm, 0) AS norm_kept,
                1 - m.rows * m.inputs / nullif(d.rows * d.inputs, 0) AS cut
@@ -109,7 +109,7 @@ def method_view(method: str, target: str, component: str) -> tuple[str, str]:
     Returns:
         Its name, and what it selects: a row for each matrix of every run, by layer.
     """
-    name = re.sub(r"\W+", "_", f"{method}_{target}_{component}".lower())
+    name = re.sub(r"[^a-z0-9]+", "_", f"{method}_{target}_{component}".lower())
     words = {"lower(method)": method.lower(), "target": target, "component": component}
     where = " AND ".join(f"{column} = {_quoted(word)}" for column, word in words.items())
     return name, (
