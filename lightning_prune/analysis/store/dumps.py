@@ -6,6 +6,7 @@ Axes: O output features, I input features.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from pickle import UnpicklingError
@@ -76,7 +77,9 @@ def _rows(file: Path, place: re.Match[str]) -> Iterator[Row]:
 def _matrix(file: Path) -> torch.Tensor:
     """The matrix in a file, (O, I)."""
     try:
-        found = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # of pickles that torch did not write; they are refused
+            warnings.simplefilter("ignore")
+            found = torch.load(file, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise ValueError(
             f"{file} is damaged, or holds more than tensors, which is not unpickled: "

@@ -44,7 +44,7 @@ class Store(PruneObserver):
 
     Args:
         db: the file; it is made if it is not there.
-        matrices: also look at every matrix, which takes about a second for 100 million weights at
+        matrices: also look at every matrix, which takes some two seconds for 100 million weights at
             each stage.
 
     Raises:
