@@ -15,6 +15,7 @@ from .callbacks.blocks.drop_blocks import DropBlocks as DropBlocks
 from .callbacks.circuit import Circuit as Circuit
 from .callbacks.observers.evaluate import Evaluate as Evaluate
 from .callbacks.observers.save_pretrained import SavePretrained as SavePretrained
+from .callbacks.observers.store import Store as Store
 from .callbacks.observers.write_report import WriteReport as WriteReport
 from .callbacks.progressive import Progressive as Progressive
 from .callbacks.units.afr import AFR as AFR

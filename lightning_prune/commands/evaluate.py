@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lightning_prune.callbacks.observers.judge import Judge
-from lightning_prune.commands.arguments import usable_device, writable_folder
+from lightning_prune.commands.arguments import Kept, usable_device, writable_folder
 from lightning_prune.commands.models import known_models, language_models, loaded
 from lightning_prune.commands.quiet import quiet_loading
 from lightning_prune.commands.sparse import known_variants, sparse_or_dense
@@ -16,6 +16,7 @@ from lightning_prune.models import CausalLM
 from lightning_prune.models.loading import DType
 from lightning_prune.report.evaluation import evaluation_document
 from lightning_prune.report.files import show
+from lightning_prune.report.kept.runs import evaluation_runs
 
 __all__ = ["BARE", "evaluate"]
 
@@ -27,6 +28,7 @@ BARE = {"tasks": SEVEN}
 def evaluate(
     models: list[str],
     asked: Judge,
+    kept: Kept,
     *,
     thresholds: list[str] | None = None,
     dtype: DType = "auto",
@@ -42,6 +44,7 @@ def evaluate(
     Args:
         models: folders, names on the hub, or "quickstart".
         asked: what they are judged by.
+        kept: where the results are added.
         thresholds: files of `analyze activations`, or "saved" for activation_thresholds.json in a
             model's folder: each model is judged as it is, and with its activations cut by each.
         dtype: of the weights.
@@ -71,6 +74,7 @@ def evaluate(
     if thresholds:
         settings["thresholds"] = thresholds
     show(evaluation_document(evaluations, settings), folder)
+    kept.add(evaluation_runs, "evaluate", evaluations, settings)
 
 
 def _texts(asked: Judge, modules: Mapping[str, CausalLM]) -> dict[str, list[JudgedText]]:

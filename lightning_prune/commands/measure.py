@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from lightning_prune.checkpoints.names import weight_files
-from lightning_prune.commands.arguments import usable_device, writable_folder
+from lightning_prune.commands.arguments import Kept, usable_device, writable_folder
 from lightning_prune.commands.models import known_models, language_models, loaded
 from lightning_prune.commands.quiet import quiet_loading
 from lightning_prune.commands.sparse import known_variants, sparse_or_dense
@@ -26,6 +26,7 @@ from lightning_prune.models.loading import DType
 from lightning_prune.models.module import PrunableModule
 from lightning_prune.report.evaluation import evaluation_document
 from lightning_prune.report.files import show
+from lightning_prune.report.kept.runs import evaluation_runs
 
 __all__ = ["measure"]
 
@@ -33,6 +34,7 @@ __all__ = ["measure"]
 @quiet_loading()
 def measure(
     models: list[str],
+    kept: Kept,
     *,
     batch_sizes: Sequence[int] = (1, 8),
     lengths: Sequence[int] = (128,),
@@ -51,6 +53,7 @@ def measure(
 
     Args:
         models: folders, names on the hub, or "quickstart".
+        kept: where the results are added.
         batch_sizes: how many prompts, or images, at once.
         lengths: tokens of the prompts.
         new_tokens: how many tokens are generated after each prompt.
@@ -73,7 +76,7 @@ def measure(
         if thresholds:
             raise ValueError("thresholds are of language models; image classifiers are not cut so")
         classifiers = {n: m for n, m in modules.items() if isinstance(m, ImageClassifier)}
-        _measure_images(classifiers, batch_sizes, runs, where, dtype, out)
+        _measure_images(classifiers, batch_sizes, runs, where, dtype, out, kept)
         return
     modules = language_models(modules)
     shapes = [
@@ -99,7 +102,8 @@ def measure(
                 unread = None if sparse is None else sparse.unread
                 notes += [f"{label}: {sparse.note}"] if sparse is not None and sparse.note else []
             measured[label] = Evaluation(speeds=speeds, size=size, unread=unread)
-    _show(measured, where, dtype, {"new_tokens": new_tokens, "runs": runs}, folder, notes)
+    asked = {"new_tokens": new_tokens, "runs": runs}
+    _show(measured, where, dtype, asked, folder, kept, notes)
 
 
 def _measure_images(
@@ -109,6 +113,7 @@ def _measure_images(
     where: torch.device,
     dtype: DType,
     out: str | Path | None,
+    kept: Kept,
 ) -> None:
     """Image classifiers, on random images of the size that each reads."""
     for name, number in (("runs", runs), ("batch_sizes", min(batch_sizes, default=0))):
@@ -125,7 +130,7 @@ def _measure_images(
         )
         for name, module in loaded(modules)
     }
-    _show(measured, where, dtype, {"runs": runs}, folder)
+    _show(measured, where, dtype, {"runs": runs}, folder, kept)
 
 
 def _show(
@@ -134,6 +139,7 @@ def _show(
     dtype: DType,
     asked: Mapping[str, int],
     folder: Path | None,
+    kept: Kept,
     notes: Sequence[str] = (),
 ) -> None:
     settings = {
@@ -147,6 +153,7 @@ def _show(
     document = evaluation_document(measured, settings, "measurement")
     line = ", ".join(f"{name} {value}" for name, value in settings.items())
     show(replace(document, printed=[*document.printed, *notes, line]), folder)
+    kept.add(evaluation_runs, "measure", measured, settings)
 
 
 def _size(module: PrunableModule) -> Size:

@@ -22,7 +22,7 @@ from jsonargparse import ArgumentParser
 
 from lightning_prune.parsing import OneLine, construct, import_public_names
 
-__all__ = ["call"]
+__all__ = ["call", "help_of"]
 
 PLAIN_TYPES = (str, int, float, bool, Path)
 
@@ -58,10 +58,10 @@ def call(
             classes[parameter.name] = hint
     owners: list[Callable[..., Any]] = [function, *classes.values()]
     for owner in owners:
-        help_of = _help(owner)
+        texts = help_of(owner)
         for parameter, hint in _parameters(owner):
             if parameter.name not in classes:
-                text_of = help_of.get(parameter.name, "")
+                text_of = texts.get(parameter.name, "")
                 _add(parser, parameter, hint, text_of, parameter.name in bare)
     values = vars(parser.instantiate(parser.parse_args(list(arguments))))
     values = {
@@ -104,7 +104,7 @@ def _parameters(owner: Callable[..., Any]) -> list[tuple[inspect.Parameter, Any]
     return [(p, hints[p.name]) for p in inspect.signature(owner).parameters.values()]
 
 
-def _help(owner: Callable[..., Any]) -> dict[str, str]:
+def help_of(owner: Callable[..., Any]) -> dict[str, str]:
     """What the docstring says of each parameter, in one line."""
     text = parse_docstring(inspect.getdoc(owner) or "")
     return {p.arg_name: " ".join((p.description or "").split()) for p in text.params}

@@ -8,11 +8,12 @@ from typing import Any
 
 from lightning.pytorch import LightningDataModule, Trainer
 
-from lightning_prune.commands.study import study_folder
+from lightning_prune.commands.study import kept_of, study_folder
 from lightning_prune.files import atomic_write
 from lightning_prune.models import CausalLM
 from lightning_prune.report.files import print_document, print_files, show
 from lightning_prune.report.grid import grid_document
+from lightning_prune.report.kept.studies import grid_runs, spread_run
 from lightning_prune.report.search import spread_document
 from lightning_prune.studies.search import vary_arguments
 from lightning_prune.studies.specs import Spec, with_arguments
@@ -69,11 +70,13 @@ def search(
     if vary:
         grid = vary_arguments(model, datamodule, method, vary, **where)
         show(grid_document(grid), folder)
+        kept_of(trainer).add(grid_runs, grid)
         return
     how: dict[str, Any] = {"held_out": held_out, "step": step, "seed": seed}
     best = search_shares(model, datamodule, method, trials, **how, **where)
     print_document(spread_document(best.spread))
     print_files(best.write(folder) | _write_method(folder, method, best.fractions))
+    kept_of(trainer).add(spread_run, best.spread)
 
 
 def _write_method(folder: Path, method: Spec, fractions: list[float]) -> dict[str, str]:

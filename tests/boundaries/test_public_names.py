@@ -57,6 +57,7 @@ PUBLIC = [
     "SavePretrained",
     "Sensitivity",
     "SparseGPT",
+    "Store",
     "StructuredOBS",
     "Taylor",
     "TextClassifier",

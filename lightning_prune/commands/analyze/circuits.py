@@ -9,8 +9,9 @@ from pathlib import Path
 from lightning_prune.analysis.circuits import compare_circuits
 from lightning_prune.attribution.attributions import Attributions
 from lightning_prune.attribution.circuits import CircuitUnits
-from lightning_prune.commands.arguments import writable_folder
+from lightning_prune.commands.arguments import Kept, writable_folder
 from lightning_prune.report.files import show
+from lightning_prune.report.kept.studies import overlaps_run
 from lightning_prune.report.names import file_names
 from lightning_prune.report.overlaps import overlaps_document
 
@@ -18,7 +19,11 @@ __all__ = ["circuits"]
 
 
 def circuits(
-    paths: list[str], *, counts: Sequence[int] | None = None, out: str | Path | None = None
+    paths: list[str],
+    kept: Kept,
+    *,
+    counts: Sequence[int] | None = None,
+    out: str | Path | None = None,
 ) -> None:
     """Compare circuits, or attributions, by what they share.
 
@@ -28,6 +33,7 @@ def circuits(
     Args:
         paths: files of circuits (.json), folders with circuit.json, or files of attributions
             (.safetensors).
+        kept: where the result is added.
         counts: so many of the lowest of attributions, or of the first of circuits, are compared;
             if not given, 10 and 100 of attributions, and circuits as a whole.
         out: a folder for circuits.md, .csv, .json, .svg and .html.
@@ -43,7 +49,9 @@ def circuits(
         twice = next(path for path, file in zip(paths, files, strict=True) if files.count(file) > 1)
         raise ValueError(f"{twice} is named twice; name each circuit once")
     compared = {names[str(file)]: _loaded(file) for file in files}
-    show(overlaps_document(compare_circuits(compared, counts)), folder)
+    report = compare_circuits(compared, counts)
+    show(overlaps_document(report), folder)
+    kept.add(overlaps_run, report)
 
 
 def _file(path: str) -> Path:
