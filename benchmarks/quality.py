@@ -33,7 +33,7 @@ def named(name: str, method: str, **settings: Any) -> Spec:
 SENSITIVITY = {"class_path": "Sensitivity"}
 BLOCK_FIT = {"class_path": "BlockFit"}
 METHODS: dict[str, Spec] = {
-    spec["name"]: spec  # type: ignore[call-overload, index]
+    spec["name"]: spec  # type: ignore[index]
     for spec in (
         named("Magnitude", "Magnitude"),
         named("Wanda", "Wanda"),

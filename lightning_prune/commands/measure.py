@@ -78,23 +78,23 @@ def measure(
         classifiers = {n: m for n, m in modules.items() if isinstance(m, ImageClassifier)}
         _measure_images(classifiers, batch_sizes, runs, where, dtype, out, kept)
         return
-    modules = language_models(modules)
+    languages = language_models(modules)
     shapes = [
         {"batch_size": batch_size, "prompt": length, "new_tokens": new_tokens, "runs": runs}
         for batch_size in batch_sizes
         for length in lengths
     ]
-    for name, module in modules.items():
+    for name, module in languages.items():
         for shape in shapes:
             try:
                 check_numbers(module.max_position_embeddings, **shape)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
-    variants = known_variants(modules, thresholds)
+    variants = known_variants(languages, thresholds)
     folder = writable_folder(out)
     measured: dict[str, Evaluation] = {}
     notes: list[str] = []
-    for name, module in loaded(modules):
+    for name, module in loaded(languages):
         size = _size(module)
         for label, limits in variants[name].items():
             with sparse_or_dense(module.base, limits) as sparse:

@@ -6,7 +6,7 @@ Axes: B sequences, T tokens, D hidden size, O output features, I input features.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -44,7 +44,7 @@ def fitting_sweep(
     dense: Callable[[Block], nn.Module],
     masks: Callable[[Block], Masks],
     known: Collection[int] = (),
-) -> Iterator[tuple[Sequence[Block], Fitted | None]]:
+) -> Generator[tuple[Sequence[Block], Fitted | None], None, None]:
     """Yield each span, on the device, when it is trained.
 
     Args:
