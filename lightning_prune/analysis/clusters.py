@@ -21,11 +21,20 @@ import numpy as np
 from lightning_prune.analysis.coherence import Coherence, coherence, shuffled
 from lightning_prune.analysis.extra import check_extra
 from lightning_prune.analysis.grouping import Grouping, Neighbour
+from lightning_prune.analysis.keys import place_of
 from lightning_prune.analysis.masks import Masks, shared_names
 from lightning_prune.analysis.orders import hamming_distances, seriation
 from lightning_prune.analysis.similarity import Axis, is_by_rows
 
-__all__ = ["Clustering", "MatrixClusters", "Neighbour", "Order", "Spread", "cluster_masks"]
+__all__ = [
+    "Clustering",
+    "MatrixClusters",
+    "Neighbour",
+    "Order",
+    "Spread",
+    "cluster_masks",
+    "middle_block",
+]
 
 
 class Spread(NamedTuple):
@@ -139,6 +148,14 @@ def cluster_masks(
     _check(shapes, axis, counts, features, seeds)
     for name in shapes:
         yield _of_matrix(name, masks.mask(name), is_by_rows(name, axis), counts, features, seeds)
+
+
+def middle_block(masks: Masks) -> list[str]:
+    """The names of the matrices of the block in the middle."""
+    places = {name: place_of(name) for name in masks.shapes}
+    blocks = sorted({place[0] for place in places.values() if place is not None})
+    middle = blocks[len(blocks) // 2]
+    return [name for name, place in places.items() if place is not None and place[0] == middle]
 
 
 def _check(

@@ -5,6 +5,7 @@ Axes: F features, D places of a feature.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -108,8 +109,11 @@ class Grouping:
 
 def _k_means(keep_FD: np.ndarray, count: int, seed: int) -> np.ndarray:
     from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
 
-    made = KMeans(count, n_init=STARTS, random_state=seed).fit(keep_FD.astype(np.float32))
+    with warnings.catch_warnings():  # where fewer features differ, some clusters stay empty
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        made = KMeans(count, n_init=STARTS, random_state=seed).fit(keep_FD.astype(np.float32))
     return made.labels_
 
 

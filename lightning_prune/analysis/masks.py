@@ -19,7 +19,7 @@ from lightning_prune.plan import Plan
 
 __all__ = ["CHUNK", "Masks", "Rows", "shared_names"]
 
-CHUNK = 1 << 19
+CHUNK = 1 << 16
 """Weights that are looked at together: their numbers stay in a processor's cache."""
 
 Rows = tuple["np.ndarray | None", np.ndarray]
@@ -75,9 +75,7 @@ class Masks:
             return
         weight_OI = self._reader.tensor(name)
         for start in _starts(weight_OI.shape):
-            part_OI = weight_OI[start : start + _step(weight_OI.shape)]
-            wide = part_OI.dtype in (torch.float32, torch.float64)
-            values_OI = (part_OI if wide else part_OI.float()).numpy()
+            values_OI = _numbers(weight_OI[start : start + _step(weight_OI.shape)])
             yield values_OI, values_OI != 0
 
     def mask(self, name: str) -> np.ndarray:
@@ -90,6 +88,13 @@ class Masks:
         kept = self._plan.blocks(kind)[int(block)]
         keep_U = torch.zeros(kept.total, dtype=torch.bool).index_fill_(0, kept.index_U, True)
         return keep_U[None].numpy()
+
+    def scores(self, name: str) -> tuple[str, np.ndarray] | None:
+        """What made the plan, and the scores that it decided on a matrix from, if it kept them."""
+        if self._plan is None or ("weight", name) not in self._plan.score_keys:
+            return None
+        method = self._plan.steps[-1].get("method", "a method")
+        return method, self._plan.scores("weight", name).float().numpy()
 
     def bytes(self, name: str) -> int:
         """What is read of a matrix."""
@@ -165,6 +170,20 @@ def _decided(plan: Plan | None) -> dict[str, tuple[int, int]]:
     for kind in plan.kinds:
         shapes |= {f"blocks.{i}.{kind}": (1, kept.total) for i, kept in plan.blocks(kind).items()}
     return shapes
+
+
+def _numbers(part_OI: torch.Tensor) -> np.ndarray:
+    """Weights as NumPy's float32, or float64.
+
+    Not by torch, whose threads wait for each other by taking all the time that there is, which is
+    long where other threads read, too.
+    """
+    if part_OI.dtype == torch.bfloat16:  # the upper half of a float32
+        bits_OI = part_OI.view(torch.int16).numpy().astype(np.uint32)
+        return np.left_shift(bits_OI, 16, out=bits_OI).view(np.float32)
+    if part_OI.dtype == torch.float16:
+        return part_OI.numpy().astype(np.float32)
+    return (part_OI.float() if part_OI.element_size() == 1 else part_OI).numpy()
 
 
 def _step(shape_OI: Sequence[int]) -> int:

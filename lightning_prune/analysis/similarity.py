@@ -15,7 +15,9 @@ Axes: O output features, I input features, F features of a matrix.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -32,6 +34,8 @@ __all__ = ["METRICS", "Axis", "Similarity", "SimilarityReport", "compare_masks",
 
 Axis = Literal["auto", "rows", "columns"]
 METRICS = ("jaccard", "cosine", "hamming", "value_cosine")
+THREADS = 2
+"""How many matrices are read side by side; more do not help, and each takes its memory."""
 LEVELS = ("all", "projection", "block", "matrix")
 
 
@@ -142,7 +146,7 @@ def compare_masks(
     report.select("all")[0].jaccard, report.records()
     ```
 
-    Every matrix is read once, and one of each checkpoint is in memory at a time.
+    Every matrix is read once, and two of each checkpoint are in memory at a time.
 
     Args:
         sources: paths as `Masks` takes them, by what they are to be called.
@@ -163,9 +167,8 @@ def compare_masks(
     pairs = list(combinations(opened, 2))
     tallies: dict[tuple[str, str], dict[tuple[str, str], Tally]] = {pair: {} for pair in pairs}
     features: dict[tuple[str, str, str], dict[str, np.ndarray]] = {}
-    for name in shapes:
-        along = 1 if is_by_rows(name, axis) else 0
-        for pair, counts_NF in counted(opened, name, along).items():
+    for name, counts in _counted(opened, shapes, axis):
+        for pair, counts_NF in counts.items():
             valued = all(opened[n].has_values for n in pair)
             metrics = metrics_of(counts_NF, valued)
             if keep_features:
@@ -187,6 +190,18 @@ def compare_masks(
         sum(source.bytes(name) for source in opened.values() for name in shapes),
         features,
     )
+
+
+def _counted(
+    sources: Mapping[str, Masks], names: Iterable[str], axis: Axis
+) -> Iterator[tuple[str, dict[tuple[str, str], np.ndarray]]]:
+    """Matrices in order, with what is counted of them; NumPy lets threads work side by side."""
+
+    def count(name: str) -> tuple[str, dict[tuple[str, str], np.ndarray]]:
+        return name, counted(sources, name, 1 if is_by_rows(name, axis) else 0)
+
+    with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
+        yield from pool.map(count, names)
 
 
 def is_by_rows(name: str, axis: Axis) -> bool:

@@ -49,7 +49,7 @@ class Magnitudes(NamedTuple):
 
     def share(self, threshold: float) -> float:
         """The fraction of the numbers that are not larger than a threshold."""
-        return float(self.count_N[self.value_N <= threshold].sum() / self.count_N.sum())
+        return int(self.count_N[self.value_N <= threshold].sum()) / int(self.count_N.sum())
 
 
 class InputMagnitudes(InputEvidence):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lightning_prune.analysis.keys import ALL, short_names
+from lightning_prune.analysis.keys import place_of, short_names
 from lightning_prune.analysis.similarity import METRICS, Similarity, SimilarityReport
 from lightning_prune.files import replacing
 from lightning_prune.report.charts import heat_map
@@ -163,12 +163,10 @@ def _plots(report: SimilarityReport) -> list[Plot]:
 
 def _map(pair: tuple[str, str], matrices: Sequence[Similarity]) -> Plot:
     """Jaccard by block and projection."""
-    from lightning_prune.analysis.keys import place_of
-
     where = {place_of(s.place): s.jaccard for s in matrices}
     blocks = sorted({place[0] for place in where if place is not None})
     kinds = list(dict.fromkeys(place[1] for place in where if place is not None))
-    short = short_names([*kinds, ALL]) if len(kinds) > 1 else {kind: kind for kind in kinds}
+    short = short_names(kinds) if len(kinds) > 1 else {kind: kind for kind in kinds}
     rows: Mapping[str, list[float | None]] = {
         short[kind]: [where.get((block, kind)) for block in blocks] for kind in kinds
     }

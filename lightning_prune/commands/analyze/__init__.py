@@ -4,8 +4,8 @@ COMMANDS = {
     "scores": "Compare scores of two plans, or the components of one plan's.",
     "circuits": "Compare circuits, or attributions, by what they share.",
     "similarity": "Compare which weights stay in saved models or plans.",
-    "clusters": "Look for structure in a mask: neighbours, clusters, blocks of zeros.",
-    "pictures": "Draw masks, their sparsity, scores and thresholds.",
+    "clusters": "Look for structure in masks: clusters, orders, zero blocks.",
+    "pictures": "Draw masks: density, sparsity, histograms, scores, overlap.",
     "activations": "Find below which magnitude activations can be left out.",
 }
 """What there is: by name, its line of help. Each is the function of its name in its own file."""

@@ -31,9 +31,10 @@ def activations(
     trust_remote_code: bool = False,
     out: str | Path | None = None,
 ) -> None:
-    """Find below which magnitude the inputs of Linears can be left out, on calibration text.
+    """Find below which magnitude activations can be left out.
 
-    The file that is written is what a kernel for sparse activations takes.
+    Thresholds at the inputs of Linears, from calibration text. The file that is written is what a
+    kernel for sparse activations takes.
 
     Args:
         path: a folder, a name on the hub, or "quickstart".

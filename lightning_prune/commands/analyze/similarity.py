@@ -22,10 +22,10 @@ def similarity(
     features: bool = False,
     out: str | Path | None = None,
 ) -> None:
-    """Compare which weights stay in two or more saved models or plans, without loading them.
+    """Compare which weights stay in saved models or plans.
 
-    Jaccard, cosine and Hamming, by feature, matrix, block and projection, of every two. Weights
-    that are zero are those that do not stay.
+    Jaccard, cosine and Hamming, by feature, matrix, block and projection, of every two. Of models,
+    which are not loaded, weights that are not zero stay.
 
     Args:
         paths: folders of models or plans, safetensors files, or a plan.json beside a model.
