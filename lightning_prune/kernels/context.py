@@ -61,11 +61,12 @@ class SparseActivations:
                 size = f"{outputs} x {inputs}" + (f", {rows} rows" if rows > 1 else "")
                 said[trial.way].append(f"{size} ({trial.speed:.2f}x)")
         parts = [f"{_WAYS[way]} {', '.join(sizes)}" for way, sizes in said.items() if sizes]
-        return f"{'; '.join(parts)}. In brackets: speed to dense." if parts else ""
+        text = "; ".join(parts)
+        return f"{text[0].upper()}{text[1:]}. In brackets: speed to dense." if text else ""
 
 
 _WAYS = {
-    "columns": "Columns of inputs that are not zero alone for",
+    "columns": "columns of inputs that are not zero alone for",
     "dense": "dense products, with zeros, for",
 }
 

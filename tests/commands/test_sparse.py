@@ -14,7 +14,8 @@ from lightning_prune.anatomy import Anatomy
 from lightning_prune.cli import main
 from lightning_prune.evaluation import Evaluation
 
-NUMBERS = "--batch_sizes 1 --lengths 8 --new_tokens 8 --runs 2 --device cpu".split()
+NUMBERS = ["--batch_sizes", "1", "--lengths", "8", "--new_tokens", "8", "--runs", "2"]
+NUMBERS += ["--device", "cpu"]
 
 
 @pytest.fixture(autouse=True)
