@@ -62,8 +62,9 @@ def _pair(a: _Side, b: _Side, along: int) -> np.ndarray:
 
 
 def _ones(keep_OI: np.ndarray, along: int) -> np.ndarray:
-    """How many stay, (F,). NumPy adds bytes several times faster than torch adds bools."""
-    return keep_OI.view(np.uint8).sum(axis=along, dtype=np.uint32).astype(np.float64)
+    """How many stay, (F,). NumPy adds bytes many times faster than torch adds bools."""
+    enough = np.uint8 if keep_OI.shape[along] <= np.iinfo(np.uint8).max else np.uint32
+    return keep_OI.view(np.uint8).sum(axis=along, dtype=enough).astype(np.float64)
 
 
 def _products(

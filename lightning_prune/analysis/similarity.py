@@ -230,9 +230,14 @@ def _similarity(pair: tuple[str, str], place: tuple[str, str], tally: Tally) -> 
         for name, (_, squares) in tally.sums.items()
     }
     return Similarity(
-        *pair,
-        *place,
-        *(int(count) for count in (weights, a, b, both)),
+        a=pair[0],
+        b=pair[1],
+        level=place[0],
+        place=place[1],
+        weights=int(weights),
+        nonzero_a=int(a),
+        nonzero_b=int(b),
+        both=int(both),
         jaccard=whole["jaccard"],
         jaccard_by_chance=float(ratio(tally.chance, a + b - tally.chance)),
         cosine=whole["cosine"],
@@ -274,7 +279,7 @@ def _notes(
 
 
 def _some(places: Sequence[str], every: Mapping[str, object]) -> str:
-    if len(places) == len(every):
+    if 1 < len(places) == len(every):
         return f"all {len(every)} matrices"
     more = f" and {len(places) - 1} more of {len(every)} matrices" if len(places) > 1 else ""
     return f"{places[0]}{more}"

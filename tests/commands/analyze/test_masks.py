@@ -83,7 +83,7 @@ def test_structure_is_printed_and_drawn(capsys: pytest.CaptureFixture[str]) -> N
         assert expected in said
     matrix = ["--include", "*.1.mlp.up_proj.*", "--counts", "2", "3", "--seeds", "0", "1"]
     main(["analyze", "clusters", "a", *matrix, "--out", "out"])
-    assert "model.layers.1.mlp.up_proj.weight" in capsys.readouterr().out
+    assert " 1.mlp.up_proj " in capsys.readouterr().out
     written = json.loads(Path("out/clusters.json").read_text())
     assert [c["count"] for c in written["matrices"][0]["clusterings"]] == [2, 3]
     page = Path("out/clusters_model.layers.1.mlp.up_proj.png")
