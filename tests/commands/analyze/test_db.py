@@ -18,7 +18,7 @@ pytest.importorskip("duckdb")
 
 
 @pytest.fixture(autouse=True)
-def runs() -> None:
+def runs(empty_folder: None) -> None:
     Results("r.duckdb").add([pruned(), pruned("SparseGPT", 15.0)])
 
 
