@@ -106,6 +106,7 @@ def _lines(results: Results, table: str, numbers: Sequence[int]) -> dict[int, li
     order = " ORDER BY run, block, kind" if table == "pruned_matrices" else ""
     query = f"SELECT * FROM {table} WHERE run IN (SELECT unnest(?)){order}"
     by_run: dict[int, list[Found]] = {}
+    line: Found
     for line in results.query(query, values=[list(numbers)]).records():
         by_run.setdefault(line["run"], []).append(line)
     return by_run

@@ -172,7 +172,7 @@ def _insert_rows(
 
 
 @cache
-def _columns(kind: type[Row]) -> dict[str, pa.DataType]:
+def _columns(kind: Any) -> dict[str, pa.DataType]:
     """The columns of a table by name, with their types, from the fields of its class."""
     hints = get_type_hints(kind)
     return {one.name: ARROW[(get_args(hints[one.name]) or (hints[one.name],))[0]]
