@@ -95,8 +95,8 @@ def stored_runs(results: Results, numbers: Sequence[int] | None = None) -> list[
         found: dict[str, Any] = {name: tables[name].get(number, []) for name in TABLES}
         matrices = tables["pruned_matrices"].get(number, [])
         last = next((s for s in FINAL if any(m["stage"] == s for m in matrices)), None)
-        for name, lines in (("matrices", matrices), ("patterns", found["patterns"])):
-            found[name] = [line for line in lines if line["stage"] == last]
+        for name, looked in (("matrices", matrices), ("patterns", found["patterns"])):
+            found[name] = [line for line in looked if line["stage"] == last]
         runs.append(StoredRun(number, labels[number], known[number], **found))
     return runs
 
@@ -106,7 +106,6 @@ def _lines(results: Results, table: str, numbers: Sequence[int]) -> dict[int, li
     order = " ORDER BY run, block, kind" if table == "pruned_matrices" else ""
     query = f"SELECT * FROM {table} WHERE run IN (SELECT unnest(?)){order}"
     by_run: dict[int, list[Found]] = {}
-    line: Found
     for line in results.query(query, values=[list(numbers)]).records():
         by_run.setdefault(line["run"], []).append(line)
     return by_run
