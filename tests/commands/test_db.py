@@ -22,6 +22,8 @@ MEASURE = {
     *("evaluate", "measure", "score", "sparsity", "compare"),
 }
 """Commands whose results are kept; the others make, export, foresee or show something."""
+SHARED = {"predict", "plan_resources"}
+"""They take the configurations of the others, and keep nothing."""
 
 
 def asked(sql: str) -> list[tuple[Any, ...]]:
@@ -38,7 +40,7 @@ def test_every_command_that_measures_has_the_option(
         return
     with pytest.raises(SystemExit):
         main([*name.split(), "--help"])
-    measures = name in MEASURE or name.startswith("analyze ")
+    measures = name in MEASURE | SHARED or name.startswith("analyze ")
     assert (" --db " in capsys.readouterr().out) is measures
 
 
