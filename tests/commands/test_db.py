@@ -47,7 +47,7 @@ def test_every_command_that_measures_has_the_option(
 def test_prune_and_sparsity_agree(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """A run and the folder that it left have the same zeros, method and target."""
     method = ["--trainer.callbacks+=Wanda", "--trainer.callbacks.pattern=2:4"]
-    run("prune", own=[*method, "--trainer.callbacks.exclude=[*.down_proj]", "--db", DB])
+    run("prune", own=[*method, '--trainer.callbacks.exclude=["*.down_proj"]', "--db", DB])
     capsys.readouterr()
     main(["sparsity", "run/pruned", "--db", DB])
     assert f"{DB}  run 2" in capsys.readouterr().out

@@ -4,7 +4,7 @@ COMMANDS = {
     "scores": "Compare scores of two plans, or the components of one plan's.",
     "circuits": "Compare circuits, or attributions, by what they share.",
     "db": "Ask a store of results by SQL, which can only read it.",
-    "report": "Compare the runs of a store: a table, and a page with pictures.",
+    "report": "Compare the runs of a store: a table and a page with pictures.",
     "notebook": "Look at a store in a notebook, in the browser.",
     "dumps": "Add old dumps of pruned matrices to a store of results.",
 }
