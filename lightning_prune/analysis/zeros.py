@@ -241,7 +241,7 @@ def _rows(reader: TensorReader, name: str) -> Iterator[torch.Tensor]:
 @dataclass
 class _Counts:
     zeros: int = 0
-    squares: float = 0.0
+    row_norms: list[float] = field(default_factory=list)
     row_zeros: list[int] = field(default_factory=list)
     held: dict[str, int] = field(default_factory=dict)
     groups: dict[str, int] = field(default_factory=dict)
@@ -257,7 +257,7 @@ class _Counts:
             row_min=min(self.row_zeros, default=0) / max(inputs, 1),
             row_max=max(self.row_zeros, default=0) / max(inputs, 1),
             patterns={p: self.held[p] / max(self.groups[p], 1) for p in self.held},
-            norm=math.sqrt(self.squares),
+            norm=math.sqrt(math.fsum(norm * norm for norm in self.row_norms)),
         )
 
 
@@ -271,7 +271,7 @@ def _counts(
     for value_OI in rows:
         nonzero_OI = value_OI != 0
         norm_O = torch.linalg.vector_norm(value_OI, dim=1, dtype=torch.float32)
-        counts.squares += float(norm_O.double().square().sum())
+        counts.row_norms += norm_O.tolist()
         zeros_O = nonzero_OI.shape[1] - nonzero_OI.sum(dim=1)
         counts.row_zeros += zeros_O.tolist()
         for name, pattern in patterns.items():

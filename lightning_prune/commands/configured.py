@@ -127,8 +127,8 @@ class PruneCLI(LightningCLI):
         for key in self.named:
             usual = DEFAULTS[key]
             parser.set_defaults({key: {"class_path": f"{usual.__module__}.{usual.__qualname__}"}})
-        if self.command in (*KEEPING, *STUDIES):
-            parser.add_argument("--db", type=str | None, default=None, help=help_of(Kept)["db"])
+        # Of every command, so that one configuration serves them all.
+        parser.add_argument("--db", type=str | None, default=None, help=help_of(Kept)["db"])
 
     def _parse_ckpt_path(self) -> None:
         """Read arguments from a checkpoint, of classes that keep them there."""

@@ -41,7 +41,9 @@ def patterns_table(runs: Sequence[StoredRun]) -> Table:
     """The share of groups that hold to each pattern, over all matrices."""
     held = {run.label: shares for run in runs if (shares := _held(run))}
     patterns = dict.fromkeys(p for shares in held.values() for p in shares)
-    rows = [(label, *(share_figure(s.get(p)) for p in patterns)) for label, s in held.items()]
+    rows: list[Row] = [
+        (label, *(share_figure(s.get(p)) for p in patterns)) for label, s in held.items()
+    ]
     worth = [row for row in rows if any(isinstance(c, Figure) and c.value for c in row)]
     title = "Groups that hold to a pattern (N kept of M)"
     return Table(title, ("run", *patterns), worth)
@@ -49,7 +51,7 @@ def patterns_table(runs: Sequence[StoredRun]) -> Table:
 
 def tasks_table(runs: Sequence[StoredRun]) -> Table:
     """Tasks, and other numbers that are no block's, as each run ends."""
-    found: dict[tuple[str, str], dict[str, Cell]] = {}
+    found: dict[tuple[str, ...], dict[str, Cell]] = {}
     for run in runs:
         for line in run.evaluations:
             is_task = line["metric"] not in ELSEWHERE and line["block"] is None
@@ -68,7 +70,7 @@ def sizes_table(runs: Sequence[StoredRun]) -> Table:
         for run in runs:
             value = run.value(name, run.stage)
             if value is not None:
-                figure = Figure(value, shown(value))  # type: ignore[arg-type]
+                figure = Figure(value, shown(value))
                 found.setdefault((name.replace("_", " "),), {})[run.label] = figure
     return _by_run("Size and speed", ("",), found, runs)
 

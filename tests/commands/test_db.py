@@ -22,6 +22,8 @@ MEASURE = {
     *("evaluate", "measure", "score", "sparsity", "compare"),
 }
 """Commands whose results are kept; the others make, export, foresee or show something."""
+SHARED = {"predict", "plan_resources"}
+"""They take the configurations of the others, and keep nothing."""
 
 
 def asked(sql: str) -> list[tuple[Any, ...]]:
@@ -38,13 +40,14 @@ def test_every_command_that_measures_has_the_option(
         return
     with pytest.raises(SystemExit):
         main([*name.split(), "--help"])
-    measures = name in MEASURE or name.startswith("analyze ")
+    measures = name in MEASURE | SHARED or name.startswith("analyze ")
     assert (" --db " in capsys.readouterr().out) is measures
 
 
 def test_prune_and_sparsity_agree(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """A run and the folder that it left have the same zeros, method and target."""
-    run("prune", own=["--trainer.callbacks+=Wanda", "--trainer.callbacks.pattern=2:4", "--db", DB])
+    method = ["--trainer.callbacks+=Wanda", "--trainer.callbacks.pattern=2:4"]
+    run("prune", own=[*method, '--trainer.callbacks.exclude=["*.down_proj"]', "--db", DB])
     capsys.readouterr()
     main(["sparsity", "run/pruned", "--db", DB])
     assert f"{DB}  run 2" in capsys.readouterr().out
@@ -63,11 +66,11 @@ def test_prune_and_sparsity_agree(run: Any, capsys: pytest.CaptureFixture[str]) 
 
 def test_a_sweep_adds_a_run_for_each_cell(run: Any) -> None:
     """With the dense model's perplexity in each; the same call again adds them again."""
-    own = ['--methods=["Magnitude","Wanda"]', '--sparsities=[0.5,"2:4"]', "--windows=2"]
+    own = ['--methods=["Magnitude","Wanda"]', "--sparsities=[0.5,0.25]", "--windows=2"]
     root: Path = run("sweep", own=[*own, f"--db={DB}"])
     cells = json.loads((root / "sweep.json").read_text())["cells"]
     expected = [
-        (c["method"], 0.5 if c["target"] == "50%" else None, c["perplexity"]) for c in cells
+        (c["method"], {"50%": 0.5, "25%": 0.25}[c["target"]], c["perplexity"]) for c in cells
     ]
     found = asked(
         "SELECT method, r.sparsity, value FROM runs r JOIN evaluations e USING (run) "
@@ -76,7 +79,7 @@ def test_a_sweep_adds_a_run_for_each_cell(run: Any) -> None:
     assert found == expected
     dense = "SELECT DISTINCT count(*) FROM evaluations WHERE stage = 'dense' GROUP BY run"
     assert asked(dense) == [(1,)]
-    assert asked("SELECT target FROM runs ORDER BY run") == [("0.5",), ("2:4",)] * 2
+    assert asked("SELECT target FROM runs ORDER BY run") == [("0.5",), ("0.25",)] * 2
 
 
 def test_importance_is_kept_by_block(run: Any) -> None:
@@ -131,7 +134,7 @@ def test_overlaps_of_circuits_and_scores_are_similarities(
     ("arguments", "message"),
     [
         (["sparsity", "nothing", "--db", "file"], "file is no store of results: it is no DuckDB f"),
-        (["evaluate", "nothing", "--db", "."], ". is a folder; give the name of a file, such as "),
+        (["measure", "nothing", "--db", "."], ". is a folder; give the name of a file, such as "),
     ],
 )
 def test_a_store_that_cannot_be_used_is_refused_first(

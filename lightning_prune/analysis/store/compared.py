@@ -95,8 +95,8 @@ def stored_runs(results: Results, numbers: Sequence[int] | None = None) -> list[
         found: dict[str, Any] = {name: tables[name].get(number, []) for name in TABLES}
         matrices = tables["pruned_matrices"].get(number, [])
         last = next((s for s in FINAL if any(m["stage"] == s for m in matrices)), None)
-        for name, lines in (("matrices", matrices), ("patterns", found["patterns"])):
-            found[name] = [line for line in lines if line["stage"] == last]
+        for name, looked in (("matrices", matrices), ("patterns", found["patterns"])):
+            found[name] = [line for line in looked if line["stage"] == last]
         runs.append(StoredRun(number, labels[number], known[number], **found))
     return runs
 

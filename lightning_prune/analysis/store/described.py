@@ -33,9 +33,8 @@ def plan_rows(plans: Sequence[Plan]) -> list[Row]:
     for plan in plans:
         *before, last = plan.steps
         rows += [PlanStep(len(rows) + i, **_said(step)) for i, step in enumerate(before)]
-        rows.append(
-            PlanStep(len(rows), **_said(last), fingerprint=plan.fingerprint(), **_counts(plan))
-        )
+        decided: dict[str, Any] = {"fingerprint": plan.fingerprint(), **_counts(plan)}
+        rows.append(PlanStep(len(rows), **_said(last), **decided))
     return rows
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime, timezone
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
@@ -171,7 +170,6 @@ def _insert_rows(
     connection.unregister("added")
 
 
-@cache
 def _columns(kind: type[Row]) -> dict[str, pa.DataType]:
     """The columns of a table by name, with their types, from the fields of its class."""
     hints = get_type_hints(kind)

@@ -131,7 +131,7 @@ class Store(PruneObserver):
         rows = [*self._found[pl_module], *plan_rows(plans)]
         rows += [row for plan in plans for row in score_rows(plan)]
         if stage == "fit" and report is not None:
-            rows += report_rows(report, _adapter(pl_module))
+            rows += report_rows(report)
         else:
             rows += _logged(trainer, stage)
             rows += [row for one in _judges(trainer) for row in judged_rows("model", one)]
@@ -156,11 +156,6 @@ class Store(PruneObserver):
 def _command(trainer: Trainer, stage: str) -> str:
     """What the run was; `prune` is a `fit` that trains nothing."""
     return "prune" if stage == "fit" and not trainer.global_step else stage
-
-
-def _adapter(pl_module: LightningModule) -> str | None:
-    adapter = getattr(pl_module, "adapter", None)
-    return None if adapter is None else repr(adapter)
 
 
 def _judges(trainer: Trainer) -> list[Any]:

@@ -8,7 +8,7 @@ COMMANDS = {
     "pictures": "Draw masks: density, sparsity, histograms, scores, overlap.",
     "activations": "Find below which magnitude activations can be left out.",
     "db": "Ask a store of results by SQL, which can only read it.",
-    "report": "Compare the runs of a store: a table, and a page with pictures.",
+    "report": "Compare the runs of a store: a table and a page with pictures.",
     "notebook": "Look at a store in a notebook, in the browser.",
     "dumps": "Add old dumps of pruned matrices to a store of results.",
 }

@@ -12,7 +12,10 @@ from lightning_prune.report.files import Document, print_document
 
 __all__ = ["db"]
 
-OVERVIEW = "SELECT * FROM overview ORDER BY run"
+OVERVIEW = (
+    "SELECT run, command, model, method, target, dense, perplexity, recovered, sparsity "
+    "FROM overview ORDER BY run"
+)
 MOST_ROWS = 500
 """Above this many, a table on the terminal ends, and says so."""
 

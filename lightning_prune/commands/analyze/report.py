@@ -15,7 +15,7 @@ __all__ = ["report"]
 
 
 def report(file: str, *, runs: Sequence[int] | None = None, out: str | Path | None = None) -> None:
-    """Compare the runs of a store: a table, and a page with pictures.
+    """Compare the runs of a store: a table and a page with pictures.
 
     What each run has taken away and where, what that has cost, and what was regained.
 

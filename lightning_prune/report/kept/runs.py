@@ -31,9 +31,9 @@ MODEL = "model"
 """The stage of a model that was looked at, not made."""
 
 
-def report_rows(report: Report, adapter: str | None = None) -> list[Row]:
+def report_rows(report: Report) -> list[Row]:
     """What a run has measured: stages, evaluations, importance, curves and recovery."""
-    on = {
+    on: dict[str, Any] = {
         "task": report.configuration.get("texts", {}).get("validation"),
         "split": "validation",
         "length": report.settings.get("length"),
@@ -48,16 +48,16 @@ def report_rows(report: Report, adapter: str | None = None) -> list[Row]:
         rows += [Measured("dense", name, value, block=index) for index, value in values.items()]
     for name, points in report.curves.items():
         rows += [Curve(name, step, value) for step, value in points]
-    return rows + _recovery(report, adapter)
+    return rows + _recovery(report)
 
 
 def judged_rows(stage: str, evaluation: Evaluation) -> Iterator[Row]:
     """Perplexities, tasks, speed and size of a model; what it says is not kept."""
     for text in evaluation.perplexities:
-        on = {"split": text.split, "length": text.length, "samples": text.windows}
+        on: dict[str, Any] = {"split": text.split, "length": text.length, "samples": text.windows}
         yield Measured(stage, "perplexity", text.perplexity, task=text.text, **on)
     for task in evaluation.tasks:
-        few = {"samples": task.examples, "few_shot": task.few_shot}
+        few: dict[str, Any] = {"samples": task.examples, "few_shot": task.few_shot}
         yield Measured(stage, task.metric, task.value, task.stderr, task=task.task, **few)
     for speed in evaluation.speeds:
         figures = {
@@ -65,7 +65,7 @@ def judged_rows(stage: str, evaluation: Evaluation) -> Iterator[Row]:
             "decode_tokens_per_second": speed.decode_tokens_per_second,
             "peak_bytes": speed.peak_bytes,
         }
-        shape = {"length": speed.prompt, "batch_size": speed.batch_size}
+        shape: dict[str, Any] = {"length": speed.prompt, "batch_size": speed.batch_size}
         yield from (Measured(stage, name, value, **shape) for name, value in figures.items())
     if (size := evaluation.size) is not None:
         figures = {"parameters": size.parameters, "nonzero": size.nonzero, "bytes": size.bytes}
@@ -116,7 +116,7 @@ def comparison_runs(comparison: Comparison) -> list[Run]:
 def agreement_run(found: Agreement, scorer: Mapping[str, Any], settings: Mapping[str, Any]) -> Run:
     """How well a scorer agrees with labels."""
     figures = {name: getattr(found, name) for name in ("auc", "spearman", "precision", "recall")}
-    on = {"task": str(settings["labelled"]), "samples": found.texts}
+    on: dict[str, Any] = {"task": str(settings["labelled"]), "samples": found.texts}
     rows = [Measured(MODEL, name, value, **on) for name, value in figures.items()]
     asked = {**settings, "scorer": dict(scorer), "cut": found.cut, "threshold": found.threshold}
     return Run("score", str(scorer["class"]), settings=asked, rows=rows)
@@ -132,7 +132,7 @@ def _looked_at(
     plan = plan or _plan(path)
     asked = {} if plan is None else asked_of([plan])
     place = str(Path(path).resolve()) if Path(path).is_dir() else None
-    where = {name: settings.get(name) for name in ("device", "dtype")}
+    where: dict[str, Any] = {name: settings.get(name) for name in ("device", "dtype")}
     return Run(command, model_name(path), folder=place, settings=settings, **asked, **where)
 
 
@@ -156,7 +156,7 @@ def _figures(stage: str, figures: Mapping[str, float | None]) -> Iterator[Row]:
     return (Measured(stage, n, float(v)) for n, v in figures.items() if v is not None)
 
 
-def _recovery(report: Report, adapter: str | None) -> list[Row]:
+def _recovery(report: Report) -> list[Row]:
     if "recovered" not in report.stages:
         return []
     by_stage = {name: stage.perplexity for name, stage in report.stages.items()}
@@ -164,7 +164,7 @@ def _recovery(report: Report, adapter: str | None) -> list[Row]:
     loss = report.curves.get("train_loss", [])
     return [
         Recovery(
-            adapter,
+            report.configuration.get("model", {}).get("adapter"),
             steps=max((step for points in report.curves.values() for step, _ in points), default=0),
             **stages,
             train_loss=loss[-1][1] if loss else None,

@@ -60,7 +60,7 @@ def spread_run(spread: Spread) -> Run:
         rows.append(Evaluation("pruned", "held_out_perplexity", trial.perplexity, task=trial.name))
     for block, share in enumerate(spread.best.fractions):
         rows.append(Evaluation("pruned", "share", share, task=spread.best.name, block=block))
-    asked = {"method": spread.method.partition("(")[0], "call": spread.method}
+    asked: dict[str, Any] = {"method": spread.method.partition("(")[0], "call": spread.method}
     return replace(_made("search", spread.model, spread.settings), **asked, rows=rows)
 
 
@@ -134,7 +134,7 @@ def score_similarities_run(report: ScoreReport) -> Run:
 
 
 def _made(command: str, model: str, settings: Mapping[str, Any]) -> Run:
-    where = {name: settings.get(name) for name in ("device", "dtype")}
+    where: dict[str, Any] = {name: settings.get(name) for name in ("device", "dtype")}
     return Run(command, model_name(model), settings=settings, **where)
 
 
@@ -149,7 +149,7 @@ def _target(cell: Cell) -> dict[str, Any]:
 
 
 def _members(circuit: CircuitUnits) -> Iterator[Row]:
-    scores = list(circuit.scores) or [None] * len(circuit)
+    scores: list[float | None] = [*circuit.scores] or [None] * len(circuit)
     for rank, ((name, *place), score) in enumerate(zip(circuit.members, scores, strict=True)):
-        row, *column = place
-        yield Member(rank, circuit.kind, name, row, *column, score=score)
+        row, column = place if len(place) == 2 else (*place, None)
+        yield Member(rank, circuit.kind, name, row, column, score)

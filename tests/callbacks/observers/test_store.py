@@ -53,7 +53,7 @@ def test_a_run_is_added_with_all_that_it_measured(
     rows = results.query("SELECT name, zeros, norm FROM matrices WHERE stage = 'dense'").rows
     assert {name for name, _, _ in rows} == set(dense)
     for name, zeros, norm in rows:
-        weight_OI = load(model_folder).get_parameter(name)
+        weight_OI = load(model_folder).get_parameter(name).detach()
         assert zeros == int((weight_OI == 0).sum())
         assert norm == pytest.approx(float(weight_OI.double().norm()), rel=1e-5)
     found = results.query("SELECT stage, sparsity FROM sparsities").rows
