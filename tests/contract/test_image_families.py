@@ -178,7 +178,8 @@ def test_neurons_have_attributions(family: str) -> None:
         s for block in Anatomy(copied).blocks for s in block.sites if s.table.columns == "neuron"
     ]
     assert len(found.values) == len(readers)
-    for value_U, site in zip(found.values.values(), readers, strict=True):
+    values = [found.values[name] for name in sorted(found.values)]  # made from the last to the first
+    for value_U, site in zip(values, readers, strict=True):
         weight_OI = site.module.weight
         assert weight_OI.grad is not None
         expected_U = (weight_OI * weight_OI.grad).detach().sum(dim=0)
