@@ -9,6 +9,7 @@ size.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -143,6 +144,11 @@ class Block:
             linear = copy.get_submodule(site.table.path)
             assert isinstance(linear, nn.Linear)
             yield replace(site, module=linear)
+
+    def copied(self, config: object) -> Block:
+        """The same block with a module of its own, which keeps the model's config."""
+        module = copy.deepcopy(self.module, {id(config): config})
+        return replace(self, module=module, sites=tuple(self.sites_in(module)))
 
     def part(self, sites: Iterable[Site]) -> Block:
         """The same block with some of its sites only, as far as a method is concerned."""
