@@ -1,11 +1,17 @@
-"""Shares that the user gives, to blocks or to single Linears."""
+"""Shares that the user gives, to blocks or to single Linears.
+
+Axes: U units of one pool.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import ClassVar
 
+import torch
+
 from lightning_prune.allocation.base import Allocation
+from lightning_prune.allocation.counts import Pool, counts_by_block
 
 __all__ = ["PerBlock", "PerSite", "check_mean"]
 
@@ -52,6 +58,16 @@ class PerBlock(_Given):
     of = "block"
 
     fractions: Sequence[float]
+
+    def unit_counts(
+        self,
+        pools: Sequence[Pool],
+        scores: Sequence[torch.Tensor],
+        shares: Sequence[float],
+        target: float,
+    ) -> list[int]:
+        """As many as make up the share of each block."""
+        return counts_by_block(pools, shares, target)
 
 
 class PerSite(_Given):

@@ -25,7 +25,7 @@ class Trial:
     """A model that was pruned by one distribution.
 
     Attributes:
-        name: "uniform", "as given", or "found".
+        name: "as given" or "found".
         fractions: what is removed from each slot.
         perplexity: on held-out training text.
         evaluation: on the evaluation text, which decides nothing.
@@ -74,8 +74,8 @@ class Spread:
         dense: perplexity of the dense model on the evaluation text.
         slots: names of what gets a share of its own.
         tried: what was stitched and judged, in this order.
-        results: what was pruned: uniform, as given, and found.
-        best: that of these which no other one beats; see `Trial.beats`.
+        results: what was pruned: as given, and by what was found.
+        best: what was found, if it beats the other; see `Trial.beats`.
         settings: how they were measured: per, children, stages, held_out, windows, length,
             calibration, device, dtype.
     """
@@ -146,8 +146,8 @@ def _facts(spread: Spread) -> str:
 
 def _best(spread: Spread) -> str:
     """Which is the best, and by how much what was found is better than what was given."""
-    results = {trial.name: trial for trial in spread.results}
-    mean, error = gain_of(results["found"], results["as given"])
+    given, found = spread.results
+    mean, error = gain_of(found, given)
     return (
         f"best: {spread.best.name}; from as given to found, the loss of a held-out window falls by "
         f"{mean:.3g} ± {error:.2g}"
@@ -214,7 +214,7 @@ def _picture(spread: Spread, model: str) -> str:
         x_name="stitched models",
         room=ROOM_ALONE,
     )
-    given, found = spread.results[-2:]
+    given, found = spread.results
     of = spread.settings["per"]
     shares = block_bars(
         f"Removed from each {of}",

@@ -87,16 +87,15 @@ class Evolution:
 
         Args:
             starts: what to begin with, by name; the best of them is the first parent.
-            trials: how many others are judged; half of them at most by single slots.
+            trials: how many others are judged: of single slots, as long as that is of use, and then
+                children.
         """
         best = self._best(self._judged(starts, self._stages[-1]))
-        each, left = 2 * len(self.removed), trials
-        while left - each >= trials // 2:
+        each, left, useful = 2 * len(self.removed), trials, True
+        while useful and left >= each:
             pointed = self._pointed(best)
-            left -= each
-            if pointed.value >= best.value:
-                break
-            best = pointed
+            left, useful = left - each, pointed.value < best.value
+            best = pointed if useful else best
         while left > 0:
             count = min(self._children, left)
             names = (f"{trials - left + i + 1}" for i in range(count))

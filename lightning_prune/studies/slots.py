@@ -92,6 +92,7 @@ class Slots:
             for name, part in _parts(block, per)
             if method.size(part)
         ]
+        self.with_shares([0.0] * len(self.each))
 
     @property
     def sizes(self) -> list[int]:

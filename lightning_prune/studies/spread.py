@@ -6,7 +6,7 @@ import copy
 import random
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,7 +15,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
-from lightning_prune.allocation import Allocation, Uniform
+from lightning_prune.allocation import Allocation
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.callbacks.base import PruningCallback
 from lightning_prune.checks import check_choice
@@ -184,16 +184,18 @@ class _Search:
 
     def run(self, trials: int, children: int, seed: int) -> BestShares:
         """Search, prune by what was found, and compare it with what there was before."""
-        methods = {"uniform": replace(self.method, allocation=Uniform()), "as given": self.method}
-        results = {name: self._result(name, method) for name, method in methods.items()}
+        given = self._result("as given", self.method)
         evolution = self._evolution(children, seed)
-        starts = {name: evolution.near(self._gone(one)) for name, one in results.items()}
+        starts = {
+            "uniform": evolution.near([self.budget * size for size in self.slots.sizes]),
+            "as given": evolution.near(
+                [f * size for f, size in zip(given.fractions, self.slots.sizes, strict=True)]
+            ),
+        }
         shares = self.slots.shares(evolution.run(starts, trials))
-        methods["found"] = self.slots.with_shares(self.slots.exact(shares, self.budget))
-        results["found"] = self._result("found", methods["found"])
-        best = results["as given"]
-        for name in ("uniform", "found"):
-            best = results[name] if results[name].beats(best) else best
+        method = self.slots.with_shares(self.slots.exact(shares, self.budget))
+        found = self._result("found", method)
+        best = found if found.beats(given) else given
         bench = self.bench
         spread = Spread(
             model=bench.name,
@@ -204,23 +206,20 @@ class _Search:
                 Attempt(one.name, one.windows, one.value, self.slots.shares(one.levels))
                 for one in evolution.tried
             ],
-            results=list(results.values()),
+            results=[given, found],
             best=best,
             settings=bench.settings()
             | {"held_out": len(self.held_out), "stages": list(self.stages), "per": self.slots.per}
             | {"children": children, "seed": seed},
         )
-        return BestShares(spread, methods[best.name], *self._pruned(methods[best.name]))
+        method = method if best is found else self.method
+        return BestShares(spread, method, *self._pruned(method))
 
     def _evolution(self, children: int, seed: int) -> Evolution:
         stitching = Stitching(self.bench, self.mean, self.slots, self.text, self._reuse)
         removed = [slot.removed for slot in self.slots.each]
         target, rng = self.budget * sum(self.slots.sizes), random.Random(seed)
         return Evolution(removed, target, stitching.judge, self.stages, children, rng)
-
-    def _gone(self, result: Trial) -> list[float]:
-        """What a result removes of each slot."""
-        return [f * size for f, size in zip(result.fractions, self.slots.sizes, strict=True)]
 
     def _result(self, name: str, method: Prunes) -> Trial:
         """What comes of pruning the model so; known or new."""

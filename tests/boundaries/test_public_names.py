@@ -41,6 +41,8 @@ PUBLIC = [
     "Pairs",
     "Pattern",
     "PerBlock",
+    "PerPart",
+    "PerSite",
     "Plan",
     "Profanity",
     "Progressive",
