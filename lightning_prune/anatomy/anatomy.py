@@ -154,6 +154,15 @@ class Block:
         """The same block with some of its sites only, as far as a method is concerned."""
         return replace(self, sites=tuple(sites))
 
+    def parts(self) -> dict[str, Block]:
+        """Its "attention" and its "mlp", each with the sites that are here."""
+        groups = {*UNIT_ROLES["group"]}
+        parts: dict[str, list[Site]] = {}
+        for site in self.sites:
+            is_attention = groups & {*site.table.rows, site.table.columns}
+            parts.setdefault("attention" if is_attention else "mlp", []).append(site)
+        return {name: self.part(sites) for name, sites in parts.items()}
+
     def _role_sizes(self) -> dict[str, int]:
         group = self.heads // self.kv_heads * self.head_dim if self.kv_heads else 0
         return {"query": group, "key": self.head_dim, "value": self.head_dim, "neuron": 1}

@@ -86,6 +86,7 @@ def make_candidates(
     folder: str | Path,
     device: torch.device | str | None = None,
     reuse: Reuse | None = None,
+    apart: bool = False,
 ) -> Candidates:
     """Make what is not there yet of the candidates of a method; the model is used up by that.
 
@@ -97,6 +98,8 @@ def make_candidates(
         folder: where they are kept, a block at a time; the same call goes on where it was stopped.
         device: where blocks run; None: where the model is.
         reuse: what earlier calls on copies of this model, with these batches, have collected.
+        apart: attention and MLP each give the share; else neurons make up for what whole GQA groups
+            leave a block off it by.
 
     Raises:
         ValueError: the method does not fit the model, or the folder has candidates of other work.
@@ -106,14 +109,14 @@ def make_candidates(
     blocks = method.blocks(anatomy)
     if isinstance(method, UnitPruning) and method.effective_repair is not None:
         blocks = _readers(method, blocks)
-    work = work_of(model, method, batches) | {"shares": list(shares)}
+    work = work_of(model, method, batches) | {"shares": list(shares), "apart": apart}
     unfinished = Unfinished(folder, work)
     candidates = Candidates(blocks, shares, unfinished)
     if candidates.complete:
         return candidates
     placement = placement_of(anatomy, home_device(model) if device is None else device)
     with evaluating(model), torch.no_grad():
-        _Levels(placement, method, reuse, unfinished, candidates).decide(batches)
+        _Levels(placement, method, reuse, unfinished, candidates, apart).decide(batches)
     return Candidates(blocks, shares, unfinished)
 
 
@@ -127,9 +130,10 @@ class _Levels(Run):
         reuse: Reuse | None,
         unfinished: Unfinished,
         candidates: Candidates,
+        apart: bool,
     ) -> None:
         super().__init__(placement, method, reuse, unfinished)
-        self.candidates = candidates
+        self.candidates, self.apart = candidates, apart and isinstance(method, UnitPruning)
         self._decisions: dict[tuple[int, float], Decision] = {}
 
     def decided(
@@ -148,11 +152,19 @@ class _Levels(Run):
         """On each block for itself; with a repair they are kept when that is done."""
         for block in self.blocks:
             for share in self.candidates.shares:
-                decision = self.method.select(block, scores[block.index], share)
+                decision = self._selected(block, scores[block.index], share)
                 self._decisions[block.index, share] = decision
                 if self.method.effective_repair is None:
                     self.candidates.keep(block, share, decision)
         return {index: self._decisions[index, share] for index, share in shares.items()}
+
+    def _selected(self, block: Block, scores: Mapping[str, torch.Tensor], share: float) -> Decision:
+        if not self.apart:
+            return self.method.select(block, scores, share)
+        kept: dict[str, torch.Tensor] = {}
+        for part in block.parts().values():
+            kept |= self.method.select(part, scores, share).kept
+        return Decision(kept=kept)
 
     def readers(self) -> tuple[list[Block], dict[str, torch.Tensor]]:
         """All Linears that read units: some lose none at the mean share, and some at others."""

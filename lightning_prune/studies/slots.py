@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from lightning_prune.allocation import Allocation, PerBlock, PerPart, PerSite, meet
-from lightning_prune.anatomy import UNIT_ROLES, Block, Site
+from lightning_prune.anatomy import Block
 from lightning_prune.methods.units import UnitPruning
 from lightning_prune.methods.weights import WeightPruning
 from lightning_prune.plan import Plan
@@ -94,6 +94,11 @@ class Slots:
         ]
         self.with_shares([0.0] * len(self.each))
 
+    def with_mean(self, budget: float) -> Prunes:
+        """The method, with the same share for every block."""
+        alike = PerBlock(fractions=[budget] * len(self._blocks))
+        return replace(self._method, allocation=alike)
+
     @property
     def sizes(self) -> list[int]:
         """Of each slot."""
@@ -147,18 +152,12 @@ def _parts(block: Block, per: Per) -> Iterator[tuple[str, Block]]:
         for site in block.sites:
             yield site.name, block.part([site])
     else:
-        for name in dict.fromkeys(_part_of(site) for site in block.sites):
-            sites = (site for site in block.sites if _part_of(site) == name)
-            yield f"{_name(block)} {name}", block.part(sites)
+        for name, part in block.parts().items():
+            yield f"{_name(block)} {name}", part
 
 
 def _name(block: Block) -> str:
     return f"block {block.index}"
-
-
-def _part_of(site: Site) -> str:
-    roles = {*site.table.rows, site.table.columns}
-    return "attention" if roles & {*UNIT_ROLES["group"]} else "mlp"
 
 
 def _removed_at(method: Prunes, part: Block, share: float) -> float:

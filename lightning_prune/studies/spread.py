@@ -168,10 +168,8 @@ class _Search:
         self.budget = method.budget(anatomy)
         grid = share_grid(self.budget, step)
         self.slots = Slots(method, method.blocks(anatomy), per, grid)
-        count = len(self.slots.each)
-        if count < 2:
+        if len(self.slots.each) < 2:
             raise ValueError(f"search: budget is moved between {per}s, and only one is pruned")
-        self.mean = self.slots.with_shares([self.budget] * count)
         self._reuse = Reuse()
         self._last: tuple[str, Plan, nn.Module] | None = None
 
@@ -216,7 +214,10 @@ class _Search:
         return BestShares(spread, method, *self._pruned(method))
 
     def _evolution(self, children: int, seed: int) -> Evolution:
-        stitching = Stitching(self.bench, self.mean, self.slots, self.text, self._reuse)
+        self._last = None  # its memory is for the search
+        stitching = Stitching(
+            self.bench, self.slots.with_mean(self.budget), self.slots, self.text, self._reuse
+        )
         removed = [slot.removed for slot in self.slots.each]
         target, rng = self.budget * sum(self.slots.sizes), random.Random(seed)
         return Evolution(removed, target, stitching.judge, self.stages, children, rng)

@@ -27,7 +27,7 @@ class Stitching:
 
     Args:
         bench: the dense model, its calibration text, and a journal for candidates and values.
-        method: gives every slot the mean share.
+        method: gives every block the mean share.
         slots: what gets a share of its own.
         text: windows to judge by, one in each batch.
         reuse: what has been collected of the dense model.
@@ -43,6 +43,7 @@ class Stitching:
             "call": repr(method),
             "calibration": digest_of(bench.calibration),
             "shares": shares,
+            "apart": slots.per == "part",
         }
         name = hashlib.sha256(json.dumps(self._work).encode()).hexdigest()[:16]
         self._candidates: Candidates = make_candidates(
@@ -53,6 +54,7 @@ class Stitching:
             bench.journal.folder / "candidates" / name,
             bench.device,
             reuse,
+            apart=slots.per == "part",
         )
 
     def judge(self, levels: Sequence[Levels], windows: int) -> list[float]:

@@ -34,14 +34,14 @@ from lightning_prune.studies.slots import Per, Slots, share_grid
 from lightning_prune.surgery import give_bias
 from tests.contract.cases import batches, even_model
 
-MEAN = 0.4
+MEAN = 0.5  # of 4 groups and 24 neurons whole ones
 SHARES = share_grid(MEAN, 0.5)
 ALIKE = PerBlock(fractions=[MEAN] * 3)
 
 
-def made(method: Any, folder: Path, model_type: str = "llama") -> Candidates:
-    model = even_model(model_type)
-    return make_candidates(model, replace(method, allocation=ALIKE), batches(), SHARES, folder)
+def made(method: Any, folder: Path, model_type: str = "llama", per: Per = "block") -> Candidates:
+    model, alike = even_model(model_type), replace(method, allocation=ALIKE)
+    return make_candidates(model, alike, batches(), SHARES, folder, apart=per == "part")
 
 
 def stitched(
@@ -69,10 +69,10 @@ def same_logits(one: nn.Module, other: nn.Module) -> None:
     ("method", "per", "levels"),
     [
         (Magnitude(sparsity=MEAN), "block", [1, 3, 2]),
-        (Magnitude(sparsity=MEAN), "part", [0, 4, 1, 3, 2, 2]),
+        (Magnitude(sparsity=MEAN), "part", [0, 3, 1, 3, 2, 2]),
         (Magnitude(sparsity=MEAN, exclude="*.o_proj"), "site", [1, 3, 2] * 6),
         (MagnitudeSP(ratio=MEAN, repair=None, attention=False), "block", [3, 0, 3]),
-        (MagnitudeSP(ratio=MEAN, repair=None), "part", [1, 2, 1, 2, 1, 3]),
+        (MagnitudeSP(ratio=MEAN, repair=None), "part", [1, 2, 1, 3, 2, 3]),
     ],
     ids=lambda value: str(value),
 )
@@ -86,7 +86,7 @@ def test_a_stitched_model_is_the_pruned_one(
     budget = "sparsity" if isinstance(method, Magnitude) else "ratio"
     pruned = even_model("llama")
     plan = prune(pruned, replace(slots.with_shares(shares), **{budget: mean}))
-    same_logits(stitched(made(method, tmp_path), slots, levels), pruned)
+    same_logits(stitched(made(method, tmp_path, per=per), slots, levels), pruned)
     assert slots.removed_by(plan) == pytest.approx(shares, abs=0.05)
 
 

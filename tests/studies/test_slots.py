@@ -40,7 +40,7 @@ def test_levels_that_remove_the_same_are_one() -> None:
     unit = attention.part.unit_size("group")
     assert [gone / unit for gone in attention.removed] == [0, 1, 2, 3]
     assert len(mlp.shares) == 5
-    assert mlp.removed[1] == round(0.2 * 22) * mlp.part.unit_size("neuron")
+    assert mlp.removed[1] == round(0.2 * 24) * mlp.part.unit_size("neuron")
 
 
 @pytest.mark.parametrize(
