@@ -22,6 +22,10 @@ Choices = Sequence[Hashable]
 """By block, which of its variants; None: the block as it is."""
 
 
+AT_ONCE = 32
+"""So many variants go side by side: each may have hidden states of its own."""
+
+
 class _Group(NamedTuple):
     """Variants that are alike up to here: their numbers, and the states they share."""
 
@@ -78,8 +82,20 @@ class Divergence:
             changed: makes a copy of a block, on the device, the variant that is chosen.
             windows: how many windows to take, in whole batches; 0: all.
         """
+        found: list[list[float]] = []
+        with evaluating(self.anatomy.model):
+            for first in range(0, len(variants), AT_ONCE):
+                found += self._of(variants[first : first + AT_ONCE], changed, windows)
+        return found
+
+    def _of(
+        self,
+        variants: Sequence[Choices],
+        changed: Callable[[Block, Hashable], None],
+        windows: int,
+    ) -> list[list[float]]:
         states = self._states
-        with evaluating(self.anatomy.model), states.from_start(windows):
+        with states.from_start(windows):
             groups = [_Group(list(range(len(variants))), states.beside())]
             for block in self.anatomy.blocks:
                 groups = self._behind(block, groups, variants, changed)

@@ -177,16 +177,20 @@ def _shares(spread: Spread) -> Table:
 def _tried(spread: Spread) -> Table:
     """A row for each stitched model."""
     rows: list[Row] = [
-        (one.name, one.windows, Figure(one.divergence, f"{one.divergence:.4f}"))
+        (one.name, _count(one), Figure(one.divergence, f"{one.divergence:.4f}"))
         for one in spread.tried
     ]
     return Table("", ("model", "windows", "divergence"), rows)
 
 
+def _count(one: Attempt) -> Figure:
+    return Figure(one.windows, str(one.windows))
+
+
 def _rows(spread: Spread) -> Table:
     """The same with a column for each slot."""
     rows: list[Row] = [
-        (one.name, one.windows, *(Figure(v, str(v)) for v in (one.divergence, *one.fractions)))
+        (one.name, _count(one), *(Figure(v, str(v)) for v in (one.divergence, *one.fractions)))
         for one in spread.tried
     ]
     return Table("", ("model", "windows", "divergence", *spread.slots), rows)

@@ -45,7 +45,7 @@ def test_the_divergence_is_that_of_a_slow_loop() -> None:
     assert found == [pytest.approx(expected, rel=1e-4)]
 
 
-def test_variants_side_by_side_are_what_they_are_alone() -> None:
+def test_variants_side_by_side_are_what_they_are_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever they share; the model itself has none, and is left as it was."""
     model = even_model("llama")
     before = state(model)
@@ -62,6 +62,8 @@ def test_variants_side_by_side_are_what_they_are_alone() -> None:
     assert together == [divergence.of([one], scaled)[0] for one in variants]
     assert [one[:2] for one in together] == divergence.of(variants, scaled, windows=2)
     assert len({tuple(one) for one in together}) == len(variants)
+    monkeypatch.setattr("lightning_prune.evaluation.divergence.AT_ONCE", 2)
+    assert divergence.of(variants, scaled) == together
     assert_same_state(model, before)
 
 
