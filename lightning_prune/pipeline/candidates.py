@@ -114,7 +114,9 @@ def make_candidates(
     candidates = Candidates(blocks, shares, unfinished)
     if candidates.complete:
         return candidates
-    placement = placement_of(anatomy, home_device(model) if device is None else device)
+    placement = placement_of(
+        anatomy, home_device(model) if device is None else torch.device(device)
+    )
     with evaluating(model), torch.no_grad():
         _Levels(placement, method, reuse, unfinished, candidates, apart).decide(batches)
     return Candidates(blocks, shares, unfinished)

@@ -57,7 +57,7 @@ class BestShares:
     @property
     def fractions(self) -> list[float]:
         """What is removed of each block, part or Linear; `spread.slots` has their names."""
-        return self.spread.best.fractions
+        return list(self.spread.best.fractions)
 
     @property
     def allocation(self) -> Allocation:
@@ -162,7 +162,8 @@ class _Search:
     """One method on one model: what is searched, and what is pruned in the end."""
 
     def __init__(self, bench: Bench, method: Prunes, per: Per, step: float) -> None:
-        self.bench, self.method = bench, method
+        assert bench.journal is not None, "results are kept"
+        self.bench, self.method, self._journal = bench, method, bench.journal
         anatomy = Anatomy(bench.module.base)
         method.check(anatomy)
         self.budget = method.budget(anatomy)
@@ -231,12 +232,12 @@ class _Search:
             "calibration": digest_of(bench.calibration),
             "judged by": [digest_of(text) for text in judges],
         }
-        record = bench.journal.get(step)
+        record = self._journal.get(step)
         if record is None:
             plan, model = self._pruned(method)
             losses, _ = window_losses(model, [b for text in judges for b in text], bench.device)
             shares = self.slots.removed_by(plan)
-            record = bench.journal.put(step, {"losses": losses, "shares": shares})
+            record = self._journal.put(step, {"losses": losses, "shares": shares})
         held, evaluated = (
             record["losses"][: len(self.held_out)],
             record["losses"][len(self.held_out) :],
