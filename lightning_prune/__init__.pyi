@@ -8,6 +8,8 @@ from .allocation.from_file import FromFile as FromFile
 from .allocation.global_standardised import GlobalStandardised as GlobalStandardised
 from .allocation.owl import OWL as OWL
 from .allocation.per_block import PerBlock as PerBlock
+from .allocation.per_block import PerSite as PerSite
+from .allocation.per_part import PerPart as PerPart
 from .allocation.sensitivity import Sensitivity as Sensitivity
 from .attribution.attributions import Attributions as Attributions
 from .attribution.circuits import CircuitUnits as CircuitUnits

@@ -9,6 +9,7 @@ size.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -146,9 +147,23 @@ class Block:
             assert isinstance(linear, nn.Linear)
             yield replace(site, module=linear)
 
+    def copied(self, config: object) -> Block:
+        """The same block with a module of its own, which keeps the model's config."""
+        module = copy.deepcopy(self.module, {id(config): config})
+        return replace(self, module=module, sites=tuple(self.sites_in(module)))
+
     def part(self, sites: Iterable[Site]) -> Block:
         """The same block with some of its sites only, as far as a method is concerned."""
         return replace(self, sites=tuple(sites))
+
+    def parts(self) -> dict[str, Block]:
+        """Its "attention" and its "mlp", each with the sites that are here."""
+        groups = {*UNIT_ROLES["group"]}
+        parts: dict[str, list[Site]] = {}
+        for site in self.sites:
+            is_attention = groups & {*site.table.rows, site.table.columns}
+            parts.setdefault("attention" if is_attention else "mlp", []).append(site)
+        return {name: self.part(sites) for name, sites in parts.items()}
 
     def _role_sizes(self) -> dict[str, int]:
         group = self.heads // self.kv_heads * self.head_dim if self.kv_heads else 0

@@ -20,7 +20,7 @@ from lightning_prune.plan import Plan
 from lightning_prune.progress import BlockProgress
 from lightning_prune.repair import BlockFit
 from lightning_prune.surgery.features import kept_features
-from lightning_prune.sweep import HiddenStates, Placement, copied_module, fitting_sweep, stored
+from lightning_prune.sweep import HiddenStates, Placement, fitting_sweep, stored
 
 __all__ = ["Fitting"]
 
@@ -44,7 +44,7 @@ class Fitting:
         kept = "disk" if placement.saves_memory else method.offload
         self._dense: dict[int, nn.Module] = {}
         for block in self.blocks:
-            module = copied_module(block, placement.anatomy.model.config)
+            module = block.copied(placement.anatomy.model.config).module
             for parameter in module.parameters():
                 parameter.data = stored(parameter.data, kept)
             self._dense[block.index] = module

@@ -2,7 +2,6 @@
 
 from lightning_prune.sweep.collect import RESUMED, Collected, collect, visit
 from lightning_prune.sweep.fitting import Fitted, fitting_sweep
-from lightning_prune.sweep.paired import copied_module
 from lightning_prune.sweep.placement import (
     InMemory,
     Mapped,
@@ -24,7 +23,6 @@ __all__ = [
     "Mapped",
     "Placement",
     "collect",
-    "copied_module",
     "evaluating",
     "fitting_sweep",
     "home_device",

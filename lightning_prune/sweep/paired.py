@@ -5,11 +5,7 @@ Axes: B sequences, T tokens, D hidden size.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Sequence
-from dataclasses import replace
-
-from torch import nn
 
 from lightning_prune.anatomy import Block
 from lightning_prune.evidence import PairedEvidence, Propagate
@@ -18,12 +14,7 @@ from lightning_prune.sweep.states import HiddenStates
 from lightning_prune.sweep.steps import Steps, handed_over
 from lightning_prune.sweep.waiting import Waiting
 
-__all__ = ["copied_module", "paired_sweep"]
-
-
-def copied_module(block: Block, config: object) -> nn.Module:
-    """A copy of a block's module; every attention and MLP has the config, and one is enough."""
-    return copy.deepcopy(block.module, {id(config): config})
+__all__ = ["paired_sweep"]
 
 
 def paired_sweep(
@@ -71,8 +62,7 @@ def _paired_steps(
 ) -> Steps:
     """Yield a block once an input; bring both models' states behind it if it feeds a next one."""
     whole = states.anatomy.blocks[block.index]
-    dense = replace(whole, module=copied_module(block, states.anatomy.model.config))
-    dense = dense.part(block.sites_in(dense.module))
+    dense = block.copied(states.anatomy.model.config)
     paths = [site.table.path for site in whole.sites if site.table.adds]
     error = [states.kept(dense_states.entering(i) - states.entering(i)) for i in states.indices]
     adding = [block.module.get_submodule(path) for path in paths]

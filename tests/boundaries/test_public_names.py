@@ -43,6 +43,8 @@ PUBLIC = [
     "Pairs",
     "Pattern",
     "PerBlock",
+    "PerPart",
+    "PerSite",
     "Plan",
     "Profanity",
     "Progressive",
