@@ -40,7 +40,7 @@ def counted(
     """
     parts: dict[tuple[str, str], list[np.ndarray]] = {p: [] for p in combinations(sources, 2)}
     for rows in zip(*(source.rows(name) for source in sources.values()), strict=True):
-        sides = dict(zip(sources, (_side(*part, along) for part in rows), strict=True))
+        sides = {n: _side(v, k, along) for n, (v, k) in zip(sources, rows, strict=True)}
         for a, b in parts:
             parts[a, b].append(_pair(sides[a], sides[b], along))
     return {

@@ -172,7 +172,7 @@ def compare_masks(
             valued = all(opened[n].has_values for n in pair)
             metrics = metrics_of(counts_NF, valued)
             if keep_features:
-                features[(*pair, name)] = metrics
+                features[pair[0], pair[1], name] = metrics
             tally = Tally.of(counts_NF, metrics)
             for place in _places(name):
                 before = tallies[pair].get(place)

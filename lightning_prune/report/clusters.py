@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lightning_prune.analysis.clusters import MatrixClusters, Spread
 from lightning_prune.analysis.coherence import Coherence
@@ -15,7 +15,7 @@ from lightning_prune.analysis.orders import hamming_distances
 from lightning_prune.report.drawing import COLOURS, colour_bar, figure, save, spy
 from lightning_prune.report.files import Document, write
 from lightning_prune.report.numbers import share_text
-from lightning_prune.report.tables import Figure, Row, Table
+from lightning_prune.report.tables import Cell, Figure, Row, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Page
@@ -105,7 +105,7 @@ def _clusterings(found: Sequence[MatrixClusters]) -> Table:
         for c in m.clusterings:
             agreement = "-" if c.agreement is None else f"{c.agreement.mean:.2f}"
             silhouettes = (f"{s.mean:.3f} ± {s.deviation:.3f}" for s in (c.silhouette, c.shuffled))
-            cells = (_spread(c.within), _spread(c.between), *silhouettes, agreement)
+            cells: list[Cell] = [_spread(c.within), _spread(c.between), *silhouettes, agreement]
             rows.append((_names(found)[m.name], str(c.count), *cells))
     header = ("matrix", "clusters", "within", "between", "silhouette", "shuffled", "agreement")
     note = "agreement: adjusted Rand index of two seeds on the same features; 1: the same clusters"
@@ -117,8 +117,9 @@ def _blocks(found: Sequence[MatrixClusters]) -> Table:
     for m in found:
         for block in m.blocks:
             ordered = "-" if block.ordered is None else share_text(block.ordered)
-            cells = (share_text(block.share), *map(_spread, _null(block)), ordered)
-            rows.append((_names(found)[m.name], "x".join(map(str, block.shape)), *cells))
+            shape, share = "x".join(map(str, block.shape)), share_text(block.share)
+            shuffled = [_spread(spread) for spread in _null(block)]
+            rows.append((_names(found)[m.name], shape, share, *shuffled, ordered))
     header = ("matrix", "block", "all zero", "shuffled in rows", "and columns", "in seriation")
     note = (
         "rows x columns of a block; all zero: what a kernel that skips such blocks saves of the "
@@ -178,7 +179,8 @@ def _page(m: MatrixClusters, seed: int) -> Page:
     keep_FD, label_F = m.sample["keep"], m.sample["cluster"]
     kind = "rows" if m.by_rows else "columns"
     page = figure(f"{m.name}\n{len(keep_FD)} of {m.features} {kind}", 7.4)
-    axes = page.subplot_mosaic([["pca"] * 3 + ["tsne"] * 3, ["a", "a", "b", "b", "c", "c"]])
+    layout: list[Any] = [["pca"] * 3 + ["tsne"] * 3, ["a", "a", "b", "b", "c", "c"]]
+    axes = page.subplot_mosaic(layout)
     points, shares = principal_components(keep_FD)
     drawn = {"pca": points, "tsne": neighbour_map(hamming_distances(keep_FD), seed)}
     for name, points_F2 in drawn.items():
