@@ -19,7 +19,12 @@ from torch import nn
 
 from lightning_prune.anatomy.families import Family, SiteTable, family_of
 from lightning_prune.anatomy.tasks import Task
-from lightning_prune.anatomy.weights import check_in_memory, check_numbers, check_unquantised
+from lightning_prune.anatomy.weights import (
+    check_in_memory,
+    check_numbers,
+    check_unquantised,
+    no_model,
+)
 
 __all__ = ["UNIT_ROLES", "Anatomy", "Block", "Member", "Site"]
 
@@ -185,7 +190,7 @@ class Anatomy:
         self.model = model
         model_type = getattr(getattr(model, "config", None), "model_type", None)
         if not isinstance(model_type, str):
-            raise ValueError(_no_model(model))
+            raise ValueError(no_model(model))
         check_unquantised(type(model).__name__, model.config)
         self.family = family_of(model_type)
         body = self.family.body
@@ -292,14 +297,3 @@ class Anatomy:
                 table = replace(table, adds=False)
             sites.append(Site(f"{name}.{table.path}", table, linear))
         return Block(index, name, module, self.family, tuple(sites))
-
-
-def _no_model(model: nn.Module) -> str:
-    """What to pass in place of a module that is no Hugging Face model."""
-    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-        return f"{type(model).__name__} is a wrapper; pass the model that is in it, model.module"
-    return (
-        f"{type(model).__name__} is no Hugging Face model: it has no config with a model_type. "
-        "Pass what AutoModelForCausalLM.from_pretrained gives, or register a table of your own "
-        "architecture (lightning_prune.register_family) and give the module such a config"
-    )
