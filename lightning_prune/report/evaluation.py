@@ -174,8 +174,8 @@ def activation_table(evaluations: Evaluations) -> Table | None:
         "Of the Linears that have a threshold, over all rows that were counted (rows that a kernel "
         "takes are not): inputs at or below it count as zero, and their weights are not needed."
     )
-    header, rows = ("", *evaluations), [("weights not needed", *figures)]
-    return Table("Sparse activations", header, rows, note, compared=len(evaluations))
+    rows: list[Row] = [("weights not needed", *figures)]
+    return Table("Sparse activations", ("", *evaluations), rows, note, compared=len(evaluations))
 
 
 def evaluation_tables(evaluations: Evaluations) -> list[Table]:

@@ -177,7 +177,8 @@ def _rows(grid: Grid) -> Table:
     hidden = {"losses", *({"accuracy"} - {measure}), *({"perplexity"} - {measure})}
     columns = [one.name for one in fields(Cell) if one.name not in hidden]
     rows: list[Row] = []
-    dense = replace(Cell("dense", "", sparsity=0.0), **{measure: grid.dense})
+    reached: dict[str, Any] = {measure: grid.dense}
+    dense = replace(Cell("dense", "", sparsity=0.0), **reached)
     for cell in (dense, *grid.cells):
         values = [getattr(cell, name) for name in columns]
         rows.append(tuple(v if isinstance(v, str) else Figure(v, str(v)) for v in values))

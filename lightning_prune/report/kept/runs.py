@@ -97,7 +97,7 @@ def zeros_run(report: SparsityReport, folder: str | Path) -> Run:
 
 
 def comparison_runs(comparison: Comparison) -> list[Run]:
-    """Two runs: the structure of each model, and its perplexity where it was measured."""
+    """Two runs: the structure of each model, and what was measured of both."""
     settings, runs = comparison.settings, []
     for place, structure in enumerate((comparison.a, comparison.b)):
         totals = {name: getattr(structure, name) for name in ("parameters", "nonzero", "bytes")}
@@ -105,10 +105,12 @@ def comparison_runs(comparison: Comparison) -> list[Run]:
         for block in structure.blocks:
             counts = {"heads": block.heads, "kv_heads": block.kv_heads, "neurons": block.width}
             rows += [Measured(MODEL, n, float(v), block=block.index) for n, v in counts.items()]
-        if comparison.perplexity is not None:
-            on = {"task": settings.get("text"), "split": settings.get("split")}
+        if comparison.measured is not None:
+            judged = settings.get("text", settings.get("images"))
+            on = {"task": judged, "split": settings.get("split")}
             on |= {"length": settings.get("length"), "samples": settings.get("windows")}
-            rows.append(Measured(MODEL, "perplexity", comparison.perplexity[place], **on))
+            measure = settings.get("measure", "perplexity")
+            rows.append(Measured(MODEL, measure, comparison.measured[place], **on))
         runs.append(replace(_looked_at("compare", structure.path, settings), rows=rows))
     return runs
 
@@ -144,8 +146,9 @@ def _plan(folder: str | Path) -> Plan | None:
 
 
 def _stage_rows(stage: str, metrics: StageMetrics, on: Mapping[str, Any]) -> Iterator[Row]:
-    if metrics.perplexity is not None:
-        yield Measured(stage, "perplexity", metrics.perplexity, **on)
+    for name in ("perplexity", "accuracy", "top5"):
+        if (value := getattr(metrics, name)) is not None:
+            yield Measured(stage, name, value, **on)
     totals = {name: getattr(metrics, name) for name in ("parameters", "nonzero", "bytes")}
     yield from _figures(stage, totals)
     if metrics.tokens_per_second is not None:

@@ -29,7 +29,7 @@ __all__ = [
 
 
 def grid_runs(grid: Grid) -> list[Run]:
-    """A run for each cell of `sweep` or `search`, with the dense model's perplexity in each."""
+    """A run for each cell of `sweep` or `search`, with what the dense model reaches in each."""
     texts = grid.settings.get("data", {})
     on = {
         "task": texts.get("validation"),
@@ -37,11 +37,11 @@ def grid_runs(grid: Grid) -> list[Run]:
         "length": grid.settings.get("length"),
         "samples": grid.settings.get("windows"),
     }
-    runs = []
+    runs, measure = [], grid.measure
     for cell in grid.cells:
-        rows: list[Row] = [Evaluation("dense", "perplexity", grid.dense, **on)]
+        rows: list[Row] = [Evaluation("dense", measure.name, grid.dense, **on)]
         if not cell.error:
-            rows.append(Evaluation("pruned", "perplexity", cell.perplexity, **on))
+            rows.append(Evaluation("pruned", measure.name, measure.of(cell), **on))
             rows.append(Evaluation("pruned", "sparsity", cell.sparsity))
         run = _made(grid.name, grid.model, grid.settings)
         asked = {"method": cell.method.partition("(")[0], "call": cell.method, **_target(cell)}
@@ -52,14 +52,16 @@ def grid_runs(grid: Grid) -> list[Run]:
 
 
 def spread_run(spread: Spread) -> Run:
-    """The trials of a search for shares, and what the evaluation text says of the best."""
+    """What a search for shares has tried and pruned, and the shares of the best."""
     rows: list[Row] = [Evaluation("dense", "perplexity", spread.dense)]
-    for name, value in spread.evaluation.items():
-        rows.append(Evaluation("pruned", "perplexity", value, task=name))
-    for trial in spread.trials:
+    for tried in spread.tried:
+        on: dict[str, Any] = {"task": tried.name, "samples": tried.windows}
+        rows.append(Evaluation("stitched", "divergence", tried.divergence, **on))
+    for trial in spread.results:
+        rows.append(Evaluation("pruned", "perplexity", trial.evaluation, task=trial.name))
         rows.append(Evaluation("pruned", "held_out_perplexity", trial.perplexity, task=trial.name))
-    for block, share in enumerate(spread.best.fractions):
-        rows.append(Evaluation("pruned", "share", share, task=spread.best.name, block=block))
+    for slot, share in zip(spread.slots, spread.best.fractions, strict=True):
+        rows.append(Evaluation("pruned", "share", share, task=slot))
     asked: dict[str, Any] = {"method": spread.method.partition("(")[0], "call": spread.method}
     return replace(_made("search", spread.model, spread.settings), **asked, rows=rows)
 
