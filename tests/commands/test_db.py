@@ -30,7 +30,9 @@ def asked(sql: str) -> list[tuple[Any, ...]]:
     return list(Results(DB).query(sql).rows)
 
 
-@pytest.mark.parametrize("name", [*COMMANDS, "analyze scores", "analyze circuits"])
+@pytest.mark.parametrize(
+    "name", [*COMMANDS, "analyze scores", "analyze circuits", "analyze similarity"]
+)
 def test_every_command_that_measures_has_the_option(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from lightning_prune.analysis.store.rows import Circuit, Evaluation, Member
+from pathlib import Path
+
+from lightning_prune import Magnitude, prune, save
+from lightning_prune.analysis.similarity import compare_masks
+from lightning_prune.analysis.store.rows import Circuit, Evaluation, Member, Similarity
 from lightning_prune.attribution.circuits import CircuitUnits
 from lightning_prune.evaluation.agreement import Agreement
 from lightning_prune.evaluation.rates import Rate
 from lightning_prune.report.circuit import CircuitResult, Judged
 from lightning_prune.report.grid import Cell, Grid
 from lightning_prune.report.kept.runs import agreement_run
-from lightning_prune.report.kept.studies import circuit_run, grid_runs, spread_run
-from lightning_prune.report.search import Spread, Trial
+from lightning_prune.report.kept.studies import circuit_run, grid_runs, similarities_run, spread_run
+from lightning_prune.report.search import Attempt, Spread, Trial
+from tests.tiny import tiny_model
 
 
 def test_a_circuit_is_kept_with_its_controls_and_members() -> None:
@@ -48,18 +53,41 @@ def test_cells_of_a_search_say_what_was_asked() -> None:
 
 
 def test_trials_and_the_shares_of_the_best_are_kept() -> None:
-    trials = [Trial("uniform", [0.2, 0.2], 20.0), Trial("1", [0.1, 0.3], 18.0)]
-    spread = Spread("tiny", "FLAP(ratio=0.2)", 10.0, trials, trials[1], {"best": 19.0})
+    trials = [Trial("as given", [0.2, 0.2], 20.0, 21.0), Trial("found", [0.1, 0.3], 18.0, 19.0)]
+    tried = [Attempt("1.1", 4, 0.5, [0.1, 0.3])]
+    slots = ["block 0", "block 1"]
+    spread = Spread("tiny", "FLAP(ratio=0.2)", 10.0, slots, tried, trials, trials[1])
     rows = [row for row in spread_run(spread).rows if isinstance(row, Evaluation)]
-    found = {(row.metric, row.task, row.block): row.value for row in rows}
+    found = {(row.stage, row.metric, row.task): row.value for row in rows}
     assert found == {
-        ("perplexity", None, None): 10.0,
-        ("perplexity", "best", None): 19.0,
-        ("held_out_perplexity", "uniform", None): 20.0,
-        ("held_out_perplexity", "1", None): 18.0,
-        ("share", "1", 0): 0.1,
-        ("share", "1", 1): 0.3,
+        ("dense", "perplexity", None): 10.0,
+        ("stitched", "divergence", "1.1"): 0.5,
+        ("pruned", "perplexity", "as given"): 21.0,
+        ("pruned", "held_out_perplexity", "as given"): 20.0,
+        ("pruned", "perplexity", "found"): 19.0,
+        ("pruned", "held_out_perplexity", "found"): 18.0,
+        ("pruned", "share", "block 0"): 0.1,
+        ("pruned", "share", "block 1"): 0.3,
     }
+
+
+def test_similarities_of_masks_are_kept_by_place(tmp_path: Path) -> None:
+    """The figures of the report, under the places that they are of."""
+    for name, sparsity in (("a", 0.3), ("b", 0.6)):
+        model = tiny_model("llama")
+        prune(model, Magnitude(sparsity=sparsity))
+        save(model, tmp_path / name)
+    report = compare_masks({name: tmp_path / name for name in "ab"})
+    rows = [row for row in similarities_run(report).rows if isinstance(row, Similarity)]
+    (whole,) = report.select("all")
+    (found,) = [row for row in rows if (row.measure, row.kind) == ("jaccard", "all")]
+    assert (found.a, found.b, found.value) == ("a", "b", whole.jaccard)
+    assert found.by_chance == whole.jaccard_by_chance
+    by_block = {s.place: s.hamming for s in report.select("block")}
+    assert by_block == {
+        str(row.block): row.value for row in rows if (row.measure, row.kind) == ("hamming", "block")
+    }
+    assert len({row.name for row in rows if row.kind == "matrix"}) == len(report.select("matrix"))
 
 
 def test_a_scorer_is_kept_by_how_it_agrees() -> None:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lightning_prune.analysis.similarity import Axis, compare_masks
-from lightning_prune.commands.arguments import writable_folder
+from lightning_prune.commands.arguments import Kept, writable_folder
 from lightning_prune.report.files import print_document, print_files
+from lightning_prune.report.kept.studies import similarities_run
 from lightning_prune.report.names import named_paths
 from lightning_prune.report.similarity import similarity_document, write_similarity
 
@@ -16,6 +17,7 @@ __all__ = ["similarity"]
 
 def similarity(
     paths: list[str],
+    kept: Kept,
     *,
     axis: Axis = "auto",
     include: Sequence[str] = ("*",),
@@ -29,6 +31,7 @@ def similarity(
 
     Args:
         paths: folders of models or plans, safetensors files, or a plan.json beside a model.
+        kept: where the result is added.
         axis: features are "rows" (output) or "columns" (input) of matrices; "auto": rows of
             down_proj, columns of all others.
         include: patterns of names of matrices, as in "*.mlp.*".
@@ -46,3 +49,4 @@ def similarity(
     print_document(similarity_document(report))
     if folder is not None:
         print_files(write_similarity(report, folder))
+    kept.add(similarities_run, report)

@@ -10,6 +10,7 @@ from typing import Any
 from lightning_prune.analysis.circuits import CircuitReport
 from lightning_prune.analysis.keys import ALL
 from lightning_prune.analysis.scores import ScoreReport
+from lightning_prune.analysis.similarity import SimilarityReport
 from lightning_prune.analysis.store.rows import Circuit, Evaluation, Member, Row, Run, Similarity
 from lightning_prune.attribution.circuits import CircuitUnits
 from lightning_prune.report.circuit import CircuitResult
@@ -24,6 +25,7 @@ __all__ = [
     "importance_run",
     "overlaps_run",
     "score_similarities_run",
+    "similarities_run",
     "spread_run",
 ]
 
@@ -130,6 +132,27 @@ def score_similarities_run(report: ScoreReport) -> Run:
                 chance = kept.jaccard_by_chance
                 rows.append(Similarity(*names, "jaccard", kept.jaccard, by_chance=chance, **place))
     return Run("analyze scores", None, settings={"plans": report.plans}, rows=rows)
+
+
+def similarities_run(report: SimilarityReport) -> Run:
+    """How alike masks are: over all, by block, by projection and by matrix."""
+    rows: list[Row] = []
+    for found in report.similarities:
+        place: dict[str, Any] = {"kind": found.level}
+        if found.level == "block":
+            place["block"] = int(found.place)
+        elif found.level != "all":
+            place["name"] = found.place
+        pair = (found.a, found.b, "masks")
+        for measure in ("jaccard", "cosine", "hamming"):
+            chance = found.jaccard_by_chance if measure == "jaccard" else None
+            rows.append(
+                Similarity(*pair, measure, getattr(found, measure), by_chance=chance, **place)
+            )
+            mean, deviation = found.means.get(measure), found.deviations.get(measure)
+            rows.append(Similarity(*pair, f"{measure}_of_features", mean, deviation, **place))
+    settings = {"compared": dict(report.names), "axis": report.axis}
+    return Run("analyze similarity", None, settings=settings, rows=rows)
 
 
 # --- parts ---
