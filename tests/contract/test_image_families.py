@@ -178,7 +178,9 @@ def test_neurons_have_attributions(family: str) -> None:
         s for block in Anatomy(copied).blocks for s in block.sites if s.table.columns == "neuron"
     ]
     assert len(found.values) == len(readers)
-    values = [found.values[name] for name in sorted(found.values)]  # made from the last to the first
+    values = [
+        found.values[name] for name in sorted(found.values)
+    ]  # made from the last to the first
     for value_U, site in zip(values, readers, strict=True):
         weight_OI = site.module.weight
         assert weight_OI.grad is not None
