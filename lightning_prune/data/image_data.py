@@ -21,7 +21,7 @@ __all__ = ["ImageData"]
 class ImageData(LightningDataModule):
     """Images with their classes, for calibration, training, validation and test.
 
-    A source is "shapes" (small images that are drawn), a folder with a folder of images for each
+    A source is "builtin" (small images that are drawn), a folder with a folder of images for each
     class, or with one for train, validation and test that has such folders in it, a folder with IDX
     files such as MNIST's, one saved by `datasets`, or a dataset on the hub. Validation and test
     stand in for each other where a source has one of them; where it has neither, a share of its
@@ -49,7 +49,7 @@ class ImageData(LightningDataModule):
     @known_arguments
     def __init__(
         self,
-        source: str = "shapes",
+        source: str = "builtin",
         *,
         calibration: str | None = None,
         validation: str | None = None,

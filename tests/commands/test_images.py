@@ -69,7 +69,7 @@ def test_methods_are_compared_by_accuracy(
     from lightning_prune import ImageData
     from lightning_prune.evaluation import classify
 
-    data = ImageData("shapes", nsamples=8, batch_size=8)
+    data = ImageData("builtin", nsamples=8, batch_size=8)
     module = ImageClassifier(str(folders["dense"]))
     module.load()
     data.attach(module.preparation)
@@ -95,7 +95,7 @@ def test_a_saved_classifier_is_validated(
     main([*arguments, "--trainer.default_root_dir=run"])
     said = capsys.readouterr().out
     assert "val_top5" in said
-    assert "val_accuracy is of shapes: 16 images of 6 classes" in said
+    assert "val_accuracy is of builtin: 16 images of 6 classes" in said
 
 
 def test_two_classifiers_are_compared(
@@ -103,16 +103,16 @@ def test_two_classifiers_are_compared(
 ) -> None:
     """By structure, and by accuracy on the same images."""
     out = ["--out", str(tmp_path)]
-    main(["compare", str(folders["dense"]), str(folders["cut"]), "--images", "shapes", *out])
+    main(["compare", str(folders["dense"]), str(folders["cut"]), "--images", "builtin", *out])
     found = json.loads((tmp_path / "compare.json").read_text())
     assert found["accuracy"].keys() == {"a", "b"}
-    assert "accuracy on 1,000 images of 'shapes' (test)" in capsys.readouterr().out
+    assert "accuracy on 1,000 images of 'builtin' (test)" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main(
             [
                 "compare",
                 *map(str, (folders["dense"], folders["cut"])),
-                "--images=shapes",
+                "--images=builtin",
                 "--text=builtin",
             ]
         )

@@ -193,9 +193,9 @@ def test_what_is_no_image_is_told_by_its_name(animals: Path) -> None:
 def test_sources_that_are_none_are_refused(tmp_path: Path) -> None:
     """With what there could be."""
     with pytest.raises(
-        FileNotFoundError, match="no folder of images './shapes/'.*'shapes' needs none"
+        FileNotFoundError, match="no folder of images './builtin/'.*'builtin' needs none"
     ):
-        read_images("./shapes/", "train")
+        read_images("./builtin/", "train")
     with pytest.raises(ValueError, match="has neither IDX files nor folders of images"):
         read_images(str(tmp_path), "train")
     (tmp_path / "cat").mkdir()
@@ -214,7 +214,7 @@ def test_sources_that_are_none_are_refused(tmp_path: Path) -> None:
 def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: str) -> None:
     """When the object is made."""
     with pytest.raises(ValueError, match=message):
-        ImageData("shapes", **settings)
+        ImageData("builtin", **settings)
 
 
 def test_more_images_than_there_are_cannot_be_calibrated_on(animals: Path) -> None:
@@ -230,4 +230,4 @@ def test_more_images_than_there_are_cannot_be_calibrated_on(animals: Path) -> No
 def test_nobody_has_said_how_images_are_prepared() -> None:
     """As where there is no model."""
     with pytest.raises(ValueError, match="give the Trainer an ImageClassifier, or call attach"):
-        ImageData("shapes").train_dataloader()
+        ImageData("builtin").train_dataloader()

@@ -104,7 +104,7 @@ def test_it_is_pruned_recovered_and_saved(
     if settings.get("distillation"):
         settings = {"distillation": Distillation()}
     module = ImageClassifier(str(folder), learning_rate=1e-2, **settings)
-    images, report = ImageData("shapes", nsamples=16, batch_size=16), WriteReport(windows=32)
+    images, report = ImageData("builtin", nsamples=16, batch_size=16), WriteReport(windows=32)
     trainer = make_trainer(tmp_path, method(), report, SavePretrained(), steps=2)
     trainer.fit(module, images)
     again = ImageClassifier(str(tmp_path / "recovered"))

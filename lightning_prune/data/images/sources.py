@@ -43,7 +43,7 @@ def read_images(
     neither, a share of the training images that is drawn at random stands in for both.
 
     Args:
-        source: "shapes", a local folder, or the name of a dataset on the hub.
+        source: "builtin" (drawn), a local folder, or the name of a dataset on the hub.
         split: "train", "validation" or "test".
         image_column: of a dataset, the column that holds the images.
         label_column: of a dataset, the column that holds the classes.
@@ -70,7 +70,7 @@ def read_images(
 
 def _parts(source: str, image_column: str, label_column: str) -> Parts:
     path = Path(source).expanduser()
-    if source == "shapes":
+    if source == "builtin":
         return {split: partial(drawn, split) for split in ("train", "validation", "test")}
     if not path.exists():
         if HUB_NAME.fullmatch(source):
@@ -87,7 +87,7 @@ def _parts(source: str, image_column: str, label_column: str) -> Parts:
 
 
 def _names(source: str) -> str:
-    return f"; 'shapes' needs none{meant(source, ['shapes'])}"
+    return f"; 'builtin' needs none{meant(source, ['builtin'])}"
 
 
 # --- folders with a folder for each class ---
