@@ -138,7 +138,7 @@ def test_the_best_shares_prune_as_they_say(
     assert Plan.load(files["best"]).fingerprint() == plan.fingerprint()
 
 
-@pytest.mark.parametrize("stop", [3, 30])
+@pytest.mark.parametrize("stop", [3, pytest.param(30, marks=pytest.mark.slow)])
 def test_a_search_that_was_stopped_finds_the_same(
     module: CausalLM, data: TextData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
 ) -> None:
