@@ -16,7 +16,7 @@ from lightning_prune.methods.blocks import BlockPruning
 from lightning_prune.methods.circuits import CircuitPruning
 from lightning_prune.methods.units import UnitPruning
 from lightning_prune.methods.weights import WeightPruning
-from lightning_prune.repair import Repair
+from lightning_prune.repair import BlockFit, Repair
 
 PAGE = Path(__file__).parent / "methods.md"
 FAMILIES = (
@@ -27,6 +27,7 @@ FAMILIES = (
     ("What a behaviour is due to", CircuitPruning),
     ("Sharing the budget", Allocation),
     ("Repairing what reads removed units", Repair),
+    ("Training what is left of the blocks", BlockFit),
     ("Reference sets", References),
     ("Scorers of texts", Scorer),
 )

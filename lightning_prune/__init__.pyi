@@ -8,6 +8,8 @@ from .allocation.from_file import FromFile as FromFile
 from .allocation.global_standardised import GlobalStandardised as GlobalStandardised
 from .allocation.owl import OWL as OWL
 from .allocation.per_block import PerBlock as PerBlock
+from .allocation.per_block import PerSite as PerSite
+from .allocation.per_part import PerPart as PerPart
 from .allocation.sensitivity import Sensitivity as Sensitivity
 from .attribution.attributions import Attributions as Attributions
 from .attribution.circuits import CircuitUnits as CircuitUnits
@@ -15,6 +17,7 @@ from .callbacks.blocks.drop_blocks import DropBlocks as DropBlocks
 from .callbacks.circuit import Circuit as Circuit
 from .callbacks.observers.evaluate import Evaluate as Evaluate
 from .callbacks.observers.save_pretrained import SavePretrained as SavePretrained
+from .callbacks.observers.store import Store as Store
 from .callbacks.observers.write_report import WriteReport as WriteReport
 from .callbacks.progressive import Progressive as Progressive
 from .callbacks.units.afr import AFR as AFR
@@ -51,6 +54,7 @@ from .evaluation.scorers.profanity import Profanity as Profanity
 from .evaluation.scorers.words import Pattern as Pattern
 from .evaluation.scorers.words import WordList as WordList
 from .export.hf import save as save
+from .kernels.context import sparse_activations as sparse_activations
 from .modeling.registry import register_family as register_family
 from .models.causal_lm import CausalLM as CausalLM
 from .models.image_classifier import ImageClassifier as ImageClassifier
@@ -61,6 +65,7 @@ from .pipeline.attribute import attribute as attribute
 from .pipeline.rounds import prune_in_rounds as prune_in_rounds
 from .pipeline.run import prune as prune
 from .plan.plan import Plan as Plan
+from .repair.block_fit import BlockFit as BlockFit
 from .repair.unit_repair import Bias as Bias
 from .repair.unit_repair import LeastSquares as LeastSquares
 from .studies.circuit import study_circuit as study_circuit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -30,6 +30,14 @@ name is understood as _. Recipes and fragments that come with the package are
 found by name: lightning-prune fit --config quickstart.yaml
 """
 
+GROUP_HELP = """\
+usage: lightning-prune {name} COMMAND ...
+
+{about}
+
+`lightning-prune {name} COMMAND --help` lists what a command takes.
+"""
+
 
 @dataclass(frozen=True)
 class Command:
@@ -52,13 +60,26 @@ def _configured(name: str, arguments: list[str]) -> None:
     run(name, COMMANDS[name].help, arguments)
 
 
-def _plain(name: str, arguments: list[str]) -> None:
+def _plain(name: str, arguments: list[str], group: str = "") -> None:
     """Run a command that is the function of its name in the module of its name."""
     from lightning_prune.commands.parser import call
 
-    module = import_module(f"lightning_prune.commands.{name}")
+    words = [*group.split(), name]
+    module = import_module(".".join(["lightning_prune.commands", *words]))
     arguments.remove(name)
-    call(name, getattr(module, name), arguments, getattr(module, "BARE", {}))
+    call(" ".join(words), getattr(module, name), arguments, getattr(module, "BARE", {}))
+
+
+def _group(name: str, arguments: list[str]) -> None:
+    """Run a command of a group, which is a folder of modules; without one, say which there are."""
+    commands: dict[str, str] = import_module(f"lightning_prune.commands.{name}").COMMANDS
+    arguments.remove(name)
+    member = _name(arguments)
+    if member is None:
+        about = f"{COMMANDS[name].help}\n\n" + "\n".join(_listed(commands))
+        print(GROUP_HELP.format(name=name, about=about), end="")
+    else:
+        _plain(_known(member, commands, f"{name} has "), arguments, group=name)
 
 
 COMMANDS = {
@@ -79,11 +100,14 @@ COMMANDS = {
     "generate": Command("Let a saved model write on from a prompt.", _plain),
     "sparsity": Command("Count the zeros of a saved model.", _plain),
     "compare": Command("Compare size and structure of two saved models.", _plain),
-    "analyze": Command("Compare the scores of plans, or circuits, with each other.", _plain),
+    "analyze": Command("Analyse what runs leave behind: a group of commands.", _group),
 }
 """What there is: by name, its line of help and what runs it."""
 
-_GROUPS = {_configured: "with a configuration (--config FILE, or options)", _plain: "without one"}
+_KINDS = {
+    "with a configuration (--config FILE, or options)": (_configured,),
+    "without one": (_plain, _group),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -115,10 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(arguments: list[str]) -> None:
     name = _name(arguments)
     if name is not None:
-        if name not in COMMANDS:
-            guess = meant(name, list(COMMANDS))
-            raise ValueError(f"no command {name!r}.{guess} Commands: {', '.join(COMMANDS)}.")
-        COMMANDS[name].run(name, arguments)
+        COMMANDS[_known(name, COMMANDS)].run(name, arguments)
     elif "--version" in arguments:
         print(f"lightning-prune {__version__}")
     else:
@@ -136,6 +157,14 @@ def _name(arguments: Sequence[str]) -> str | None:
     return None
 
 
+def _known(name: str, commands: Mapping[str, object], has: str = "") -> str:
+    """The name of a command that there is."""
+    if name not in commands:
+        guess = meant(name, list(commands))
+        raise ValueError(f"{has}no command {name!r}.{guess} Commands: {', '.join(commands)}.")
+    return name
+
+
 def _underscored(arguments: Sequence[str]) -> list[str]:
     """The arguments with `_` for `-` in the names of options."""
     result = []
@@ -149,11 +178,14 @@ def _underscored(arguments: Sequence[str]) -> list[str]:
 
 def _help() -> str:
     lines = []
-    for run, title in _GROUPS.items():
-        lines.append(f"\n{title}:")
-        for name, command in COMMANDS.items():
-            lines += [f"  {name:<15} {command.help}"] if command.run is run else []
+    for title, runs in _KINDS.items():
+        of_kind = {name: c.help for name, c in COMMANDS.items() if c.run in runs}
+        lines += [f"\n{title}:", *_listed(of_kind)]
     return HELP.format("\n".join([*lines, ""]))
+
+
+def _listed(commands: Mapping[str, str]) -> list[str]:
+    return [f"  {name:<15} {text}" for name, text in commands.items()]
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ from lightning_prune import (
     Pairs,
     Pattern,
     PerBlock,
+    PerPart,
+    PerSite,
     Profanity,
     Progressive,
     Prompts,
@@ -40,6 +42,8 @@ from tests.contract.cases import CASES, METHODS, NESTED
 ALLOCATIONS: list[Any] = [
     Uniform(),
     PerBlock(fractions=[0.1, 0.2]),
+    PerPart(mlp=[0.1, 0.2]),
+    PerSite(fractions=[0.1, 0.2]),
     OWL(M=7.0, lambda_=0.1),
     Inverse(),
     Inverse(importance="angular", alpha=2.0, min_share=0.1, max_share=0.5, log=True),

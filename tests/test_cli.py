@@ -15,7 +15,7 @@ from lightning_prune.version import __version__
 from tests.fresh import Fresh
 
 PLAIN = [name for name, command in COMMANDS.items() if command.run is cli._plain]
-CONFIGURED = [name for name in COMMANDS if name not in PLAIN]
+CONFIGURED = [name for name, command in COMMANDS.items() if command.run is cli._configured]
 
 
 def test_help_has_every_command_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:

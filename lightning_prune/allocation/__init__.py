@@ -12,7 +12,8 @@ from lightning_prune.allocation.exact import meet
 from lightning_prune.allocation.from_file import FromFile
 from lightning_prune.allocation.global_standardised import GlobalStandardised
 from lightning_prune.allocation.owl import OWL
-from lightning_prune.allocation.per_block import PerBlock
+from lightning_prune.allocation.per_block import PerBlock, PerSite
+from lightning_prune.allocation.per_part import PerPart
 from lightning_prune.allocation.sensitivity import Sensitivity
 
 __all__ = [
@@ -23,6 +24,8 @@ __all__ = [
     "GlobalStandardised",
     "Inverse",
     "PerBlock",
+    "PerPart",
+    "PerSite",
     "Pool",
     "Proportional",
     "Sensitivity",

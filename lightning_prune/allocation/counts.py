@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from lightning_prune.allocation.exact import meet
 
-__all__ = ["Pool", "most", "unit_counts"]
+__all__ = ["Pool", "counts_by_block", "most", "unit_counts"]
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,32 @@ def unit_counts(pools: Sequence[Pool], wished: Sequence[float], target: float) -
         ):
             counts[i] = count
     return _closed(pools, counts, wished, target)
+
+
+def counts_by_block(pools: Sequence[Pool], shares: Sequence[float], target: float) -> list[int]:
+    """How many units of each pool go, so that every block gives its own share.
+
+    What whole units leave a block off its share by is made up for in the next, so that `target`
+    parameters go altogether, or all that can.
+
+    Args:
+        pools: coarse and fine units together.
+        shares: the fraction of each pool that should go; alike in the pools of a block.
+        target: how many parameters go altogether.
+    """
+    counts = [0] * len(pools)
+    asked = [share * pool.parameters for share, pool in zip(shares, pools, strict=True)]
+    scale, left = target / (sum(asked) or 1.0), 0.0
+    for block in dict.fromkeys(pool.block for pool in pools):
+        members = [i for i, pool in enumerate(pools) if pool.block == block]
+        parts = [pools[i] for i in members]
+        wished = [scale * shares[i] * pools[i].units for i in members]
+        left += scale * sum(asked[i] for i in members)
+        found = unit_counts(parts, wished, left)
+        left -= _removed(parts, found)
+        for i, count in zip(members, found, strict=True):
+            counts[i] = count
+    return counts
 
 
 def _of_kind(pools: Sequence[Pool], wished: Sequence[float], target: float) -> list[int]:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from os.path import commonprefix
 
-__all__ = ["ALL", "in_order", "short_names"]
+__all__ = ["ALL", "in_order", "place_of", "short_names"]
 
 ALL = "all"
 """The key under which all blocks, or matrices, are taken together."""
+
+_IN_BLOCK = re.compile(r"(?:^|.*?\.)(\d+)\.(.+)")
+
+
+def place_of(name: str) -> tuple[int, str] | None:
+    """The block that a tensor is in, and its name there: (3, "mlp.up_proj"); None: in none."""
+    found = _IN_BLOCK.fullmatch(name)
+    return (int(found[1]), found[2].removesuffix(".weight")) if found else None
 
 
 def in_order(keys: Iterable[str]) -> list[str]:

@@ -8,26 +8,26 @@ Axes: O output features, I input features, M consecutive inputs of one group.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from lightning_prune.analysis.keys import place_of
 from lightning_prune.analysis.plan_check import MaskCheck, PlanCheck, PlanComparison
 from lightning_prune.checkpoints.bundled import meant_model
 from lightning_prune.checkpoints.reader import TensorReader
 from lightning_prune.selection import Pattern
 
-__all__ = ["PATTERNS", "MatrixZeros", "SparsityReport", "fraction", "sparsity"]
+__all__ = ["PATTERNS", "MatrixZeros", "SparsityReport", "fraction", "matrix_zeros", "sparsity"]
 
 PATTERNS = ("1:4", "2:4", "4:8")
 """The patterns that are looked for, the sparsest first; N of M consecutive inputs are kept."""
 
 CHUNK = 1 << 24  # weights that are in memory at a time
-_IN_BLOCK = re.compile(r"(?:^|.*?\.)(\d+)\.(.+)\.weight")
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class MatrixZeros:
         row_min, row_max: fraction of zeros in the rows (output features) with the fewest and most.
         patterns: by pattern, the fraction of its groups that hold to it; patterns that do not
             divide its width are left out.
+        norm: Frobenius norm of its weights.
     """
 
     name: str
@@ -53,6 +54,7 @@ class MatrixZeros:
     row_min: float
     row_max: float
     patterns: dict[str, float]
+    norm: float = 0.0
 
     @property
     def weights(self) -> int:
@@ -172,16 +174,30 @@ def sparsity(path: str | Path, patterns: Sequence[str] = PATTERNS) -> SparsityRe
             packed += info.numel
             continue
         mask = plan.mask(name, info.shape)
-        counts = _counts(_nonzero_rows(reader, name), info.shape, parsed, mask)
+        counts = _counts(_rows(reader, name), info.shape, parsed, mask)
         plan.note(name, mask)
         parameters += info.numel
         zeros += counts.zeros
-        if (place := _IN_BLOCK.fullmatch(name)) and len(info.shape) == 2:
-            matrices.append(counts.matrix(name, int(place[1]), place[2], info.shape))
+        if (place := _place(name, info.shape)) is not None:
+            matrices.append(counts.matrix(name, *place, info.shape))
     matrices.sort(key=lambda m: m.block)
     return SparsityReport(
         str(path), matrices, parameters, zeros, packed, plan.result(), tuple(parsed)
     )
+
+
+def matrix_zeros(
+    state: Mapping[str, torch.Tensor], patterns: Sequence[str] = PATTERNS
+) -> list[MatrixZeros]:
+    """The zeros of the blocks' Linears of a model in memory, from its state dict."""
+    reader, found = TensorReader(state), []
+    parsed = {str(p): p for p in map(Pattern.parse, patterns)}
+    for name, info in reader.info.items():
+        place = _place(name, info.shape)
+        if place is not None and info.dtype.is_floating_point:
+            counts = _counts(_rows(reader, name), info.shape, parsed, None)
+            found.append(counts.matrix(name, *place, info.shape))
+    return sorted(found, key=lambda m: m.block)
 
 
 def fraction(matrices: Iterable[MatrixZeros]) -> float:
@@ -203,22 +219,29 @@ def _totals(matrices: list[MatrixZeros]) -> dict[str, Any]:
 # --- counting ---
 
 
-def _nonzero_rows(reader: TensorReader, name: str) -> Iterator[torch.Tensor]:
-    """Where a tensor is not zero: (rows, all other axes), some rows at a time."""
+def _place(name: str, shape: tuple[int, ...]) -> tuple[int, str] | None:
+    """The block of a matrix and its place in it; None: it is no matrix of a block."""
+    place = place_of(name)
+    return place if place and name.endswith(".weight") and len(shape) == 2 else None
+
+
+def _rows(reader: TensorReader, name: str) -> Iterator[torch.Tensor]:
+    """A tensor as (rows, all other axes), some rows at a time."""
     info = reader.info[name]
     if not info.shape:  # a single number has no rows to slice
-        yield torch.ones(1, 1, dtype=torch.bool)
+        yield torch.ones(1, 1)
         return
     step = max(1, CHUNK * info.shape[0] // max(info.numel, 1))
     for start in range(0, info.shape[0], step):
         part = reader.rows(name, start, start + step)
         part = part.float() if part.element_size() == 1 else part  # fp8 compares nowhere
-        yield (part != 0).flatten(1) if part.ndim > 1 else (part != 0)[:, None]
+        yield part.flatten(1) if part.ndim > 1 else part[:, None]
 
 
 @dataclass
 class _Counts:
     zeros: int = 0
+    row_norms: list[float] = field(default_factory=list)
     row_zeros: list[int] = field(default_factory=list)
     held: dict[str, int] = field(default_factory=dict)
     groups: dict[str, int] = field(default_factory=dict)
@@ -234,6 +257,7 @@ class _Counts:
             row_min=min(self.row_zeros, default=0) / max(inputs, 1),
             row_max=max(self.row_zeros, default=0) / max(inputs, 1),
             patterns={p: self.held[p] / max(self.groups[p], 1) for p in self.held},
+            norm=math.sqrt(math.fsum(norm * norm for norm in self.row_norms)),
         )
 
 
@@ -244,7 +268,10 @@ def _counts(
     mask: MaskCheck | None,
 ) -> _Counts:
     counts = _Counts()
-    for nonzero_OI in rows:
+    for value_OI in rows:
+        nonzero_OI = value_OI != 0
+        norm_O = torch.linalg.vector_norm(value_OI, dim=1, dtype=torch.float32)
+        counts.row_norms += norm_O.tolist()
         zeros_O = nonzero_OI.shape[1] - nonzero_OI.sum(dim=1)
         counts.row_zeros += zeros_O.tolist()
         for name, pattern in patterns.items():

@@ -9,6 +9,7 @@ size.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,7 +19,12 @@ from torch import nn
 
 from lightning_prune.anatomy.families import Family, SiteTable, family_of
 from lightning_prune.anatomy.tasks import Task
-from lightning_prune.anatomy.weights import check_in_memory, check_numbers, check_unquantised
+from lightning_prune.anatomy.weights import (
+    check_in_memory,
+    check_numbers,
+    check_unquantised,
+    no_model,
+)
 
 __all__ = ["UNIT_ROLES", "Anatomy", "Block", "Member", "Site"]
 
@@ -146,9 +152,23 @@ class Block:
             assert isinstance(linear, nn.Linear)
             yield replace(site, module=linear)
 
+    def copied(self, config: object) -> Block:
+        """The same block with a module of its own, which keeps the model's config."""
+        module = copy.deepcopy(self.module, {id(config): config})
+        return replace(self, module=module, sites=tuple(self.sites_in(module)))
+
     def part(self, sites: Iterable[Site]) -> Block:
         """The same block with some of its sites only, as far as a method is concerned."""
         return replace(self, sites=tuple(sites))
+
+    def parts(self) -> dict[str, Block]:
+        """Its "attention" and its "mlp", each with the sites that are here."""
+        groups = {*UNIT_ROLES["group"]}
+        parts: dict[str, list[Site]] = {}
+        for site in self.sites:
+            is_attention = groups & {*site.table.rows, site.table.columns}
+            parts.setdefault("attention" if is_attention else "mlp", []).append(site)
+        return {name: self.part(sites) for name, sites in parts.items()}
 
     def _role_sizes(self) -> dict[str, int]:
         group = self.heads // self.kv_heads * self.head_dim if self.kv_heads else 0
@@ -170,7 +190,7 @@ class Anatomy:
         self.model = model
         model_type = getattr(getattr(model, "config", None), "model_type", None)
         if not isinstance(model_type, str):
-            raise ValueError(_no_model(model))
+            raise ValueError(no_model(model))
         check_unquantised(type(model).__name__, model.config)
         self.family = family_of(model_type)
         body = self.family.body
@@ -277,14 +297,3 @@ class Anatomy:
                 table = replace(table, adds=False)
             sites.append(Site(f"{name}.{table.path}", table, linear))
         return Block(index, name, module, self.family, tuple(sites))
-
-
-def _no_model(model: nn.Module) -> str:
-    """What to pass in place of a module that is no Hugging Face model."""
-    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-        return f"{type(model).__name__} is a wrapper; pass the model that is in it, model.module"
-    return (
-        f"{type(model).__name__} is no Hugging Face model: it has no config with a model_type. "
-        "Pass what AutoModelForCausalLM.from_pretrained gives, or register a table of your own "
-        "architecture (lightning_prune.register_family) and give the module such a config"
-    )

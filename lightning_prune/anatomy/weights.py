@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["check_in_memory", "check_numbers", "check_unquantised", "quantisation"]
+__all__ = ["check_in_memory", "check_numbers", "check_unquantised", "no_model", "quantisation"]
 
 NUMBERS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -87,3 +87,14 @@ def check_in_memory(model: nn.Module) -> None:
 
 def _entry(holder: Any, key: str) -> Any:
     return holder.get(key) if isinstance(holder, Mapping) else getattr(holder, key, None)
+
+
+def no_model(model: nn.Module) -> str:
+    """What to pass in place of a module that is no Hugging Face model."""
+    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        return f"{type(model).__name__} is a wrapper; pass the model that is in it, model.module"
+    return (
+        f"{type(model).__name__} is no Hugging Face model: it has no config with a model_type. "
+        "Pass what AutoModelForCausalLM.from_pretrained gives, or register a table of your own "
+        "architecture (lightning_prune.register_family) and give the module such a config"
+    )

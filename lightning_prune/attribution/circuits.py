@@ -122,18 +122,26 @@ class CircuitUnits:
             )
         try:
             head = json.loads(path.read_text(encoding="utf-8"))
+            newer = head.get("format", FORMAT) > FORMAT
+            listed = [] if newer else head["members"]
             members = [
                 (str(m["in"]), *(m["at"] if isinstance(m["at"], list) else [m["at"]]))
-                for m in head["members"]
+                for m in listed
             ]
-            scores = [m.get("score") for m in head["members"]]
+            scores = [m.get("score") for m in listed]
             known = scores if None not in scores else []
-            return cls(head["kind"], members, known, head.get("facts", {}))
+            circuit = cls(head["kind"], members, known, head.get("facts", {}))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{path} is no list of a circuit ({error!r}). It is JSON as in "
                 '{"kind": "neuron", "members": [{"in": "3", "at": 17}]}'
             ) from error
+        if newer:
+            raise ValueError(
+                f"{path} is of format {head['format']}, and this version of lightning_prune reads "
+                f"{FORMAT}: update it"
+            )
+        return circuit
 
 
 def _member(ranked: Attributions, name: str, place: int) -> tuple[Any, ...]:

@@ -14,6 +14,7 @@ __all__ = [
     "INDEX",
     "PROCESSOR",
     "REPORT",
+    "THRESHOLDS",
     "WEIGHTS",
     "shard_name",
     "weight_files",
@@ -24,6 +25,7 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 ADAPTER = "adapter_config.json"
 CODE = "modeling_pruned.py"
 PROCESSOR = "preprocessor_config.json"
+THRESHOLDS = "activation_thresholds.json"
 CARD, REPORT, CHECKSUMS = "README.md", "report.json", "checksums.json"
 
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.pkl")

@@ -3,13 +3,50 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import ParamSpec
 
 import torch
 
+from lightning_prune.analysis.store.rows import Run
 from lightning_prune.checkpoints.bundled import bundled_model, meant_model
+from lightning_prune.commands.output import say
 
-__all__ = ["model_folder", "usable_device", "writable_folder"]
+__all__ = ["Kept", "model_folder", "usable_device", "writable_folder"]
+
+P = ParamSpec("P")
+
+
+class Kept:
+    """Where results are added, besides being shown.
+
+    Args:
+        db: a store, one DuckDB file, that the results are added to as well; it is made if it is
+            not there.
+
+    Raises:
+        ImportError, ValueError, TimeoutError, OSError: it cannot be written; see `Results`.
+    """
+
+    def __init__(self, db: str | None = None) -> None:
+        self.db = db
+        if db is not None:
+            from lightning_prune.analysis.store.results import Results
+
+            self._results = Results(db)
+            self._results.prepare()
+
+    def add(
+        self, make: Callable[P, Run | Sequence[Run]], *args: P.args, **kwargs: P.kwargs
+    ) -> None:
+        """Add the runs that a function makes of a result; without a store it is not called."""
+        if self.db is None:
+            return
+        made = make(*args, **kwargs)
+        first, *others = self._results.add([made] if isinstance(made, Run) else made)
+        last = f" to {others[-1]}" if others else ""
+        say(f"{self.db}  run{'s' * bool(others)} {first}{last}")
 
 
 def usable_device(name: str | None) -> torch.device:

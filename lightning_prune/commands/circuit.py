@@ -6,11 +6,13 @@ from typing import Any
 
 from lightning.pytorch import LightningDataModule, Trainer
 
-from lightning_prune.commands.study import study_folder
+from lightning_prune.attribution.circuits import CircuitUnits
+from lightning_prune.commands.study import kept_of, study_folder
 from lightning_prune.data.references import References
 from lightning_prune.models import CausalLM
 from lightning_prune.report.circuit import circuit_document
 from lightning_prune.report.files import show
+from lightning_prune.report.kept.studies import circuit_run
 from lightning_prune.studies.circuit import study_circuit
 
 __all__ = ["circuit"]
@@ -45,3 +47,4 @@ def circuit(
     device = trainer.strategy.root_device
     result = study_circuit(model, datamodule, general, undesired, folder, device=device, **asked)
     show(circuit_document(result), folder)
+    kept_of(trainer).add(circuit_run, result, CircuitUnits.load(folder / "circuit.json"))

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lightning_prune.analysis.structure import structure
-from lightning_prune.commands.arguments import model_folder, usable_device, writable_folder
+from lightning_prune.commands.arguments import Kept, model_folder, usable_device, writable_folder
 from lightning_prune.report.comparison import Comparison, comparison_document
 from lightning_prune.report.files import show
+from lightning_prune.report.kept.runs import comparison_runs
 
 __all__ = ["compare"]
 
@@ -18,6 +19,7 @@ __all__ = ["compare"]
 def compare(
     a: str,
     b: str,
+    kept: Kept,
     *,
     text: str | None = None,
     images: str | None = None,
@@ -40,6 +42,7 @@ def compare(
     Args:
         a: a Hugging Face folder with safetensors, or "quickstart".
         b: another one.
+        kept: where the results are added.
         text: also measure perplexity: the name of a text, a file or a folder, as data.source.
         images: also measure accuracy: a folder of images, or a dataset, as data.source of
             ImageData.
@@ -84,3 +87,4 @@ def compare(
         values = compared.measured(where)
         comparison = Comparison(first, second, values, settings | dict(compared.more))
     show(comparison_document(comparison), folder)
+    kept.add(comparison_runs, comparison)

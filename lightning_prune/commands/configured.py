@@ -20,9 +20,12 @@ from lightning_prune.callbacks.base import methods_of
 from lightning_prune.callbacks.early import check_checkpoint, checkpoint_of
 from lightning_prune.callbacks.observers.base import PruneObserver
 from lightning_prune.callbacks.observers.save_pretrained import SavePretrained
+from lightning_prune.callbacks.observers.store import Store
 from lightning_prune.callbacks.observers.write_report import WriteReport
+from lightning_prune.commands.arguments import Kept
 from lightning_prune.commands.classes import names_class
 from lightning_prune.commands.errors import is_ours
+from lightning_prune.commands.parser import help_of
 from lightning_prune.commands.predict import WritePredictions
 from lightning_prune.commands.prune import NO_METHOD
 from lightning_prune.commands.quiet import quiet_training
@@ -47,6 +50,8 @@ ONE_PROCESS = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "
 """A Trainer that any machine can have."""
 DEFAULTS = {"model": CausalLM, "data": TextData}
 """What is meant where no class is named."""
+KEEPING = ("fit", "validate", "test", "prune")
+"""Commands that a callback adds the results of; studies do it themselves."""
 ANY = {"model": LightningModule, "data": LightningDataModule}
 """What may be named instead."""
 
@@ -118,10 +123,12 @@ class PruneCLI(LightningCLI):
         return {self.command: skipped[self.command]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """What a configuration says of the usual classes holds until another one is named."""
+        """The usual classes until another one is named, and where results are added."""
         for key in self.named:
             usual = DEFAULTS[key]
             parser.set_defaults({key: {"class_path": f"{usual.__module__}.{usual.__qualname__}"}})
+        # Of every command, so that one configuration serves them all.
+        parser.add_argument("--db", type=str | None, default=None, help=help_of(Kept)["db"])
 
     def _parse_ckpt_path(self) -> None:
         """Read arguments from a checkpoint, of classes that keep them there."""
@@ -173,9 +180,13 @@ class PruneCLI(LightningCLI):
         trainer = _made(super().instantiate_trainer, config, kwargs)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = WholeCheckpointIO()
+        db = self.config_init[self.command].get("db")
         if isinstance(trainer, PruneTrainer):
+            trainer.kept = Kept(db) if self.command in STUDIES else None
             trainer.asked = {name: config.get(name) for name in ONE_PROCESS}
         present = trainer.callbacks  # type: ignore[attr-defined]
+        if db is not None and self.command in KEEPING:
+            present.append(Store(db))
         present.insert(0, Signals(trainer, requeues=self.command in RESUMED))
         if self.command in ("fit", "prune"):
             for usual in (SavePretrained, WriteReport):

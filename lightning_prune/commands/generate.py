@@ -13,6 +13,7 @@ from transformers import GenerationConfig
 from lightning_prune.checkpoints.load import check_stored, load
 from lightning_prune.commands.arguments import model_folder, usable_device
 from lightning_prune.commands.quiet import quiet_loading
+from lightning_prune.commands.sparse import sparse_or_dense, thresholds_for
 from lightning_prune.evaluation import check_room, plain_settings
 from lightning_prune.models.loading import DType, Source
 from lightning_prune.tokens import check_known
@@ -29,6 +30,7 @@ def generate(
     new_tokens: int = 64,
     temperature: float = 0.0,
     seed: int = 0,
+    thresholds: str | None = None,
     dtype: DType = "auto",
     device: str | None = None,
     verify: bool = True,
@@ -42,14 +44,16 @@ def generate(
         new_tokens: how many tokens are generated at most.
         temperature: 0 takes the likeliest token each time.
         seed: for a temperature above 0.
+        thresholds: a file of `analyze activations`, or "saved" for activation_thresholds.json in
+            the model's folder: its activations are cut by them.
         dtype: of the weights.
         device: where to run; None: a GPU if there is one.
         verify: compare the folder with its checksums.
 
     Raises:
-        FileNotFoundError: there is no such model.
-        ValueError: a number is out of range, the files are damaged, or there is no tokenizer or
-            chat template.
+        FileNotFoundError: there is no such model, or file of thresholds.
+        ValueError: a number is out of range, the files are damaged, the thresholds are another
+            model's, or there is no tokenizer or chat template.
     """
     if new_tokens < 1:
         raise ValueError(f"new_tokens={new_tokens}; give 1 or more")
@@ -69,14 +73,18 @@ def generate(
     check_known(inputs["input_ids"], config.vocab_size, tokenizer, "prompt")
     length = inputs["input_ids"].shape[1]
     check_room(length, new_tokens, config.max_position_embeddings)
+    limits = None if thresholds is None else thresholds_for(source, thresholds)
     model: Any = load(folder, dtype, where, verify=False)
     settings = _settings(model, tokenizer, new_tokens, temperature)
     torch.manual_seed(seed)
-    with torch.inference_mode(), plain_settings(model):
+    with torch.inference_mode(), plain_settings(model), sparse_or_dense(model, limits) as sparse:
         output = model.generate(**inputs, generation_config=settings)
     text = str(tokenizer.decode(output[0, length:], skip_special_tokens=True))
     sys.stdout.write(text if chat else prompt + text)
     sys.stdout.write("\n")
+    if sparse is not None:
+        needed = "" if sparse.unread is None else f"{sparse.unread:.1%} of the weights not needed. "
+        sys.stderr.write(f"Activations cut: {needed}{sparse.note}\n")
 
 
 def _inputs(tokenizer: Any, prompt: str, chat: bool) -> Any:

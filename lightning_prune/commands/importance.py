@@ -6,10 +6,11 @@ from typing import Any
 
 from lightning.pytorch import LightningDataModule, Trainer
 
-from lightning_prune.commands.study import study_folder
+from lightning_prune.commands.study import kept_of, study_folder
 from lightning_prune.models import CausalLM
 from lightning_prune.report.files import show
 from lightning_prune.report.importance import importance_document
+from lightning_prune.report.kept.studies import importance_run
 from lightning_prune.studies.importance import measure_importance
 
 __all__ = ["importance"]
@@ -33,3 +34,4 @@ def importance(
     device = trainer.strategy.root_device
     importance = measure_importance(model, datamodule, device=device, **asked)
     show(importance_document(importance), folder)
+    kept_of(trainer).add(importance_run, importance)

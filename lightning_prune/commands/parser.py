@@ -1,11 +1,11 @@
 """From the signature of a function to its command line.
 
-A parameter that can be given by position is a positional argument if it has no default; all others
-are options. Lists take several values. True and false are flags: `--chat`, and `--no_verify` for
-`verify: bool = True`. A parameter that is a class of ours, such as `Judge`, stands for the
-arguments of that class; one that is an abstract class, such as `Scorer`, for an object of a class
-that is named: `--scorer Pattern --scorer.regex …`. What the docstrings say of the parameters is the
-help.
+A parameter of the function that can be given by position is a positional argument, which may be
+left out if it has a default; all others are options. Lists take several values. True and false are
+flags: `--chat`, and `--no_verify` for `verify: bool = True`. A parameter that is a class of ours,
+such as `Judge`, stands for the arguments of that class; one that is an abstract class, such as
+`Scorer`, for an object of a class that is named: `--scorer Pattern --scorer.regex …`. What the
+docstrings say of the parameters is the help.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from jsonargparse import ArgumentParser
 
 from lightning_prune.parsing import OneLine, construct, import_public_names
 
-__all__ = ["call"]
+__all__ = ["call", "help_of"]
 
 PLAIN_TYPES = (str, int, float, bool, Path)
 
@@ -58,11 +58,12 @@ def call(
             classes[parameter.name] = hint
     owners: list[Callable[..., Any]] = [function, *classes.values()]
     for owner in owners:
-        help_of = _help(owner)
+        by_place = owner is function
+        texts = help_of(owner)
         for parameter, hint in _parameters(owner):
             if parameter.name not in classes:
-                text_of = help_of.get(parameter.name, "")
-                _add(parser, parameter, hint, text_of, parameter.name in bare)
+                text_of = texts.get(parameter.name, "")
+                _add(parser, parameter, hint, text_of, parameter.name in bare, by_place)
     values = vars(parser.instantiate(parser.parse_args(list(arguments))))
     values = {
         key: bare[key] if key in bare and value == [] else value for key, value in values.items()
@@ -75,9 +76,14 @@ def call(
 
 
 def _add(
-    parser: ArgumentParser, parameter: inspect.Parameter, hint: Any, text: str, bare: bool
+    parser: ArgumentParser,
+    parameter: inspect.Parameter,
+    hint: Any,
+    text: str,
+    bare: bool,
+    by_place: bool,
 ) -> None:
-    """Add the argument of one parameter."""
+    """Add the argument of one parameter; `by_place`: it stands in the function's own signature."""
     name, default = parameter.name, parameter.default
     required = default is parameter.empty
     if hint is bool:
@@ -90,8 +96,9 @@ def _add(
         settings |= {"type": item, "nargs": "*" if bare else "+"}
         default = list(default) if isinstance(default, (list, tuple)) else default
         default = argparse.SUPPRESS if bare else default  # an empty list means something else
-    if required and parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
-        parser.add_argument(name, **settings)
+    if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and (required or by_place):
+        left_out = {} if required else {"nargs": "?", "default": default}
+        parser.add_argument(name, **settings, **left_out)
     elif required:
         parser.add_argument(f"--{name}", required=True, **settings)
     else:
@@ -104,7 +111,7 @@ def _parameters(owner: Callable[..., Any]) -> list[tuple[inspect.Parameter, Any]
     return [(p, hints[p.name]) for p in inspect.signature(owner).parameters.values()]
 
 
-def _help(owner: Callable[..., Any]) -> dict[str, str]:
+def help_of(owner: Callable[..., Any]) -> dict[str, str]:
     """What the docstring says of each parameter, in one line."""
     text = parse_docstring(inspect.getdoc(owner) or "")
     return {p.arg_name: " ".join((p.description or "").split()) for p in text.params}

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from lightning_prune.commands.arguments import writable_folder
+from lightning_prune.commands.arguments import Kept, writable_folder
 from lightning_prune.commands.quiet import quiet_loading
 from lightning_prune.data.records import Labelled
 from lightning_prune.evaluation.agreement import agreement
 from lightning_prune.evaluation.scorers.base import Scorer
 from lightning_prune.report.agreement import agreement_document
 from lightning_prune.report.files import show
+from lightning_prune.report.kept.runs import agreement_run
 
 __all__ = ["score"]
 
 
 @quiet_loading()
 def score(
+    kept: Kept,
     *,
     scorer: Scorer,
     labelled: str,
@@ -32,6 +34,7 @@ def score(
     are left out. No text is printed or written.
 
     Args:
+        kept: where the result is added.
         scorer: WordList, Pattern, Profanity, TextClassifier, Detoxify, or a class of your own.
         labelled: a file of rows (.jsonl, .jsonl.gz, .json, .parquet).
         text: the field that holds the text, a dot between names; several are joined as they are.
@@ -54,3 +57,4 @@ def score(
         "without_score": left_out,
     }
     show(agreement_document(found, scorer.describe(), settings), folder)
+    kept.add(agreement_run, found, scorer.describe(), settings)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, Trainer
 
-from lightning_prune.commands.study import study_folder
+from lightning_prune.allocation import Allocation
+from lightning_prune.commands.study import kept_of, study_folder
 from lightning_prune.files import atomic_write
 from lightning_prune.models import CausalLM
 from lightning_prune.report.files import print_document, print_files, show
 from lightning_prune.report.grid import grid_document
+from lightning_prune.report.kept.studies import grid_runs, spread_run
 from lightning_prune.report.search import spread_document
 from lightning_prune.studies.search import vary_arguments
+from lightning_prune.studies.slots import Per
 from lightning_prune.studies.specs import Spec, with_arguments
 from lightning_prune.studies.spread import search_shares
 
@@ -28,17 +32,20 @@ def search(
     method: str | dict[str, Any],
     vary: dict[str, list[Any]] | None = None,
     trials: int = 0,
+    per: Per = "block",
+    step: float = 0.25,
+    children: int = 16,
+    stages: Sequence[int] = (4, 16),
     held_out: int = 64,
-    step: float = 0.3,
     seed: int = 0,
     windows: int | None = None,
 ) -> None:
     """Try one method's arguments, or search how its budget is best spread over blocks.
 
-    With `vary`: the perplexity at every combination of values. With `trials`: starting from the
-    same share for all blocks and from the method's own allocation, a little budget is moved
-    between two blocks, and kept there if the perplexity on held-out training text falls; the
-    best plan is written. What is done already is read from the run's folder.
+    With `vary`: the perplexity at every combination of values. With `trials`: every block is
+    pruned at several shares, models are stitched from that, and those evolve whose answers are
+    nearest to the dense model's; the best plan is written. What is done already is read from the
+    run's folder.
 
     Args:
         trainer: says on which device, and in which folder.
@@ -47,11 +54,18 @@ def search(
         method: a method by its class_path and init_args, with its budget.
         vary: by argument ("ratio", "allocation.alpha"), or "nsamples", the values to try; the
             last one is the axis of the picture.
-        trials: how many times budget is moved.
-        held_out: windows of training text that trials are judged by; they share no passage with
-            the calibration and validation windows.
-        step: how much is moved at most, in parts of the budget of a block.
-        seed: of the trials.
+        trials: how many stitched models are judged.
+        per: what gets a share of its own: each "block"; each "part", its attention and its MLP; or
+            each "site", a single Linear, of methods that set weights to zero.
+        step: from one share to the next that there are candidates for, in parts of the mean share
+            or, if that is less, of what is left by it.
+        children: stitched models of a generation.
+        stages: on how many windows of training text a generation is judged: all of it on the first
+            number, the best quarter on the next.
+        held_out: windows of training text that decide in the end whether what was found is better.
+            They, and those of `stages`, share no passage with the calibration and validation
+            windows.
+        seed: of the mutations.
         windows: perplexity is of so many validation windows at most; None: of all of them.
 
     Raises:
@@ -69,20 +83,23 @@ def search(
     if vary:
         grid = vary_arguments(model, datamodule, method, vary, **where)
         show(grid_document(grid), folder)
+        kept_of(trainer).add(grid_runs, grid)
         return
-    how: dict[str, Any] = {"held_out": held_out, "step": step, "seed": seed}
+    how: dict[str, Any] = {"per": per, "step": step, "children": children, "stages": stages}
+    how |= {"held_out": held_out, "seed": seed}
     best = search_shares(model, datamodule, method, trials, **how, **where)
     print_document(spread_document(best.spread))
-    print_files(best.write(folder) | _write_method(folder, method, best.fractions))
+    print_files(best.write(folder) | _write_method(folder, method, best.allocation))
+    kept_of(trainer).add(spread_run, best.spread)
 
 
-def _write_method(folder: Path, method: Spec, fractions: list[float]) -> dict[str, str]:
-    """The method with the shares that were found, as a configuration for `fit` and `prune`."""
-    shares = {"class_path": "PerBlock", "init_args": {"fractions": fractions}}
+def _write_method(folder: Path, method: Spec, allocation: Allocation) -> dict[str, str]:
+    """The method with the best shares, as a configuration for `fit` and `prune`."""
+    shares = {"class_path": type(allocation).__name__, "init_args": allocation.arguments}
     callback = with_arguments(method, {"allocation": shares})
     path = folder / "best.yaml"
     with atomic_write(path) as file:  # JSON is YAML
-        file.write("# The method with the shares that the search has found.\n")
+        file.write("# The method with the best shares of a search.\n")
         json.dump({"trainer": {"callbacks": [callback]}}, file, indent=2)
         file.write("\n")
     return {"best.yaml": str(path)}

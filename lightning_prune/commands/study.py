@@ -7,8 +7,9 @@ from pathlib import Path
 from lightning.pytorch import Trainer
 
 from lightning_prune.callbacks.base import methods_of
+from lightning_prune.commands.arguments import Kept
 
-__all__ = ["study_folder"]
+__all__ = ["kept_of", "study_folder"]
 
 
 def study_folder(trainer: Trainer, command: str, methods: str | None = None) -> Path:
@@ -30,3 +31,8 @@ def study_folder(trainer: Trainer, command: str, methods: str | None = None) -> 
     if methods is not None and methods_of(trainer):
         raise ValueError(f"{command} takes `{methods}`, not methods under trainer.callbacks")
     return Path(trainer.default_root_dir)
+
+
+def kept_of(trainer: Trainer) -> Kept:
+    """Where the results of a study are added: `--db` of the command line."""
+    return getattr(trainer, "kept", None) or Kept()

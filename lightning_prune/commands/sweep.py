@@ -6,10 +6,11 @@ from typing import Any
 
 from lightning.pytorch import LightningDataModule, Trainer
 
-from lightning_prune.commands.study import study_folder
+from lightning_prune.commands.study import kept_of, study_folder
 from lightning_prune.models import CausalLM
 from lightning_prune.report.files import show
 from lightning_prune.report.grid import grid_document
+from lightning_prune.report.kept.studies import grid_runs
 from lightning_prune.studies.grid import sweep_methods
 
 __all__ = ["sweep"]
@@ -46,3 +47,4 @@ def sweep(
     where: dict[str, Any] = {"device": device, "journal": journal, "windows": windows}
     grid = sweep_methods(model, datamodule, methods, sparsities, **where)
     show(grid_document(grid), folder)
+    kept_of(trainer).add(grid_runs, grid)

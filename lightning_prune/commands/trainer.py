@@ -6,6 +6,7 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
+from lightning_prune.commands.arguments import Kept
 from lightning_prune.commands.circuit import circuit
 from lightning_prune.commands.importance import importance
 from lightning_prune.commands.plan_resources import plan_resources
@@ -23,9 +24,11 @@ class PruneTrainer(Trainer):
     """A Trainer whose methods are our commands, too.
 
     Attributes:
+        kept: where a study adds its results; None: nowhere.
         asked: of the accelerator, devices and nodes of another machine, what a configuration says.
     """
 
+    kept: Kept | None = None
     asked: dict[str, Any] = {}
 
     prune = prune

@@ -126,6 +126,9 @@ class Evaluation:
     speeds: list[Speed] = field(default_factory=list)
     forwards: list[ForwardSpeed] = field(default_factory=list)
     size: Size | None = None
+    unread: float | None = None
+    """Share of the weights of Linears with thresholds that nothing was multiplied by, as their
+    inputs counted as zero; None: no activations were cut."""
 
     @property
     def mean_accuracy(self) -> TaskScore | None:
@@ -170,6 +173,7 @@ class Evaluation:
         lists = {name: value.get(name, ()) for name in kinds}
         return cls(
             size=None if size is None else Size(**size),
+            unread=value.get("unread"),
             **{n: [kinds[n](**_numbers(item)) for item in items] for n, items in lists.items()},
         )
 

@@ -25,6 +25,7 @@ from lightning_prune.evidence.objective import (
     TaskLoss,
 )
 from lightning_prune.evidence.relevance import Relevance
+from lightning_prune.evidence.token_weight import TokenWeight
 from lightning_prune.evidence.trial import Trial
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "Removal",
     "Sweep",
     "TaskLoss",
+    "TokenWeight",
     "Trial",
     "WeightEvidence",
     "for_rows",

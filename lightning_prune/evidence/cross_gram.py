@@ -13,6 +13,7 @@ from typing_extensions import Self
 
 from lightning_prune.evidence.base import PairedEvidence
 from lightning_prune.evidence.gram import Gram, kept_tokens, product
+from lightning_prune.evidence.token_weight import scaled, token_scale
 
 __all__ = ["CrossGram", "PairedGram", "for_rows"]
 
@@ -72,11 +73,16 @@ class CrossGram(Gram, PairedEvidence):
         keep_BT: torch.Tensor | None,
     ) -> None:
         """Add one batch of both models."""
-        self.update(input_BTI, keep_BT)
-        input_NI = kept_tokens(input_BTI, keep_BT)
-        self._cross_II += product(kept_tokens(dense_BTI, keep_BT), input_NI).to(self.device)
+        scale_BT1 = token_scale(input_BTI, keep_BT, self.token_weight)
+
+        def counted(value_BTF: torch.Tensor) -> torch.Tensor:
+            return kept_tokens(scaled(value_BTF, scale_BT1), keep_BT)
+
+        input_NI = counted(input_BTI)
+        self._add(input_NI)
+        self._cross_II += product(counted(dense_BTI), input_NI).to(self.device)
         if error_BTD is not None:
-            self._error_DI += product(kept_tokens(error_BTD, keep_BT), input_NI).to(self.device)
+            self._error_DI += product(counted(error_BTD), input_NI).to(self.device)
 
     def operations(self, width: int, tokens: int, adds: int = 0) -> float:
         """The triangle of one, and all products of two."""

@@ -23,6 +23,7 @@ from typing import ClassVar
 import torch
 
 from lightning_prune.evidence.base import InputEvidence
+from lightning_prune.evidence.token_weight import TokenWeight, scaled, token_scale
 
 __all__ = ["Gram", "kept_tokens", "product"]
 
@@ -37,9 +38,14 @@ class Gram(InputEvidence):
 
     One batch is multiplied on the hardware's matrix units in the type of the activations, with
     fp32 accumulation; batches add up in fp64. Only the upper triangle is computed, in panels.
+
+    Args:
+        token_weight: what a token counts by in the sum; see `token_scale`.
     """
 
     rows_per_feature: ClassVar[int] = 4
+
+    token_weight: TokenWeight = "square"
 
     def start(self) -> None:
         """Products summed over no token."""
@@ -49,7 +55,10 @@ class Gram(InputEvidence):
 
     def update(self, input_BTI: torch.Tensor, keep_BT: torch.Tensor | None) -> None:
         """Add one batch."""
-        input_NI = kept_tokens(input_BTI, keep_BT)
+        scale_BT1 = token_scale(input_BTI, keep_BT, self.token_weight)
+        self._add(kept_tokens(scaled(input_BTI, scale_BT1), keep_BT))
+
+    def _add(self, input_NI: torch.Tensor) -> None:
         self._tokens += len(input_NI)
         for panel in self._panels():
             product_SP = product(input_NI[:, : panel.stop], input_NI[:, panel])

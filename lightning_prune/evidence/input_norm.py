@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 
 from lightning_prune.evidence.base import InputEvidence
+from lightning_prune.evidence.token_weight import TokenWeight, scaled, token_scale
 
 __all__ = ["InputNorm"]
 
@@ -17,7 +18,12 @@ class InputNorm(InputEvidence):
 
     Wanda's code keeps a running mean of the squares over sequences; the norm of all tokens differs
     from its square root by one factor for the whole layer, so every ranking is the same.
+
+    Args:
+        token_weight: what a token counts by in the sum; see `token_scale`.
     """
+
+    token_weight: TokenWeight = "square"
 
     def start(self) -> None:
         """Squares summed over no token."""
@@ -28,6 +34,7 @@ class InputNorm(InputEvidence):
         if keep_BT is not None:
             # Not a product: what stands at padded places may be NaN.
             input_BTI = input_BTI.masked_fill(~keep_BT[..., None], 0)
+        input_BTI = scaled(input_BTI, token_scale(input_BTI, keep_BT, self.token_weight))
         norm_BI = torch.linalg.vector_norm(input_BTI, dim=1, dtype=torch.float32)
         self._squares_I += norm_BI.double().square().sum(dim=0).to(self.device)
 

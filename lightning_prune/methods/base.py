@@ -18,7 +18,7 @@ from lightning_prune.anatomy import Anatomy, Block
 from lightning_prune.checks import Configured
 from lightning_prune.evidence import Evidence, Propagate
 from lightning_prune.plan import Plan
-from lightning_prune.repair import Repair
+from lightning_prune.repair import BlockFit, Repair
 
 __all__ = ["Decision", "Method", "Scores", "Solving", "check_finite"]
 
@@ -73,6 +73,7 @@ class Method(Configured, ABC):
         keep_scores: leave the scores in the plan.
         offload: keep the calibration set's hidden states between blocks, and scores of weights that
             wait for others, in the CPU's memory, or on the "disk" (in TMPDIR), not on the device.
+        block_fit: train what is left of each block to do what the dense model does; None: do not.
 
     Attributes:
         cuts: whether it takes units or blocks out of the model.
@@ -98,6 +99,7 @@ class Method(Configured, ABC):
     layer_end: int | None = None
     keep_scores: bool = False
     offload: bool | Literal["disk"] = False
+    block_fit: BlockFit | None = None
 
     # --- what it needs ---
 
@@ -147,7 +149,8 @@ class Method(Configured, ABC):
             self.effective_allocation.evidence,
             repair and repair.evidence,
         )
-        return self.plan is None and any(evidence is not None for evidence in requests)
+        asked = self.block_fit is not None or any(evidence is not None for evidence in requests)
+        return self.plan is None and asked
 
     @property
     def needs_loss(self) -> bool:

@@ -50,6 +50,7 @@ class BlockPruning(Method):
             )
         self.require("count", self.count is None or self.count >= 1, "it is 1 or more")
         self.require("ratio", self.ratio is None or 0 < self.ratio < 1, "it is in (0, 1)")
+        self.require("block_fit", self.block_fit is None, "it is None: what is dropped has no fit")
         whole = not self.contiguous or self.part == "block"
         self.require("part", whole, "contiguous=True takes whole blocks, part='block'")
 

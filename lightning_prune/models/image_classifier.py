@@ -66,8 +66,8 @@ class ImageClassifier(PrunableModule):
         """
         config = self.origin.config()
         family_of(config.model_type)
-        known = {str(name): int(number) for number, name in config.id2label.items()}
-        return Preparation(self.processor, config.num_channels, known, config.num_labels)
+        known = {str(name): int(number) for number, name in (config.id2label or {}).items()}
+        return Preparation(self.processor, config.num_channels, known, int(config.num_labels or 0))
 
     def inputs(self, batch: Batch) -> dict[str, Any]:
         """The pixels.
@@ -109,7 +109,7 @@ class ImageClassifier(PrunableModule):
     def measured(self) -> dict[str, torch.Tensor]:
         """`loss`, `accuracy` and `top5`, over all images."""
         means = dict(self.metrics.compute())
-        if self.base.config.num_labels <= 5:
+        if (self.base.config.num_labels or 0) <= 5:
             del means["top5"]
         return means
 

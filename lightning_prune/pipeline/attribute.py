@@ -173,6 +173,11 @@ def _parts(
     if kind == "weight":
         parts = matching(anatomy.blocks, include, exclude)
     else:
+        if (tuple(include), tuple(exclude)) != (("*",), ()):
+            raise ValueError(
+                f"include={list(include)}, exclude={list(exclude)} name Linears, and kind={kind!r} "
+                "is about units that reach over several; leave them out, or ask for kind='weight'"
+            )
         blocks = [block for block in anatomy.blocks if block.units(kind)]
         parts = [block.part([block.reader(kind).site]) for block in blocks]
     if not parts:

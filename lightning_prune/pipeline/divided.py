@@ -13,7 +13,7 @@ import torch
 from lightning_prune import distributed
 from lightning_prune.anatomy import Block, Site
 from lightning_prune.evidence import for_rows
-from lightning_prune.methods.base import Method
+from lightning_prune.methods.base import Decision, Method
 from lightning_prune.repair import Fixed, Repair, rows_of
 from lightning_prune.sweep import Collected, Placement
 
@@ -22,7 +22,30 @@ __all__ = ["repaired", "scored"]
 Steps = Iterator[tuple[Block, Mapping[str, torch.Tensor] | None]]
 
 
-def repaired(repair: Repair, site: Site, keep_I: torch.Tensor, evidence: Any) -> Fixed:
+def repaired(
+    repair: Repair,
+    part: Block,
+    keep: Mapping[str, torch.Tensor],
+    results: Mapping[str, Any],
+) -> Decision:
+    """What becomes of the Linears of a part of a block.
+
+    Args:
+        repair: what is done.
+        part: the block with these Linears, on the device.
+        keep: by a Linear's name, True for its input features that stay.
+        results: of the repair's evidence, by the name of the input.
+    """
+    decision = Decision(agreed=True)
+    for site in part.sites:
+        fixed = _repaired(repair, site, keep[site.name], results[site.table.reads])
+        decision.weights[site.weight_name] = fixed.weight_OI
+        if fixed.bias_O is not None:
+            decision.weights[f"{site.name}.bias"] = fixed.bias_O
+    return decision
+
+
+def _repaired(repair: Repair, site: Site, keep_I: torch.Tensor, evidence: Any) -> Fixed:
     """A Linear after its repair, in its own type; each process has solved for some of the rows.
 
     Args:

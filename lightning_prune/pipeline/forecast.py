@@ -10,6 +10,7 @@ from lightning_prune.evidence import Evidence
 from lightning_prune.methods.weights import WeightPruning
 from lightning_prune.pipeline.block_demand import whole_of
 from lightning_prune.pipeline.demand import Demand, Setting, asked, bytes_of, weights_of
+from lightning_prune.pipeline.fit_demand import fitting
 from lightning_prune.pipeline.sweep_demand import collecting_evidence
 from lightning_prune.repair import Repair
 
@@ -62,6 +63,8 @@ def forecast(setting: Setting) -> Demand:
         _survey(demand, blocks, plan)
     else:
         _block_by_block(demand, blocks, plan)
+    if method.block_fit is not None:
+        fitting(demand, method.block_fit, blocks, plan)
     return demand
 
 
@@ -287,6 +290,8 @@ def _plan_bytes(setting: Setting, blocks: Sequence[Block]) -> float:
 
 def _corrected(setting: Setting, blocks: Sequence[Block]) -> int:
     """Bytes of the weights that are given other values."""
+    if setting.method.block_fit is not None:
+        return sum(map(bytes_of, blocks))
     if setting.method.solving is not None:
         return sum(bytes_of(block, True) for block in blocks)
     if setting.method.effective_repair is not None:

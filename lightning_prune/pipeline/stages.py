@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 
@@ -13,12 +14,13 @@ from lightning_prune.evidence import Evidence
 from lightning_prune.methods.base import Decision, Method, Scores, check_finite
 from lightning_prune.pipeline.collector import Collector
 from lightning_prune.pipeline.divided import repaired, scored
+from lightning_prune.pipeline.fitting import Fitting
+from lightning_prune.pipeline.parts import by_share, readers_of
 from lightning_prune.pipeline.reuse import Reuse
 from lightning_prune.pipeline.rows import say_few_rows
 from lightning_prune.pipeline.unfinished import Stage, Unfinished
 from lightning_prune.plan import Plan
 from lightning_prune.repair import Repair
-from lightning_prune.surgery.features import kept_features
 from lightning_prune.sweep import RESUMED, HiddenStates, Placement, stored
 
 __all__ = ["Batch", "Run"]
@@ -46,16 +48,16 @@ class Run:
         reuse: Reuse | None,
         unfinished: Unfinished | None,
     ) -> None:
-        self.unfinished = unfinished
-        self.placement, self.method, self.reuse = placement, method, reuse
-        self.anatomy = placement.anatomy
+        self.placement, self.method = placement, method
+        self.reuse, self.unfinished = reuse, unfinished
+        self.anatomy, self.plan = placement.anatomy, Plan()
         self.blocks = method.blocks(self.anatomy)
-        self.plan = Plan()
 
     def decide(self, batches: Iterable[Batch]) -> None:
         """Fill the plan, and apply it."""
         budget = self.method.budget(self.anatomy)
         with self._outside_masked():
+            fitting = Fitting(self.method, self.blocks, self.placement)
             states = self._states(batches) if self.method.calibrates else None
             collector = Collector(self.method, self.blocks, self.placement, states, self.reuse)
             importance = self._importance(collector)
@@ -66,6 +68,10 @@ class Run:
             self._block_by_block(collector, shares)
         else:
             self._survey(collector, scores, shares, budget)
+        if collector.states is not None:
+            stage = self._stage("block fit", collector, fitting.blocks)
+            fitting.run(collector.states, self.plan, stage)
+        surgery.shrink(self.anatomy, self.plan, self.placement.edited)
 
     def _block_by_block(self, collector: Collector, shares: Mapping[str, float]) -> None:
         """Decide on each block, and change it, before the next one is looked at."""
@@ -74,24 +80,22 @@ class Run:
         evidence, propagate = requests[0] if requests else None, method.propagation
         kept = "decisions and scores" if method.keep_scores else "decisions"
         stage = self._stage(kept, collector, self.blocks)
-        finished = stage.finished
-        with collector.collected(evidence, self.blocks, propagate, known=finished) as steps:
+        with collector.collected(evidence, self.blocks, propagate, known=stage.finished) as steps:
             for block, results in steps:
-                if block.index in finished:
+                if block.index in stage.finished:
                     self._change(block, *stage.decision(block))
                     continue
-                for share, part in _by_share(block, shares):
-                    decision, scores = method.prune_block(part, results, share)
+                for share, part in by_share(block, shares):
+                    decision, scores = self.decided(part, results, share)
                     self._change(part, decision, scores)
                     stage.keep_decision(part, decision, scores if method.keep_scores else {})
-        surgery.shrink(self.anatomy, self.plan, self.placement.edited)
 
     def _survey(
         self, collector: Collector, scores: Scores, shares: Mapping[str, float], budget: float
     ) -> None:
-        """Decide on all blocks, repair, and cut."""
+        """Decide on all blocks, and repair."""
         by_block = {block.index: shares[block.sites[0].name] for block in self.blocks}
-        decisions = self.method.decide(self.blocks, scores, by_block, budget)
+        decisions = self.surveyed(scores, by_block, budget)
         for block in self.blocks:
             self._note(block, decisions[block.index], scores[block.index])
         if self.method.effective_repair is not None:
@@ -101,7 +105,6 @@ class Run:
                 with self.placement.edited(block):
                     self._keep_removed(block, masks)
                     surgery.mask_block(block, masks, {})
-        surgery.shrink(self.anatomy, self.plan, self.placement.edited)
 
     def _scores(self, collector: Collector) -> Scores:
         """Of all blocks on the dense model, once for each kind of evidence."""
@@ -140,24 +143,43 @@ class Run:
 
     def _repair(self, collector: Collector, repair: Repair) -> None:
         """Visit the Linears that read removed units, and put right what is missing there."""
-        readers, keep = _readers(self.blocks, self.plan)
-        label = type(repair).__name__
-        stage = self._stage("repair", collector, readers)
-        finished = stage.finished
-        with collector.collected(repair.evidence, readers, "layer", label, finished) as steps:
+        readers, keep = self.readers()
+        label, stage = type(repair).__name__, self._stage("repair", collector, readers)
+        known = stage.finished
+        with collector.collected(repair.evidence, readers, "layer", label, known) as steps:
             for part, results in steps:
-                if part.index in finished:
+                if part.index in known:
                     self._change(part, *stage.decision(part))
                     continue
-                decision = Decision(agreed=True)
-                for site in part.sites:
-                    read = results[site.table.reads]
-                    fixed = repaired(repair, site, keep[site.name], read)
-                    decision.weights[site.weight_name] = fixed.weight_OI
-                    if fixed.bias_O is not None:
-                        decision.weights[f"{site.name}.bias"] = fixed.bias_O
+                decision = self.repaired(repair, part, keep, results)
                 self._change(part, decision, {})
                 stage.keep_decision(part, decision, {})
+
+    def decided(
+        self, part: Block, results: Mapping[str, Any], share: float
+    ) -> tuple[Decision, Mapping[str, torch.Tensor]]:
+        """Without a survey: on a block, or on some of its sites, and by which scores."""
+        return self.method.prune_block(part, results, share)
+
+    def surveyed(
+        self, scores: Scores, shares: Mapping[int, float], budget: float
+    ) -> Mapping[int, Decision]:
+        """After a survey: on all blocks."""
+        return self.method.decide(self.blocks, scores, shares, budget)
+
+    def readers(self) -> tuple[list[Block], dict[str, torch.Tensor]]:
+        """The blocks to repair, with the Linears that read removed units; what these keep."""
+        return readers_of(self.blocks, self.plan)
+
+    def repaired(
+        self,
+        repair: Repair,
+        part: Block,
+        keep: Mapping[str, torch.Tensor],
+        results: Mapping[str, Any],
+    ) -> Decision:
+        """What becomes of Linears of a block that read removed units."""
+        return repaired(repair, part, keep, results)
 
     def _change(self, part: Block, decision: Decision, scores: Mapping[str, torch.Tensor]) -> None:
         """Note what was decided on a block, or some of its sites, and do it."""
@@ -276,21 +298,3 @@ class Run:
                     self.plan.set_scores(f"weight{component}", name, score)
                 else:
                     self.plan.set_scores(f"{name}{component}", index, score)
-
-
-def _readers(blocks: Sequence[Block], plan: Plan) -> tuple[list[Block], dict[str, torch.Tensor]]:
-    """The blocks that lose units, each with the Linears that read them; and what these keep."""
-    parts: list[Block] = []
-    keep: dict[str, torch.Tensor] = {}
-    for block in blocks:
-        kept = {site.name: keep_I for site, axis, keep_I in kept_features(block, plan) if axis == 1}
-        if kept:
-            parts.append(block.part(site for site in block.sites if site.name in kept))
-            keep |= kept
-    return parts, keep
-
-
-def _by_share(block: Block, shares: Mapping[str, float]) -> Iterator[tuple[float, Block]]:
-    """A block in parts whose sites have the same share; most often there is one."""
-    for share in dict.fromkeys(shares[site.name] for site in block.sites):
-        yield share, block.part(site for site in block.sites if shares[site.name] == share)

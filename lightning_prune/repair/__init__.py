@@ -1,6 +1,7 @@
 """What the weights that stay can do for those that go. Plain tensors, no modules."""
 
 from lightning_prune.repair.admm import Project, alps, anneal
+from lightning_prune.repair.block_fit import BlockFit
 from lightning_prune.repair.greedy import greedy_removal
 from lightning_prune.repair.obs import (
     HessianFactor,
@@ -15,6 +16,7 @@ from lightning_prune.repair.unit_repair import Bias, Fixed, LeastSquares, Repair
 
 __all__ = [
     "Bias",
+    "BlockFit",
     "Fixed",
     "HessianFactor",
     "LeastSquares",

@@ -34,6 +34,7 @@ class Judged:
         rate: share of the completions whose score reaches the scorer's threshold.
         score: mean score of the completions.
         unique: mean share of different tokens in a completion.
+        silent: share of the completions that have no token; nothing can be found in them.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Judged:
     rate: Rate
     score: Rate
     unique: Rate
+    silent: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,7 @@ def _table(result: CircuitResult, title: str) -> Table:
         "95%",
         "mean score",
         "unique tokens",
+        "silent",
     )
     rows: list[Row] = []
     for row in result.rows:
@@ -163,6 +166,7 @@ def _table(result: CircuitResult, title: str) -> Table:
                 f"{100 * row.rate.low:.1f}-{100 * row.rate.high:.1f}%",
                 Figure(row.score.value, f"{row.score.value:.3f}"),
                 Figure(row.unique.value, share_text(row.unique.value)),
+                Figure(row.silent, share_text(row.silent)),
             )
         )
     return Table(title, header, rows)
@@ -173,10 +177,12 @@ def _rows(result: CircuitResult) -> Table:
     names = ("rate", "score", "unique")
     header = ["removed", "of", "perplexity"]
     header += [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
+    header.append("silent")
     rows: list[Row] = []
     for row in result.rows:
         ends = [(r.value, r.low, r.high) for r in (row.rate, row.score, row.unique)]
         numbers = [row.perplexity, *(value for three in ends for value in three)]
+        numbers.append(row.silent)
         figures = [Figure(number, str(number)) for number in numbers]
         rows.append((Figure(row.count, str(row.count)), row.name, *figures))
     return Table("", header, rows)

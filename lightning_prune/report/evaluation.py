@@ -14,6 +14,7 @@ from lightning_prune.report.numbers import (
     perplexity_text,
     roughly,
     seconds_text,
+    share_text,
     size_text,
     times,
     unique_text,
@@ -23,6 +24,7 @@ from lightning_prune.tokens import begun
 
 __all__ = [
     "ZEROS",
+    "activation_table",
     "answer_table",
     "evaluation_document",
     "evaluation_tables",
@@ -122,7 +124,8 @@ def speed_table(
         sizes = {name: evaluation.size for name, evaluation in evaluations.items()}
         works = {n: (s.parameters, s.bytes) for n, s in sizes.items() if s is not None}
     work = [works.get(name) for name in evaluations]
-    differs = [one is None or one != work[0] for one in work]
+    cut = [evaluation.unread is not None for evaluation in evaluations.values()]
+    differs = [one is None or one != work[0] or c for one, c in zip(work, cut, strict=True)]
     tables = {n: {(s.batch_size, s.prompt): s for s in e.speeds} for n, e in evaluations.items()}
     keys = _keys(tables)
     if not keys:
@@ -161,6 +164,20 @@ def size_table(evaluations: Evaluations) -> Table | None:
     return Table("Size", ("", *evaluations), rows, zeros_note(shares), compared=len(evaluations))
 
 
+def activation_table(evaluations: Evaluations) -> Table | None:
+    """What share of the weights was not needed; None if no activations were cut."""
+    shares = [evaluation.unread for evaluation in evaluations.values()]
+    if all(share is None for share in shares):
+        return None
+    figures = [Figure(share, "-" if share is None else share_text(share)) for share in shares]
+    note = (
+        "Of the Linears that have a threshold, over all rows that were counted (rows that a kernel "
+        "takes are not): inputs at or below it count as zero, and their weights are not needed."
+    )
+    rows: list[Row] = [("weights not needed", *figures)]
+    return Table("Sparse activations", ("", *evaluations), rows, note, compared=len(evaluations))
+
+
 def evaluation_tables(evaluations: Evaluations) -> list[Table]:
     """Those tables for which something was measured."""
     tables = (
@@ -168,6 +185,7 @@ def evaluation_tables(evaluations: Evaluations) -> list[Table]:
         perplexity_table(evaluations),
         task_table(evaluations),
         speed_table(evaluations),
+        activation_table(evaluations),
         forward_table(evaluations),
     )
     return [table for table in tables if table is not None]

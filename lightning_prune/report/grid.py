@@ -174,11 +174,11 @@ def _details(grid: Grid) -> Table:
 def _rows(grid: Grid) -> Table:
     """A row for each cell, the dense model first, with all that is known of it."""
     measure = grid.measure.name
-    hidden = {"losses"} | {"accuracy", "perplexity"} - {measure}
+    hidden = {"losses", *({"accuracy"} - {measure}), *({"perplexity"} - {measure})}
     columns = [one.name for one in fields(Cell) if one.name not in hidden]
     rows: list[Row] = []
-    figures: dict[str, Any] = {measure: grid.dense}
-    dense = Cell("dense", "", sparsity=0.0, **figures)
+    reached: dict[str, Any] = {measure: grid.dense}
+    dense = replace(Cell("dense", "", sparsity=0.0), **reached)
     for cell in (dense, *grid.cells):
         values = [getattr(cell, name) for name in columns]
         rows.append(tuple(v if isinstance(v, str) else Figure(v, str(v)) for v in values))

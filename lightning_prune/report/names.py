@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-__all__ = ["file_names", "model_name", "short_names"]
+__all__ = ["file_names", "model_name", "named_paths", "short_names"]
 
 STAGES = ("pruned", "recovered", "model", "best")
 """Folders of a run that hold models: the run tells them apart."""
@@ -54,6 +54,20 @@ def file_names(paths: Iterable[str]) -> dict[str, str]:
     suffixes = {Path(name).suffix for name in names.values()}
     suffix = suffixes.pop() if len(suffixes) == 1 else ""
     return {path: name.removesuffix(suffix) for path, name in names.items()}
+
+
+def named_paths(paths: Sequence[str]) -> dict[str, str]:
+    """Files and folders by what to call them.
+
+    Raises:
+        ValueError: one is named twice.
+    """
+    real = [os.path.realpath(path) for path in paths]
+    for path, place in zip(paths, real, strict=True):
+        if real.count(place) > 1:
+            raise ValueError(f"{path} is named twice; name each once")
+    names = file_names(paths)
+    return {names[path]: path for path in paths}
 
 
 def _is_place(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""A search over distributions of the budget among blocks: its trials, and what it found."""
+"""A search over distributions of a budget: what it tried, and what it found."""
 
 from __future__ import annotations
 
@@ -14,38 +14,29 @@ from lightning_prune.report.files import Document
 from lightning_prune.report.names import model_name
 from lightning_prune.report.numbers import perplexity_text
 from lightning_prune.report.plots import Key, document
-from lightning_prune.report.tables import Column, Figure, Row, Table
+from lightning_prune.report.tables import Figure, Row, Table
 from lightning_prune.tokens import begun
 
-__all__ = ["Spread", "Trial", "spread_document"]
-
-SHOWN = 10
-"""Failed trials that are printed; the files have all."""
+__all__ = ["Attempt", "Spread", "Trial", "gain_of", "spread_document"]
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One distribution.
+    """A model that was pruned by one distribution.
 
     Attributes:
-        name: "uniform", "as given", or the number of the trial.
-        fractions: what is removed from each block that is pruned.
-        perplexity: on held-out training text; None where it failed.
-        error: why it failed; "" if it did not.
+        name: "as given" or "found".
+        fractions: what is removed from each slot.
+        perplexity: on held-out training text.
+        evaluation: on the evaluation text, which decides nothing.
         losses: the summed negative log likelihood of each held-out window.
     """
 
     name: str
-    fractions: list[float]
-    perplexity: float | None
-    error: str = ""
+    fractions: Sequence[float]
+    perplexity: float
+    evaluation: float
     losses: Sequence[float] = ()
-
-    @property
-    def value(self) -> float:
-        """The perplexity; infinite where there is none."""
-        number = self.perplexity
-        return math.inf if number is None or math.isnan(number) else number
 
     def beats(self, other: Trial) -> bool:
         """Whether it is better by more than one standard error, window by window.
@@ -57,26 +48,45 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class Attempt:
+    """A stitched model that was judged on the way.
+
+    Attributes:
+        name: what made it.
+        windows: on how many windows.
+        divergence: from the dense model, the mean of a token, in nats.
+        fractions: what is removed from each slot.
+    """
+
+    name: str
+    windows: int
+    divergence: float
+    fractions: Sequence[float]
+
+
+@dataclass(frozen=True)
 class Spread:
-    """All trials, the best of them, and what the evaluation text says in the end.
+    """What a search has tried, and what it found.
 
     Attributes:
         model: what was pruned.
         method: the call of the method.
         dense: perplexity of the dense model on the evaluation text.
-        trials: in their order; the first two are "uniform" and "as given".
-        best: the trial that no later one beats; see `Trial.beats`.
-        evaluation: perplexity on the evaluation text, by name of the distribution; it decided
-            nothing.
-        settings: how they were measured: held_out, windows, length, calibration, device, dtype.
+        slots: names of what gets a share of its own.
+        tried: what was stitched and judged, in this order.
+        results: what was pruned: as given, and by what was found.
+        best: what was found, if it beats the other; see `Trial.beats`.
+        settings: how they were measured: per, children, stages, held_out, windows, length,
+            calibration, device, dtype.
     """
 
     model: str
     method: str
     dense: float
-    trials: Sequence[Trial]
+    slots: Sequence[str]
+    tried: Sequence[Attempt]
+    results: Sequence[Trial]
     best: Trial
-    evaluation: Mapping[str, float | None]
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -85,10 +95,11 @@ def gain_of(one: Trial, other: Trial) -> tuple[float, float]:
 
     Returns:
         Mean difference of the summed negative log likelihood of a window, and the standard error of
-        that mean; of trials without losses, infinite if one alone has a result, and zero.
+        that mean; where losses are not finite, infinite if those of one alone are, and zero.
     """
-    if not one.losses or len(one.losses) != len(other.losses):
-        return (math.inf if one.value < other.value else 0.0), 0.0
+    finite = [all(map(math.isfinite, trial.losses)) for trial in (one, other)]
+    if not all(finite):
+        return (math.inf if finite[0] else 0.0), 0.0
     gains = [theirs - own for own, theirs in zip(one.losses, other.losses, strict=True)]
     mean = fmean(gains)
     spread = stdev(gains) if len(gains) > 1 else abs(mean)
@@ -99,23 +110,23 @@ def spread_document(spread: Spread) -> Document:
     """A search as it is printed and written: Markdown, CSV, JSON and a picture."""
     model, dense, facts = model_name(spread.model), perplexity_text(spread.dense), _facts(spread)
     shares = ", ".join(f"{fraction:.1%}" for fraction in spread.best.fractions)
-    failed = [f"trial {t.name} failed: {t.error}" for t in spread.trials if t.error]
     return Document(
         "search",
         asdict(spread),
         printed=[
-            _summary(spread, f"{model}: {spread.method} (dense {dense})"),
+            _results(spread, f"{model}: {spread.method} (dense {dense})"),
             facts,
-            f"best: trial {spread.best.name} of {len(spread.trials)}: {shares}",
-            *failed[:SHOWN],
+            f"{_best(spread)}: {shares}",
             "",
         ],
         written=[
-            f"# {model}: shares of the blocks for `{spread.method}`",
+            f"# {model}: shares for `{spread.method}`",
             f"Dense: {dense}. {facts}.",
-            _summary(spread, ""),
-            f"Best: trial {spread.best.name}, {shares}.",
-            _trials(spread),
+            _results(spread, ""),
+            f"{_best(spread)}.",
+            _shares(spread),
+            "Stitched models, and their divergence from the dense one:",
+            _tried(spread),
         ],
         rows=_rows(spread),
         picture=_picture(spread, model),
@@ -124,78 +135,104 @@ def spread_document(spread: Spread) -> Document:
 
 def _facts(spread: Spread) -> str:
     """How it was measured, in one line."""
-    s = spread.settings
+    s, begin = spread.settings, begun(spread.settings.get("begin"))
+    stages = " or ".join(map(str, s["stages"]))
     return (
-        "a trial wins by more than a standard error, window by window; "
-        f"{s['held_out']} held-out and {s['windows']} evaluation windows of {s['length']} tokens"
-        f"{begun(s.get('begin'))}, {s['calibration']}, {s['device']}, {s['dtype']}"
+        f"{len(spread.tried)} stitched models on {stages} windows; {s['held_out']} held-out and "
+        f"{s['windows']} evaluation windows of {s['length']} tokens{begin}, {s['calibration']}, "
+        f"{s['device']}, {s['dtype']}"
     )
 
 
-def _summary(spread: Spread, title: str) -> Table:
-    """Uniform, as given, and best: held-out and evaluation perplexity."""
-    held = {trial.name: trial.perplexity for trial in spread.trials}
-    held["best"] = spread.best.perplexity
+def _best(spread: Spread) -> str:
+    """Which is the best, and by how much what was found is better than what was given."""
+    given, found = spread.results
+    mean, error = gain_of(found, given)
+    return (
+        f"best: {spread.best.name}; from as given to found, the loss of a held-out window falls by "
+        f"{mean:.3g} ± {error:.2g}"
+    )
+
+
+def _results(spread: Spread, title: str) -> Table:
+    """Held-out and evaluation perplexity of what was pruned."""
     rows: list[Row] = [
-        (name, *(Figure(v, perplexity_text(v)) for v in (held.get(name), value)))
-        for name, value in spread.evaluation.items()
+        (one.name, *(Figure(v, perplexity_text(v)) for v in (one.perplexity, one.evaluation)))
+        for one in spread.results
     ]
     return Table(title, ("distribution", "held-out", "evaluation"), rows)
 
 
-def _trials(spread: Spread) -> Table:
-    """A row for each trial, with its shares or its error."""
-    rows = [
-        (
-            trial.name,
-            Figure(trial.perplexity, perplexity_text(trial.perplexity)),
-            trial.error or " ".join(f"{fraction:.3f}" for fraction in trial.fractions),
+def _shares(spread: Spread) -> Table:
+    """What each slot loses."""
+    rows: list[Row] = [
+        (name, *(Figure(share, f"{share:.1%}") for share in shares))
+        for name, *shares in zip(
+            spread.slots, *(one.fractions for one in spread.results), strict=True
         )
-        for trial in spread.trials
     ]
-    return Table("", ("trial", "held-out", Column("fractions", words=True)), rows)
+    return Table("", ("removed of", *(one.name for one in spread.results)), rows)
+
+
+def _tried(spread: Spread) -> Table:
+    """A row for each stitched model."""
+    rows: list[Row] = [
+        (one.name, _count(one), Figure(one.divergence, f"{one.divergence:.4f}"))
+        for one in spread.tried
+    ]
+    return Table("", ("model", "windows", "divergence"), rows)
+
+
+def _count(one: Attempt) -> Figure:
+    return Figure(one.windows, str(one.windows))
 
 
 def _rows(spread: Spread) -> Table:
-    """The same with a column for each block."""
-    blocks = [f"block {i}" for i in range(len(spread.best.fractions))]
+    """The same with a column for each slot."""
     rows: list[Row] = [
-        (t.name, *(Figure(v, str(v)) for v in (t.perplexity, *t.fractions)), t.error)
-        for t in spread.trials
+        (one.name, _count(one), *(Figure(v, str(v)) for v in (one.divergence, *one.fractions)))
+        for one in spread.tried
     ]
-    return Table("", ("trial", "perplexity", *blocks, "error"), rows)
+    return Table("", ("model", "windows", "divergence", *spread.slots), rows)
 
 
 def _picture(spread: Spread, model: str) -> str:
-    """The perplexity of every trial with the best so far, and what each block loses."""
-    values = [trial.value for trial in spread.trials]
-    points = [(float(place), value) for place, value in enumerate(values)]
-    so_far = [(float(place), value) for place, value in enumerate(accumulate(values, min))]
-    trials = curves(
-        "Perplexity on held-out text",
-        "A dot for each trial, and a line along the best so far",
+    """The divergence of stitched models with the best so far, and what each slot loses."""
+    most = max(one.windows for one in spread.tried)
+    values = [
+        (float(place), one.divergence)
+        for place, one in enumerate(spread.tried)
+        if one.windows == most
+    ]
+    lowest = accumulate((value for _, value in values), min)
+    so_far = [(place, value) for (place, _), value in zip(values, lowest, strict=True)]
+    tried = curves(
+        "Divergence from the dense model",
+        f"A dot for each stitched model that was judged on {most} windows, and a line along the "
+        "lowest so far",
         [
-            Curve("best so far", _steps(so_far), "vermillion", dotted=False),
-            Curve("trial", points, "blue", drawn=False, dotted=True),
+            Curve("lowest so far", _steps(so_far), "vermillion", dotted=False),
+            Curve("stitched model", values, "blue", drawn=False, dotted=True),
         ],
-        keys=[Key("trial", "blue", 0), Key("best so far", "vermillion")],
-        x_name="trial (0: uniform, 1: as given)",
+        keys=[Key("stitched model", "blue", 0), Key("lowest so far", "vermillion")],
+        x_name="stitched models",
         room=ROOM_ALONE,
     )
-    given = next((t for t in spread.trials if t.name == "as given"), spread.trials[0])
+    given, found = spread.results
+    of = spread.settings["per"]
     shares = block_bars(
-        "Removed from each block",
-        "Two bars for each block: what the method as given removes, and what the best trial does",
-        range(len(spread.best.fractions)),
+        f"Removed from each {of}",
+        f"Two bars for each {of}: what the method as given removes, and what was found",
+        range(len(spread.slots)),
         [
             Bars("as given", given.fractions, "grey", (0.0, 0.5), "given"),
-            Bars("best", spread.best.fractions, "blue", (0.5, 1.0), "best"),
+            Bars("found", found.fractions, "blue", (0.5, 1.0), "best"),
         ],
-        [Key("as given", "grey"), Key("best", "blue")],
+        [Key("as given", "grey"), Key("found", "blue")],
         shown=lambda share: f"{100 * share:.3g}%",
         room=ROOM_ALONE,
     )
-    plots = [trials, shares] if trials is not None else [shares]
+    plots = [tried, shares] if tried is not None else [shares]
     return document("search", model, [spread.method, _facts(spread)], plots)
 
 

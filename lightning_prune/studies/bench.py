@@ -66,6 +66,7 @@ class Bench:
         measure: what models are judged by: perplexity, or accuracy.
         calibration: the calibration batches.
         validation: the validation batches.
+        journal: where results are kept; None: nowhere.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class Bench:
             for site in block.sites
         )
         work = {"model": fingerprint(module.base), "version": __version__}
-        self._journal = None if journal is None else Journal(journal, work)
+        self.journal = None if journal is None else Journal(journal, work)
 
     @property
     def name(self) -> str:
@@ -211,16 +212,16 @@ class Bench:
 
     def _known(self, call: str, calibration: Batches, judge: Batches) -> Cell | None:
         """A result that is in the journal."""
-        record = self._journal and self._journal.get(self._step(call, calibration, judge))
+        record = self.journal and self.journal.get(self._step(call, calibration, judge))
         if not record:
             return None
         return Cell(**record | {"perplexity": float(record["perplexity"])})
 
     def _keep(self, call: str, calibration: Batches, judge: Batches, cell: Cell) -> None:
         """Write a result into the journal."""
-        if self._journal is not None:
+        if self.journal is not None:
             record = asdict(cell) | {"perplexity": str(cell.perplexity)}  # JSON has no inf
-            self._journal.put(self._step(call, calibration, judge), record)
+            self.journal.put(self._step(call, calibration, judge), record)
 
     def _step(self, call: str, calibration: Batches, judge: Batches) -> dict[str, Any]:
         return {"call": call, "calibration": digest_of(calibration), "validation": digest_of(judge)}

@@ -118,6 +118,7 @@ class Judge:
             rate_of(scores, 0.5 if self.scorer is None else self.scorer.threshold),
             mean_of(scores),
             mean_of(unique),
+            silent=sum(not answer.unique for answer in answers) / len(answers),
         )
         self._journal.put(_step(name, removed), asdict(row) | {"perplexity": str(row.perplexity)})
         rate, said = share_text(row.rate.value), perplexity_text(row.perplexity)

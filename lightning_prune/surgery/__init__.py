@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.plan import Plan
-from lightning_prune.surgery.biases import add_biases, lacking_biases
+from lightning_prune.surgery.biases import add_biases, give_bias, lacking_biases
 from lightning_prune.surgery.mask import (
     apply_masks,
     check_masks,
@@ -21,6 +21,7 @@ __all__ = [
     "add_biases",
     "apply",
     "apply_masks",
+    "give_bias",
     "inner_features",
     "lacking_biases",
     "mask_block",

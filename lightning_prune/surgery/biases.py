@@ -13,7 +13,7 @@ from torch import nn
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.plan import Plan
 
-__all__ = ["add_biases", "lacking_biases"]
+__all__ = ["add_biases", "give_bias", "lacking_biases"]
 
 
 def lacking_biases(anatomy: Anatomy, plan: Plan) -> list[str]:
@@ -42,9 +42,14 @@ def add_biases(anatomy: Anatomy, paths: Iterable[str]) -> None:
         for site in block.sites:
             linear = site.module
             if site.table.path in paths and linear.bias is None:
-                zeros_O = linear.weight.detach().new_zeros(linear.out_features)
-                linear.bias = nn.Parameter(zeros_O, linear.weight.requires_grad)
+                give_bias(linear)
                 added.add(site.table.path)
     if added:
         before: Any = getattr(config, "pruned_biases", None) or []
         config.pruned_biases = sorted({*before, *added})  # type: ignore[union-attr]
+
+
+def give_bias(linear: nn.Linear) -> None:
+    """Give a Linear without a bias one of zeros."""
+    zeros_O = linear.weight.detach().new_zeros(linear.out_features)
+    linear.bias = nn.Parameter(zeros_O, linear.weight.requires_grad)

@@ -1,6 +1,7 @@
 """Running a model block by block. The only room that registers hooks."""
 
 from lightning_prune.sweep.collect import RESUMED, Collected, collect, visit
+from lightning_prune.sweep.fitting import Fitted, fitting_sweep
 from lightning_prune.sweep.placement import (
     InMemory,
     Mapped,
@@ -16,12 +17,14 @@ from lightning_prune.sweep.store import stored
 __all__ = [
     "RESUMED",
     "Collected",
+    "Fitted",
     "HiddenStates",
     "InMemory",
     "Mapped",
     "Placement",
     "collect",
     "evaluating",
+    "fitting_sweep",
     "home_device",
     "on_device",
     "placement_of",

@@ -5,9 +5,7 @@ Axes: B sequences, T tokens, D hidden size.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 
 from lightning_prune.anatomy import Block
 from lightning_prune.evidence import PairedEvidence, Propagate
@@ -64,9 +62,7 @@ def _paired_steps(
 ) -> Steps:
     """Yield a block once an input; bring both models' states behind it if it feeds a next one."""
     whole = states.anatomy.blocks[block.index]
-    config = states.anatomy.model.config  # every attention and MLP has it: one is enough
-    dense = replace(whole, module=copy.deepcopy(block.module, {id(config): config}))
-    dense = dense.part(block.sites_in(dense.module))
+    dense = block.copied(states.anatomy.model.config)
     paths = [site.table.path for site in whole.sites if site.table.adds]
     error = [states.kept(dense_states.entering(i) - states.entering(i)) for i in states.indices]
     adding = [block.module.get_submodule(path) for path in paths]

@@ -182,7 +182,7 @@ class HiddenStates:
         objective = TaskLoss()
         target = self.targets(index, objective)
         losses = torch.zeros(target.shape, device=hidden.device)
-        for columns_C, part in self._parts(target):
+        for columns_C, part in self.parts(target):
             here_C = slice(None) if columns_C is None else columns_C.to(hidden.device)
             seen = hidden if columns_C is None else hidden[:, here_C]
             values = self._values(index, objective, columns_C, seen, part)
@@ -199,7 +199,7 @@ class HiddenStates:
         """
         gradient_BTD = torch.zeros_like(hidden)
         target = self.targets(index, objective)
-        for columns_C, part in self._parts(target):
+        for columns_C, part in self.parts(target):
             here_C = slice(None) if columns_C is None else columns_C.to(hidden.device)
             seen = hidden[:, here_C].detach().requires_grad_()
             with torch.enable_grad():
@@ -227,7 +227,8 @@ class HiddenStates:
         flat_N = target.to(logits.device).flatten()
         return objective.values(logits.flatten(0, -2), flat_N).view(target.shape)
 
-    def _parts(self, target: torch.Tensor) -> Iterator[tuple[torch.Tensor | None, torch.Tensor]]:
+    def parts(self, target: torch.Tensor) -> Iterator[tuple[torch.Tensor | None, torch.Tensor]]:
+        """The columns of a batch whose logits may be held at once, and their targets."""
         classes = self.anatomy.head.sites[0].module.out_features
         on_cpu = self.device.type == "cpu"
         return self.anatomy.task.parts(target, classes, logits_at_once(on_cpu))

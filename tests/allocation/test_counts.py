@@ -10,7 +10,7 @@ import torch
 
 from lightning_prune import GlobalStandardised, Uniform
 from lightning_prune.allocation import Pool, most
-from lightning_prune.allocation.counts import unit_counts
+from lightning_prune.allocation.counts import counts_by_block, unit_counts
 from lightning_prune.allocation.global_standardised import global_counts
 
 RATIOS = [round(0.05 * step, 2) for step in range(1, 19)]
@@ -88,6 +88,20 @@ def test_equal_blocks_stay_equal(ratio: float) -> None:
     assert len(set(counts[::2])) == len(set(counts[1::2])) == 1
     assert abs(removed(pools, counts) - target) <= 4 * 192 / 2
     assert abs(counts[0] - ratio * 4) <= 0.5 or counts[0] == 3
+
+
+@pytest.mark.parametrize("ratio", [0.1, 0.3, 0.5])
+def test_every_block_gives_its_own_share(ratio: float) -> None:
+    """Within a neuron, and all together within half of one, whatever groups make up of it."""
+    pools = blocks()
+    total = sum(pool.parameters for pool in pools)
+    shares = [ratio + by for by in (-0.1, -0.03, 0.03, 0.1) for _ in range(2)]
+    counts = counts_by_block(pools, shares, ratio * total)
+    assert abs(removed(pools, counts) - ratio * total) <= 192 / 2
+    for first in range(0, len(pools), 2):
+        block = pools[first : first + 2]
+        goal = shares[first] * sum(pool.parameters for pool in block)
+        assert abs(removed(block, counts[first : first + 2]) - goal) <= 192
 
 
 @pytest.mark.parametrize("ratio", RATIOS)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from lightning_prune import OWL, PerBlock, Uniform, Wanda, WandaSP
+from lightning_prune import OWL, PerBlock, PerPart, PerSite, Uniform, Wanda, WandaSP
 from lightning_prune.allocation import meet
 from lightning_prune.allocation.owl import outlier_ratio
 from lightning_prune.anatomy import Anatomy
@@ -194,3 +194,55 @@ def test_an_allocation_is_told_as_it_was_made() -> None:
     """In the plan's provenance."""
     plan = prune(even_model("llama"), _wanda(OWL(lambda_=0.1), "none"), batches())
     assert plan.provenance["arguments"]["allocation"] == "OWL(lambda_=0.1)"
+
+
+def test_linears_are_given_their_shares() -> None:
+    """One by one, in the order in which they run."""
+    shares = [0.25 + 0.01 * place for place in range(21)]
+    anatomy = Anatomy(even_model("llama"))
+    sites = [site for block in anatomy.blocks for site in block.sites]
+    mean = overall(shares, [site.module.weight.numel() for site in sites])
+    method = Wanda(sparsity=mean, scope="matrix", allocation=PerSite(fractions=shares))
+    plan = prune(anatomy.model, method, batches())
+    assert [plan.sparsity(s.weight_name) for s in sites] == pytest.approx(shares, abs=2e-3)
+    with pytest.raises(ValueError, match="PerSite has 2 fractions for 21 Linears; give one for"):
+        prune(
+            even_model("llama"),
+            Wanda(sparsity=0.3, allocation=PerSite(fractions=[0.3, 0.3])),
+            batches(),
+        )
+
+
+def test_attention_and_mlp_are_given_shares_apart() -> None:
+    """Of the groups and of the neurons of each block; together they are the budget."""
+    given = PerPart(attention=[0.25, 0.5, 0.0], mlp=[0.5, 0.0, 0.25])
+    anatomy = Anatomy(even_model("llama"))
+    parts = {kind: [(b.units(kind), b.unit_size(kind)) for b in anatomy.blocks]
+             for kind in ("group", "neuron")}  # fmt: skip
+    shares = {"group": given.attention, "neuron": given.mlp}
+    removed = sum(
+        f * n * size for k in parts for f, (n, size) in zip(shares[k], parts[k], strict=True)
+    )
+    ratio = removed / sum(n * size for kind in parts.values() for n, size in kind)
+    plan = prune(anatomy.model, WandaSP(ratio=ratio, allocation=given), batches())
+    groups = [kept.removed for kept in plan.blocks("group").values()]
+    neurons = [kept.removed for kept in plan.blocks("neuron").values()]
+    assert groups == [1, 2, 0]
+    assert neurons == pytest.approx([0.5 * 22, 0, 0.25 * 22], abs=1)
+
+
+@pytest.mark.parametrize(
+    ("allocation", "message"),
+    [
+        ({"attention": [0.3] * 3, "mlp": [0.3] * 2}, "2 fractions for the mlp of 3 blocks"),
+        ({"attention": [0.3] * 3, "mlp": [0.4] * 3}, "remove 0.* overall, and 0.3 is asked for"),
+        ({"mlp": [1.3]}, r"mlp=\[1.3\] is not allowed; they are numbers in"),
+        ({}, "PerPart has neither attention nor mlp"),
+    ],
+)
+def test_shares_of_parts_that_do_not_fit_are_refused(
+    allocation: dict[str, Any], message: str
+) -> None:
+    """Each with what was found."""
+    with pytest.raises(ValueError, match=message):
+        prune(even_model("llama"), WandaSP(ratio=0.3, allocation=PerPart(**allocation)), batches())

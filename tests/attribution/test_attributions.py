@@ -131,6 +131,7 @@ def test_the_model_is_left_as_it_was() -> None:
         ),
         ({"objective": Logit(token=3, against=3)}, "against=3 is not allowed; it is another token"),
         ({"kind": "weight", "include": "*.fc1"}, "matches no Linear; names are like"),
+        ({"include": "*.up_proj"}, r"name Linears, and kind='neuron' is about units"),
         ({"batches": []}, "no reference samples"),
     ],
 )
@@ -249,5 +250,8 @@ def test_what_is_no_list_is_refused(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(ValueError, match="is no list of a circuit"):
             CircuitUnits.load(path)
+    path.write_text('{"format": 2, "kind": "neuron", "places": {"3": [17]}}')
+    with pytest.raises(ValueError, match=r"is of format 2, and this version .* reads 1: update"):
+        CircuitUnits.load(path)
     with pytest.raises(ValueError, match=r"count=99 of 14 neurons; 1 to 14 can go"):
         CircuitUnits.lowest(some(0), 99)

@@ -26,7 +26,7 @@ LAYERS = (
     {"methods"},
     {
         *("modeling", "checkpoints", "surgery", "sweep"),
-        *("evaluation", "analysis", "report", "export"),
+        *("evaluation", "analysis", "kernels", "report", "export"),
     },
     {"pipeline"},
     {"data", "models", "callbacks"},

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from lightning_prune.analysis.similarity import compare_masks
 from lightning_prune.analysis.zeros import sparsity
 from lightning_prune.checkpoints.reader import TensorReader
 from lightning_prune.checkpoints.writer import ShardWriter
@@ -54,6 +55,11 @@ def count() -> None:
     sparsity(FOLDER)
 
 
+def compare() -> None:
+    """The masks of the folder with those of what was converted."""
+    compare_masks({"a": FOLDER, "b": OUT / "converted"})
+
+
 def resident(kind: str) -> int:
     """Bytes of this process: VmRSS, or RssAnon, which leaves out what is mapped from files."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
@@ -79,5 +85,5 @@ def taken(work: Callable[[], None], kind: str) -> int:
 
 if __name__ == "__main__":
     most = {work.__name__: taken(work, "VmRSS") for work in (read, rows, write)}
-    most |= {work.__name__: taken(work, "RssAnon") for work in (convert, count)}
+    most |= {work.__name__: taken(work, "RssAnon") for work in (convert, count, compare)}
     (OUT / "taken.json").write_text(json.dumps(most), encoding="utf-8")

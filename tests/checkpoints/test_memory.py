@@ -84,3 +84,9 @@ def test_another_type_is_made_without_holding_the_model(folders: tuple[Path, Pat
 def test_zeros_are_counted_tensor_by_tensor(folders: tuple[Path, Path]) -> None:
     """With what is computed of one."""
     assert taken(folders, "count") < 12 * TENSOR
+
+
+@pytest.mark.slow
+def test_masks_are_compared_matrix_by_matrix(folders: tuple[Path, Path]) -> None:
+    """With what is computed of one of each."""
+    assert taken(folders, "compare") < 6 * TENSOR

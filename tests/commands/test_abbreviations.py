@@ -15,7 +15,7 @@ SHORT = {
     "generate": ("--new-tok=3", "generate has no argument 'new_tok'. Did you mean new_tokens?"),
     "sparsity": ("--patt=2:4", "sparsity has no argument 'patt'. Did you mean patterns?"),
     "compare": ("--leng=32", "compare has no argument 'leng'. Did you mean length?"),
-    "analyze": ("--ou=x", "analyze has no argument 'ou'. Did you mean out?"),
+    "analyze": ("--ou=x", "scores has no argument 'ou'. Did you mean out?"),
 }
 """By command, an abbreviation and what is said of it."""
 CONFIGURED = {

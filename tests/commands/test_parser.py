@@ -92,6 +92,18 @@ def test_a_list_without_a_value_may_mean_something() -> None:
         called("m", "--to=here", "--lengths")
 
 
+def test_a_place_may_be_left_empty() -> None:
+    """Of a parameter of the function that has a default; one of a class is an option."""
+
+    def ask(file: str, judge: Judge, sql: str = "SELECT 1") -> None:
+        seen.append({"file": file, "sql": sql, "lengths": judge.lengths})
+
+    call("ask", ask, ["f"], {})
+    call("ask", ask, ["f", "SELECT 2", "--lengths", "3"], {})
+    assert [(s["sql"], s["lengths"]) for s in seen] == [("SELECT 1", None), ("SELECT 2", [3])]
+    seen.clear()
+
+
 def test_help_is_the_docstring(capsys: pytest.CaptureFixture[str]) -> None:
     """Of the function, and of the class."""
     with pytest.raises(SystemExit):

@@ -64,17 +64,20 @@ def test_every_combination_is_a_row(search: Any, monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_best_shares_are_written_for_fit_and_prune(search: Any, tmp_path: Path) -> None:
-    """Same budget, held-out perplexity no higher than at the start, plan and YAML that work."""
-    own = ("--trials=4", "--held_out=4", "--data.nsamples=4", "--data.batch_size=2")
+    """Held-out perplexity no higher than at the start, plan and YAML that work."""
+    own = ("--trials=12", "--stages=[2,4]", "--held_out=4")
+    own += ("--data.nsamples=4", "--data.batch_size=2")
     root = search(FLAP_30, *own)
     assert {path.name for path in root.iterdir()} == FILES | {"best", "best.yaml"}
     found = json.loads((root / "search.json").read_text())
-    assert [one["name"] for one in found["trials"]] == ["uniform", "as given", *"1234"]
-    assert found["best"]["perplexity"] == min(one["perplexity"] for one in found["trials"])
-    assert set(found["evaluation"]) == {"uniform", "as given", "best"}
-    assert all(sum(one["fractions"]) / 3 == pytest.approx(0.3, abs=1e-5) for one in found["trials"])
+    assert [one["name"] for one in found["results"]] == ["as given", "found"]
+    assert found["best"] in found["results"]
+    assert [one["name"] for one in found["tried"][:2]] == ["uniform", "as given"]
+    assert found["slots"] == ["block 0", "block 1", "block 2"]
     picture = ElementTree.parse(root / "search.svg").getroot()
-    assert len([e for e in picture.iter() if "mark" in e.get("class", "").split()]) == 6 + 1
+    on_all = [one for one in found["tried"] if one["windows"] == 4]
+    marks = [e for e in picture.iter() if "mark" in e.get("class", "").split()]
+    assert len(marks) == len(on_all) + 1
     first = rows(root)
     assert rows(search(FLAP_30, *own)) == first  # again: the same trials, and known
 
@@ -117,7 +120,8 @@ def _inputs(root: Path) -> dict[str, Any]:
         (FLAP_30, ["--vary={rato: [0.2]}"], "'rato'"),
         (FLAP_30, ["--trials=2", "--step=2"], "step=2"),
         ("Nothing", ["--vary={ratio: [0.2]}"], "Nothing"),
-        ('{"class_path": "Wanda", "init_args": {"sparsity": 0.5}}', ["--trials=2"], "cut units"),
+        ('{"class_path": "DropBlocks", "init_args": {"count": 1}}', ["--trials=2"], "no shares to"),
+        (FLAP_30, ["--trials=2", "--per=row"], "row"),
         (FLAP_30, ["--trials=2", "--held_out=1000"], "share nothing with"),
     ],
 )

@@ -128,7 +128,7 @@ def test_predictions_searches_and_importance_say_it(
     own = [f"--model.path={begins(tmp_path / 'a')}", f"--data.source={text_file}", *QUIET]
     main(["predict", *own])
     main(["importance", "--measure=cosine", "--windows=2", *own])
-    main(["search", f"--method={METHOD}", "--trials=1", "--held_out=1", *own])
+    main(["search", f"--method={METHOD}", "--trials=1", "--stages=[1]", "--held_out=1", *own])
     said = " ".join(capsys.readouterr().out.split())
     assert re.search(r" \d+ windows, each begun with <bos>, [\d,]+ tokens predicted", said)
     assert "2 windows of 60 tokens, each begun with <bos>" in said

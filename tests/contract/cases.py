@@ -17,6 +17,7 @@ from lightning_prune import (
     FLAP,
     OWL,
     Bias,
+    BlockFit,
     Circuit,
     GQATaylor,
     Inverse,
@@ -25,6 +26,7 @@ from lightning_prune import (
     Wanda,
 )
 from lightning_prune.callbacks.base import PruningCallback
+from lightning_prune.checks import Configured
 from lightning_prune.pipeline import prune
 from lightning_prune.plan import Plan
 from tests.contract.outside import Louder, Quietest
@@ -38,6 +40,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"pattern": "2:4"},
         {"sparsity": 0.29, "propagate": "layer"},
         {"sparsity": 0.29, "adaptive": True, "propagate": "none"},
+        {"sparsity": 0.29, "block_fit": BlockFit(steps=4)},
     ],
     "RIA": [
         {"sparsity": 0.29},
@@ -59,7 +62,11 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"ratio": 0.3, "metric": "WIFN", "square_attention": True, "attention_ratio": 0.25},
         {"ratio": 0.6, "metric": "IFV", "attention": False},
     ],
-    "CFSP": [{"ratio": 0.3}, {"ratio": 0.6, "metric": "wanda_base", "formula": "code"}],
+    "CFSP": [
+        {"ratio": 0.3},
+        {"ratio": 0.6, "metric": "wanda_base", "formula": "code"},
+        {"ratio": 0.3, "block_fit": BlockFit(steps=4, span=2, target="block")},
+    ],
     "DropBlocks": [  # whole blocks: tests/callbacks/blocks
         {"count": 1, "part": "attention", "measure": "removal"},
         {"count": 1, "part": "mlp", "measure": "mse"},
@@ -93,6 +100,11 @@ class Case:
     cls: type[PruningCallback]
     settings: dict[str, Any]
 
+    @property
+    def nested(self) -> bool:
+        """Whether an argument is an object, which a configuration names by its class path."""
+        return any(isinstance(value, Configured) for value in self.settings.values())
+
     def make(self, **more: Any) -> PruningCallback:
         return self.cls(**(self.settings | more))
 
@@ -120,6 +132,7 @@ NESTED: list[PruningCallback] = [
     GQATaylor(ratio=0.25, allocation=Inverse(alpha=2.0), repair=LeastSquares(trust=0.0)),
     FLAP(ratio=0.25, repair=None),
     Wanda(sparsity=0.5, allocation=OWL(M=3.0), include="*.mlp.*"),
+    Wanda(pattern="2:4", block_fit=BlockFit(steps=8, target="block")),
     Progressive(method=FLAP(ratio=0.5, repair=Bias()), rounds=2, max_increase=1.5),
 ]
 """Methods that hold objects with arguments of their own."""

@@ -17,12 +17,25 @@ def masked(dense: nn.Module, pruned: nn.Module, plan: Plan) -> nn.Module:
     mask_units(anatomy, plan)
     own = pruned.state_dict()
     for block in anatomy.blocks:
-        kept = {site.name: keep_I for site, axis, keep_I in kept_features(block, plan) if axis == 1}
+        kept = {(site.name, axis): keep_F for site, axis, keep_F in kept_features(block, plan)}
+        outside = {f"{block.name}.{name}": p for name, p in block.module.named_parameters()}
         for site in block.sites:
+            shape, bias_name = site.module.weight.shape, f"{site.name}.bias"
+            rows, columns = (
+                kept.get((site.name, axis), torch.ones(size, dtype=torch.bool)).nonzero().flatten()
+                for axis, size in enumerate(shape)
+            )
             if site.weight_name in plan.corrected:
-                full_OI = torch.zeros_like(site.module.weight)
-                full_OI[:, kept[site.name]] = own[site.weight_name]
+                full_OI = torch.zeros(shape)
+                full_OI[rows[:, None], columns] = own[site.weight_name]
                 site.module.weight.data = full_OI
-            if site.name in kept and f"{site.name}.bias" in own:
-                site.module.bias = nn.Parameter(own[f"{site.name}.bias"].clone())
+            if bias_name in own and ((site.name, 1) in kept or bias_name in plan.corrected):
+                full_O = torch.zeros(shape[0])
+                full_O[rows] = own[bias_name]
+                site.module.bias = nn.Parameter(full_O)
+            for name in (site.weight_name, bias_name):
+                outside.pop(name, None)
+        for name, parameter in outside.items():
+            if name in plan.corrected:
+                parameter.data = own[name].clone()
     return dense

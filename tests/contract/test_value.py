@@ -6,7 +6,9 @@ import json
 
 import pytest
 
+from lightning_prune import BlockFit
 from lightning_prune.callbacks.base import PruningCallback
+from lightning_prune.checks import Configured
 from lightning_prune.methods.blocks import BlockPruning
 from lightning_prune.pipeline import prune
 from tests.contract.cases import (
@@ -20,7 +22,7 @@ from tests.contract.marks import (
     every_method,
 )
 
-SHARED = {"plan", "layer_start", "layer_end", "keep_scores", "offload"}
+SHARED = {"plan", "layer_start", "layer_end", "keep_scores", "offload", "block_fit"}
 
 
 @every_method
@@ -35,8 +37,8 @@ def test_every_method_is_tried(cls: type[PruningCallback]) -> None:
 def test_repr_makes_the_method_again(case: Case) -> None:
     """And says only what differs from the defaults."""
     method = case.make(layer_start=1, layer_end=3, keep_scores=True)
-    again = eval(repr(method), {case.cls.__name__: case.cls})
-    assert again.arguments == method.arguments
+    again = eval(repr(method), {case.cls.__name__: case.cls, "BlockFit": BlockFit})
+    assert (repr(again.arguments), type(again)) == (repr(method.arguments), type(method))
     assert repr(again) == repr(method)
     assert "offload" not in repr(method)
 
@@ -67,4 +69,5 @@ def test_provenance_says_how_the_plan_was_made(case: Case) -> None:
     assert json.loads(json.dumps(plan.provenance)) == plan.provenance
     assert plan.provenance["method"] == case.cls.__name__
     assert plan.provenance["model_type"] == "llama"
-    assert case.settings.items() <= plan.provenance["arguments"].items()
+    words = {k: repr(v) if isinstance(v, Configured) else v for k, v in case.settings.items()}
+    assert words.items() <= plan.provenance["arguments"].items()

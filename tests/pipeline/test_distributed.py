@@ -16,6 +16,7 @@ from lightning_prune import (
     FLAP,
     Ablation,
     Bias,
+    BlockFit,
     DropBlocks,
     GQATaylor,
     Inverse,
@@ -113,6 +114,28 @@ def test_two_processes_decide_as_one(name: str, pair: Pair) -> None:
             for key, weight in weights.items():
                 assert torch.equal(weight, second[1][key]), key
                 torch.testing.assert_close(weight, alone_weights[key], rtol=1e-5, atol=1e-5)
+
+
+def trained_of_share(owners: list[int]) -> Decided:
+    """By its share, with what is left of the blocks trained."""
+    pairs = zip(batches(size=1), owners, strict=True)
+    share = [batch for batch, owner in pairs if owner == distributed.rank()]
+    model = even_model("llama")
+    return prune(model, Wanda(sparsity=0.5, block_fit=BlockFit(steps=4)), share), model.state_dict()
+
+
+@pytest.mark.parametrize("share", SHARES)
+def test_two_processes_train_the_same_weights(share: str, pair: Pair) -> None:
+    """Those of one process, where one has all the text."""
+    (first, weights), (second, others) = pair.run(trained_of_share, SHARES[share]).results
+    alone, alone_weights = trained_of_share([0, 0, 0, 0])
+    assert_same_plan(first, alone)
+    assert first.fingerprint() == second.fingerprint()
+    assert any(note["steps"] for note in first.provenance["block_fit"])
+    for key, weight in weights.items():
+        assert torch.equal(weight, others[key]), key
+        if share == "one has none":
+            torch.testing.assert_close(weight, alone_weights[key])
 
 
 @pytest.mark.parametrize("name", METHODS)

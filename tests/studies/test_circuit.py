@@ -109,6 +109,7 @@ def test_silence_is_no_repetition(
     dense = study(module, data, tmp_path / "run", prompts, counts=[1], controls=[]).dense
     assert dense.rate.value == pytest.approx(1 / 3)
     assert dense.score.value == pytest.approx(0.25)
+    assert dense.silent == pytest.approx(1 / 3)
 
 
 def test_a_scorer_stands_beside_its_rates(

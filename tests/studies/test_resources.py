@@ -12,6 +12,7 @@ import torch
 
 from lightning_prune import (
     FLAP,
+    BlockFit,
     CausalLM,
     LeastSquares,
     Magnitude,
@@ -94,6 +95,20 @@ def test_a_pass_back_block_by_block_keeps_the_inputs_of_all_blocks(tmp_path: Pat
     assert hidden[1] * 4 == hidden[0] * 8  # the inputs, the last output, and the gradient
     assert planned(many, method, "checkpoint").passes == {"forward": 2.0, "backward": 1.0}
     assert planned(many, method).passes == {"forward": 1.0, "backward": 1.0}  # the whole at once
+
+
+def test_training_blocks_takes_copies_of_one_span_and_passes_by_its_steps(
+    model_folder: Path,
+) -> None:
+    """Of two batches one is held out and judged by five times; a step is half of a pass."""
+    method = Wanda(sparsity=0.5, block_fit=BlockFit(steps=4, span=2))
+    resources = planned(model_folder, method, device="cuda", device_memory=10**9)
+    model = CausalLM(str(model_folder)).origin.model("auto", None)
+    block = sum(p.numel() for p in Anatomy(model).blocks[0].module.parameters())
+    training = of(resources, "BlockFit: training")
+    assert training.device["training"] == 6 * 4 * 2 * block
+    assert training.host["dense blocks"] == 4 * block * len(Anatomy(model).blocks)
+    assert resources.passes == {"forward": 2 + 2 + 2 + 2.5, "backward": 2.0}
 
 
 def test_neither_weights_nor_shards_are_read(

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from lightning.pytorch import LightningDataModule
 
 from lightning_prune import (
@@ -19,6 +18,7 @@ from lightning_prune import (
     Inverse,
     Magnitude,
     Plan,
+    SparseGPT,
     TextData,
     Wanda,
     WandaSP,
@@ -29,7 +29,9 @@ from lightning_prune import (
     sweep_methods,
     vary_arguments,
 )
+from lightning_prune.checkpoints.journal import Journal
 from lightning_prune.evaluation import perplexity
+from lightning_prune.evaluation.divergence import Divergence
 from lightning_prune.report.files import write
 from lightning_prune.report.importance import importance_document
 from lightning_prune.studies import bench
@@ -105,30 +107,65 @@ def test_arguments_are_varied(module: CausalLM, data: TextData) -> None:
         vary_arguments(module, data, WandaSP, {"allocation.alpha": [1.0]})
 
 
+@pytest.mark.parametrize(
+    ("method", "per"),
+    [
+        (FLAP(ratio=0.3, allocation=Inverse()), "block"),
+        (WandaSP(ratio=0.3), "part"),
+        (SparseGPT(sparsity=0.5), "site"),
+    ],
+    ids=str,
+)
 def test_the_best_shares_prune_as_they_say(
-    module: CausalLM, data: TextData, tmp_path: Path
+    method: Any, per: Any, module: CausalLM, data: TextData, tmp_path: Path
 ) -> None:
-    """The method, the plan and the model that are returned agree; the same seed finds the same."""
+    """The method, the plan and the model that are returned agree, and the budget is kept."""
     data.nsamples, data.batch_size = 4, 2
-    method = FLAP(ratio=0.3, allocation=Inverse())
-    best = search_shares(module, data, method, 3, held_out=4)
-    assert [trial.name for trial in best.spread.trials] == ["uniform", "as given", "1", "2", "3"]
-    held_out = [trial.value for trial in best.spread.trials]
-    assert not any(trial.beats(best.spread.best) for trial in best.spread.trials)
-    assert sum(best.fractions) / 3 == pytest.approx(0.3, abs=1e-4)
-    assert repr(method) == repr(FLAP(ratio=0.3, allocation=Inverse()))
+    before = repr(method)
+    best = search_shares(module, data, method, 12, per=per, stages=[2, 4], held_out=4)
+    given, found = best.spread.results
+    assert (given.name, found.name) == ("as given", "found")
+    assert best.spread.best == (found if found.beats(given) else given)
+    assert len(best.spread.slots) == len(best.fractions) == {"block": 3, "part": 6, "site": 21}[per]
+    assert repr(method) == before
     model = copy.deepcopy(module.base)
     plan = prune(model, best.method, data.calibration_dataloader())
-    for kind in plan.kinds:
-        for block, kept in plan.blocks(kind).items():
-            torch.testing.assert_close(best.plan.kept(kind, block), kept.index_U)
-    assert best.plan.provenance["method"] == "FLAP"
+    assert plan.fingerprint() == best.plan.fingerprint()
+    assert best.plan.provenance["method"] == type(method).__name__
     value = perplexity(best.model, data.val_dataloader())
-    assert best.spread.evaluation["best"] == pytest.approx(value, rel=1e-6)
+    assert best.spread.best.evaluation == pytest.approx(value, rel=1e-6)
     files = best.write(tmp_path)
-    assert Plan.load(files["best"]).kinds == plan.kinds
-    again = search_shares(module, data, method, 3, held_out=4)
-    assert [trial.value for trial in again.spread.trials] == held_out
+    assert Plan.load(files["best"]).fingerprint() == plan.fingerprint()
+
+
+@pytest.mark.parametrize("stop", [3, 30])
+def test_a_search_that_was_stopped_finds_the_same(
+    module: CausalLM, data: TextData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
+) -> None:
+    """In its candidates or its trials; what is there already is not done again."""
+    data.nsamples, data.batch_size = 4, 2
+    ways: dict[str, Any] = {"stages": [2, 4], "held_out": 4, "trials": 20, "children": 4}
+    method = FLAP(ratio=0.3)
+    whole = search_shares(module, data, method, journal=tmp_path / "whole", **ways)
+    puts, real = 0, Journal.put
+
+    def stopping(self: Journal, *args: Any) -> Any:
+        nonlocal puts
+        puts += 1
+        if puts == stop:
+            raise KeyboardInterrupt
+        return real(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "put", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            search_shares(module, data, method, journal=tmp_path / "stopped", **ways)
+    resumed = search_shares(module, data, method, journal=tmp_path / "stopped", **ways)
+    assert resumed.spread == whole.spread
+    assert resumed.plan.fingerprint() == whole.plan.fingerprint()
+    monkeypatch.setattr(Divergence, "of", None)
+    again = search_shares(module, data, method, journal=tmp_path / "stopped", **ways)
+    assert again.spread == whole.spread
 
 
 @pytest.mark.parametrize(
@@ -137,11 +174,12 @@ def test_the_best_shares_prune_as_they_say(
         ({"trials": 0}, "trials=0; give 1 or more"),
         ({"held_out": 0}, "held_out=0; give 1 or more"),
         ({"step": 1.5}, r"step=1.5 is not in \(0, 1\]"),
-        ({"method": Wanda(sparsity=0.5)}, "methods that cut units"),
-        (
-            {"method": partial(DropBlocks, count=1)},
-            "not one of the methods that cut units",
-        ),
+        ({"children": 0}, "children=0; give 1 or more"),
+        ({"stages": [8, 4]}, r"stages=\[8, 4\]; give numbers that rise"),
+        ({"per": "layer"}, "per='layer' is not allowed"),
+        ({"per": "site"}, "reach over several; take 'block' or 'part'"),
+        ({"method": Wanda(sparsity=0.5, embeddings=True)}, "embeddings=True prunes what lies out"),
+        ({"method": partial(DropBlocks, count=1)}, "has no shares to be searched"),
         ({"method": "Flapp"}, "method=Flapp is not allowed. Did you mean FLAP"),
         ({"method": FLAP(ratio=0.3, layer_end=1)}, "only one is pruned"),
         ({"held_out": 10_000}, "windows that share nothing"),

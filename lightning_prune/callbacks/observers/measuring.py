@@ -69,8 +69,8 @@ def stage_metrics(
     classified = classify(model, judged, device) if judged and classifies else None
     metrics = StageMetrics(
         perplexity=perplexity(model, judged, device) if judged and not classifies else None,
-        accuracy=classified and classified.accuracy,
-        top5=classified and classified.top5,
+        accuracy=classified.accuracy if classified else None,
+        top5=classified.top5 if classified else None,
         parameters=sum(p.numel() for p in parameters),
         nonzero=sum(int(p.count_nonzero()) for p in parameters),
         bytes=sum(p.numel() * p.element_size() for p in parameters),

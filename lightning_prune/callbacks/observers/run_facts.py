@@ -171,7 +171,7 @@ def _arguments(made: Any) -> dict[str, Any]:
     parameters: dict[str, inspect.Parameter] = {}
     for cls in type(made).__mro__:  # one that hands on what it does not know has its base's, too
         if "__init__" in vars(cls):
-            signature = inspect.signature(cls.__init__).parameters
+            signature = inspect.signature(vars(cls)["__init__"]).parameters
             parameters = {**signature, **parameters}
             if not any(p.kind == p.VAR_KEYWORD for p in signature.values()):
                 break

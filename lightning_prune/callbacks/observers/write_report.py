@@ -249,7 +249,7 @@ class WriteReport(PruneObserver):
             if classified is not None:
                 self._said = {} if stage == "dense" else self._said
                 self._said[stage] = classified.said_N
-                names = model.config.id2label or {}
+                names = {int(i): str(n) for i, n in (model.config.id2label or {}).items()}
                 report = self._reports[pl_module] = with_differing(
                     report, self._said, classified.label_N, judged, names
                 )

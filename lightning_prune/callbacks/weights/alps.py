@@ -14,6 +14,7 @@ Axes: O output features, I input features.
 from __future__ import annotations
 
 from lightning_prune.callbacks.base import PruningCallback
+from lightning_prune.evidence import Gram, InputEvidence, TokenWeight
 from lightning_prune.methods.base import Solving
 from lightning_prune.methods.reconstruction import Problem, Reconstruction, Solution
 from lightning_prune.repair import alps
@@ -31,16 +32,24 @@ class ALPS(PruningCallback, Reconstruction):
 
     Args:
         damping: share of the Gram matrix's mean diagonal that is added to its diagonal.
+        token_weight: what a token counts by in sums over tokens: the square of its length, as in
+            the paper; that of its length up to three times the median; or all "equal".
     """
 
     own_scope = "matrix"
     solving = Solving(39, 17, products=150, inversions=60)
 
     damping: float = 0.01
+    token_weight: TokenWeight = "square"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require("damping", self.damping > 0, "it is above 0; 0.01 is usual")
+
+    @property
+    def evidence(self) -> InputEvidence:
+        """The Gram matrix of every input."""
+        return Gram(token_weight=self.token_weight)
 
     def solve(self, problem: Problem) -> Solution:
         """Alternate, then fit."""

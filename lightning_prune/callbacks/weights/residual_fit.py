@@ -38,7 +38,7 @@ import torch
 
 from lightning_prune.anatomy import Site
 from lightning_prune.callbacks.base import PruningCallback
-from lightning_prune.evidence import CrossGram, InputEvidence, PairedGram
+from lightning_prune.evidence import CrossGram, InputEvidence, PairedGram, TokenWeight
 from lightning_prune.methods.base import Solving
 from lightning_prune.methods.reconstruction import Problem, Reconstruction, Solution
 from lightning_prune.repair import anneal, product, solved
@@ -85,6 +85,8 @@ class ResidualFit(PruningCallback, Reconstruction):
         ridge: share of the Gram matrix's mean diagonal that pulls the fit towards the weights as
             they were.
         trust: how far to go from the weights as they were to the fit, in (0, 1].
+        token_weight: what a token counts by in the sums over tokens: the square of its length, that
+            of its length up to three times the median, or all "equal".
 
     Raises:
         ValueError: an argument is out of range, or head=True: the head has no block to run beside.
@@ -95,6 +97,7 @@ class ResidualFit(PruningCallback, Reconstruction):
 
     ridge: float = 0.1
     trust: float = 0.5
+    token_weight: TokenWeight = "square"
     propagate: Literal["layer"] = "layer"
 
     def __post_init__(self) -> None:
@@ -106,7 +109,7 @@ class ResidualFit(PruningCallback, Reconstruction):
     @property
     def evidence(self) -> InputEvidence:
         """Gram matrices of what the pruned and the dense model get."""
-        return CrossGram()
+        return CrossGram(token_weight=self.token_weight)
 
     def rows_apart(self, sites: Sequence[Site], share: float) -> bool:
         """If all rows of a matrix keep the same count."""

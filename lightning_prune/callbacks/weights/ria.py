@@ -18,7 +18,7 @@ import torch
 
 from lightning_prune.anatomy import Anatomy, Block, Site
 from lightning_prune.callbacks.base import PruningCallback
-from lightning_prune.evidence import InputNorm
+from lightning_prune.evidence import InputEvidence, InputNorm, TokenWeight
 from lightning_prune.methods.base import Decision, check_finite
 from lightning_prune.methods.weights import WeightPruning
 from lightning_prune.scores.ria import ria_score
@@ -45,6 +45,8 @@ class RIA(PruningCallback, WeightPruning):
             "virtual" takes every Linear's own best order, as the authors' code does, and changes
             none: the zeros are N:M in that order only, which is not kept, and no hardware uses
             them. To compare with.
+        token_weight: what a token counts by in sums over tokens: the square of its length, as in
+            the paper; that of its length up to three times the median; or all "equal".
 
     Raises:
         ValueError: a negative power; permute without a pattern; permute="fold" with
@@ -52,10 +54,9 @@ class RIA(PruningCallback, WeightPruning):
             them.
     """
 
-    evidence = InputNorm()
-
     power: float = 0.5
     permute: Literal["none", "fold", "virtual"] = "none"
+    token_weight: TokenWeight = "square"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -70,6 +71,11 @@ class RIA(PruningCallback, WeightPruning):
                 "permute='fold' moves the rows that make an input, which propagate='layer' has "
                 "settled by then; use propagate='block' or 'none'"
             )
+
+    @property
+    def evidence(self) -> InputEvidence:
+        """The norm of every input feature."""
+        return InputNorm(token_weight=self.token_weight)
 
     def check(self, anatomy: Anatomy) -> None:
         """Refuse also to fold where nothing can be."""

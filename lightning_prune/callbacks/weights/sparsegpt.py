@@ -16,6 +16,7 @@ from __future__ import annotations
 import torch
 
 from lightning_prune.callbacks.base import PruningCallback
+from lightning_prune.evidence import Gram, InputEvidence, TokenWeight
 from lightning_prune.methods.base import Solving
 from lightning_prune.methods.reconstruction import Problem, Reconstruction, Solution
 from lightning_prune.repair import factored, obs_prune, saliency
@@ -34,6 +35,8 @@ class SparseGPT(PruningCallback, Reconstruction):
     Args:
         damping: share of the Gram matrix's mean diagonal that is added to its diagonal.
         columns: columns that are chosen together, from the weights as corrected so far.
+        token_weight: what a token counts by in sums over tokens: the square of its length, as in
+            the paper; that of its length up to three times the median; or all "equal".
     """
 
     own_scope = "columns"
@@ -41,12 +44,18 @@ class SparseGPT(PruningCallback, Reconstruction):
 
     damping: float = 0.01
     columns: int = 128
+    token_weight: TokenWeight = "square"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require("damping", self.damping > 0, "it is above 0; 0.01 is usual")
         self.require("columns", self.columns >= 1, "it is 1 or more; 128 is usual")
         self.check_scope()
+
+    @property
+    def evidence(self) -> InputEvidence:
+        """The Gram matrix of every input."""
+        return Gram(token_weight=self.token_weight)
 
     def solve(self, problem: Problem) -> Solution:
         """Eliminate from left to right."""

@@ -13,7 +13,7 @@ import torch
 
 from lightning_prune.anatomy import Site
 from lightning_prune.callbacks.base import PruningCallback
-from lightning_prune.evidence import InputNorm
+from lightning_prune.evidence import InputEvidence, InputNorm, TokenWeight
 from lightning_prune.methods.weights import WeightPruning
 from lightning_prune.scores.wanda import adaptive_score, wanda_score
 from lightning_prune.selection import Scope
@@ -35,14 +35,15 @@ class Wanda(PruningCallback, WeightPruning):
         adaptive: remove the same share of the sum of scores from every row, and not the same
             count: the variant of the paper's code (use_variant). The count over the matrix is exact
             (theirs is a bisection that ends within 0.1%).
+        token_weight: what a token counts by in sums over tokens: the square of its length, as in
+            the paper; that of its length up to three times the median; or all "equal".
 
     Raises:
         ValueError: adaptive with a pattern or a scope, which fix the count themselves.
     """
 
-    evidence = InputNorm()
-
     adaptive: bool = False
+    token_weight: TokenWeight = "square"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,6 +52,11 @@ class Wanda(PruningCallback, WeightPruning):
                 "adaptive=True shares a matrix's count among its rows; it goes with sparsity, and "
                 f"with neither pattern={self.pattern!r} nor scope={self.scope!r}"
             )
+
+    @property
+    def evidence(self) -> InputEvidence:
+        """The norm of every input feature."""
+        return InputNorm(token_weight=self.token_weight)
 
     @property
     def own_scope(self) -> Scope:  # type: ignore[override]

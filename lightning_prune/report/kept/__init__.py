@@ -1,0 +1,1 @@
+"""What the store of results keeps of each kind of result."""

@@ -1,0 +1,191 @@
+"""The fitting sweep: span by span, train pruned blocks beside the dense model.
+
+Axes: B sequences, T tokens, D hidden size, O output features, I input features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from lightning_prune import distributed
+from lightning_prune.anatomy import Block
+from lightning_prune.repair.block_fit import BlockFit, relative_error
+from lightning_prune.sweep.placement import on_device
+from lightning_prune.sweep.states import HiddenStates
+
+__all__ = ["Fitted", "fitting_sweep"]
+
+CHECKS = 4
+"""How often a span is judged by the windows that are held out."""
+
+Masks = Mapping[str, torch.Tensor]
+"""By a parameter's name, True where it is trained, in its shape or one that is broadcast to it;
+parameters that are missing are trained whole."""
+
+
+class Fitted(NamedTuple):
+    """What training a span has come to: mean relative error of a held-out token, and steps."""
+
+    before: float
+    after: float
+    steps: int
+
+
+def fitting_sweep(
+    states: HiddenStates,
+    fit: BlockFit,
+    spans: Sequence[Sequence[Block]],
+    dense: Callable[[Block], nn.Module],
+    masks: Callable[[Block], Masks],
+    known: Collection[int] = (),
+) -> Generator[tuple[Sequence[Block], Fitted | None], None, None]:
+    """Yield each span, on the device, when it is trained.
+
+    Args:
+        states: the calibration set.
+        fit: how.
+        spans: blocks that follow each other, as they are when pruned; no shape has changed yet.
+        dense: by block, its module as it was.
+        masks: by block, of what was pruned in it.
+        known: indices of blocks whose spans are not to be trained: they are yielded with None, for
+            the caller to change.
+    """
+    first, last = spans[0][0].index, spans[-1][-1].index
+    before = [[block] for block in states.anatomy.blocks[:first]]
+    with states.from_start():
+        dense_states = states.beside()
+        for span in [*before, *spans]:
+            with states.placement.blocks(span):
+                if span[0].index < first:
+                    states.advance(span[0])
+                    dense_states.advance(span[0])
+                    continue
+                if fit.target == "block":
+                    dense_states = states.beside()
+                for block in span:
+                    with on_device([dense(block)], states.device):
+                        dense_states.advance(replace(block, module=dense(block)))
+                trained = span[0].index not in known
+                done = _trained(states, dense_states, fit, span, masks) if trained else None
+                yield span, done
+                for block in span if span[-1].index != last else ():
+                    states.advance(block)
+
+
+class _Span:
+    """The parameters of some blocks, in fp32 while they are trained."""
+
+    def __init__(self, span: Sequence[Block], masks: Callable[[Block], Masks]) -> None:
+        named = [(f"{b.name}.{n}", p) for b in span for n, p in b.module.named_parameters()]
+        kept = {name: keep_OI for block in span for name, keep_OI in masks(block).items()}
+        self.parameters = [parameter for _, parameter in named]
+        self.dtype = self.parameters[0].dtype
+        self._asked = [parameter.requires_grad for parameter in self.parameters]
+        self._homes = [parameter.data for parameter in self.parameters]
+        self._masks = [kept.get(name) for name, _ in named]
+        for parameter, home in zip(self.parameters, self._homes, strict=True):
+            parameter.data = home.to(torch.float32, copy=True)
+            parameter.requires_grad_()
+
+    def groups(self, rate: float) -> list[dict[str, object]]:
+        """For an optimizer: each tensor with a step in proportion to what its entries are like."""
+        return [
+            {"params": [parameter], "lr": rate * _root_mean_square(parameter)}
+            for parameter in self.parameters
+        ]
+
+    def gradients(self, tokens: float) -> None:
+        """Make of the gradients of sums those of means over all processes, without what is gone."""
+        for parameter, keep_OI in zip(self.parameters, self._masks, strict=True):
+            gradient = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
+            parameter.grad = distributed.sum_(gradient) / tokens
+            if keep_OI is not None:
+                parameter.grad *= keep_OI.to(parameter.device)
+
+    def copies(self) -> list[torch.Tensor]:
+        """The values as they are now."""
+        return [parameter.detach().clone() for parameter in self.parameters]
+
+    def settle(self, values: Sequence[torch.Tensor]) -> None:
+        """Write values where the parameters were, in the type that they had."""
+        parts = zip(self.parameters, self._homes, values, self._asked, strict=True)
+        with torch.no_grad():
+            for parameter, home, value, asked in parts:
+                parameter.grad, parameter.data = None, home
+                parameter.requires_grad_(asked)
+                parameter.copy_(value)
+
+
+def _trained(
+    states: HiddenStates,
+    dense_states: HiddenStates,
+    fit: BlockFit,
+    span: Sequence[Block],
+    masks: Callable[[Block], Masks],
+) -> Fitted:
+    """Train a span, and leave it at its best."""
+    inner = _Span(span, masks)
+    best = inner.copies()
+    learnt, judged = _divided(states.indices, fit.held_out)
+
+    def error(index: int) -> tuple[torch.Tensor, int]:
+        hidden = states.entering(index)
+        autocast = inner.dtype in (torch.bfloat16, torch.float16)
+        with torch.autocast(states.device.type, torch.bfloat16, enabled=autocast):
+            for block in span:
+                hidden = states.run(block, index, hidden)
+        keep_BT = states.keep(index)
+        tokens = hidden.shape[:2].numel() if keep_BT is None else int(keep_BT.sum())
+        return relative_error(hidden, dense_states.entering(index), keep_BT), tokens
+
+    def judge() -> float:
+        with torch.no_grad():
+            errors = [error(index) for index in judged]
+        sums = torch.tensor([[float(e), n] for e, n in errors] or [[0.0, 0.0]]).double().sum(dim=0)
+        total, tokens = distributed.sum_(sums).tolist()
+        return total / tokens
+
+    try:
+        before = lowest = judge()
+        optimizer = torch.optim.Adam(inner.groups(fit.rate))
+        shape = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / fit.steps))
+        )
+        done = 0
+        for step in range(fit.steps):
+            tokens = 0
+            if learnt:
+                with torch.enable_grad():
+                    wrong, tokens = error(learnt[step % len(learnt)])
+                    wrong.backward()
+            inner.gradients(float(distributed.sum_(torch.tensor(float(tokens)))))
+            optimizer.step()
+            optimizer.zero_grad()
+            shape.step()
+            if (step + 1) % max(1, fit.steps // CHECKS) == 0 or step + 1 == fit.steps:
+                now = judge()
+                if not now < lowest:  # NaN too
+                    break
+                lowest, best, done = now, inner.copies(), step + 1
+    finally:
+        inner.settle(best)
+    return Fitted(before, lowest, done)
+
+
+def _divided(indices: Sequence[int], held_out: float) -> tuple[list[int], list[int]]:
+    """Batches to learn from, and to judge by; where there is only one, it is both."""
+    count = min(max(1, round(len(indices) * held_out)), len(indices) - 1) if held_out else 0
+    learnt = list(indices[: len(indices) - count]) if count > 0 else list(indices)
+    return learnt, list(indices[len(indices) - count :]) if count > 0 else list(indices)
+
+
+def _root_mean_square(tensor: torch.Tensor) -> float:
+    kept = tensor.detach()
+    nonzero = max(1, int(kept.count_nonzero()))
+    return float((kept.square().sum() / nonzero).sqrt())

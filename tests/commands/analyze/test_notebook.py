@@ -1,0 +1,44 @@
+"""`lightning-prune analyze notebook`: the notebook runs on a store, and says what it cannot."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lightning_prune.analysis.store.results import Results
+from lightning_prune.cli import main
+from lightning_prune.commands.analyze import notebook
+from tests.analysis.store.made import pruned
+
+pytest.importorskip("duckdb")
+pytest.importorskip("marimo")
+
+
+@pytest.mark.slow
+def test_it_shows_the_runs_of_a_store(capfd: pytest.CaptureFixture[str]) -> None:
+    """All cells run; tables and pictures are in the page that is written."""
+    Results("r.duckdb").add([pruned("Wanda"), pruned("SparseGPT", 15.0)])
+    main(["analyze", "notebook", "r.duckdb", "--out", "out"])
+    page = Path("out/explore.html").read_text()
+    for expected in ("Pruning runs", "SparseGPT", "norm_kept", "svg"):
+        assert expected in page
+    said = "".join(capfd.readouterr())
+    assert "explore.html" in said
+    assert "Traceback" not in said
+
+
+def test_without_marimo_it_is_said_what_to_install(
+    refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "marimo", None)
+    assert "the notebook needs marimo: pip install" in refused("notebook", "r.duckdb")
+
+
+def test_a_store_that_is_none_is_refused_before_a_server_is_started(
+    refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notebook, "_marimo", lambda *_: pytest.fail("it was started"))
+    assert "no store at 'r.duckdb'" in refused("notebook", "r.duckdb")

@@ -1,0 +1,182 @@
+"""Training what pruning left of the blocks: what it does, and what it leaves alone."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_prune import (
+    CFSP,
+    BlockFit,
+    CausalLM,
+    DropBlocks,
+    Magnitude,
+    SparseGPT,
+    TextData,
+    Wanda,
+    prune,
+)
+from lightning_prune.evaluation import perplexity
+from lightning_prune.repair.block_fit import relative_error
+from tests.copies import Template
+from tests.tiny import tiny_batch, tiny_model
+
+Batches = list[dict[str, torch.Tensor]]
+
+
+def batches(total: int = 4, size: int = 2) -> Batches:
+    return [{"input_ids": part} for part in tiny_batch(total, 12).split(size)]
+
+
+def hidden_states(model: nn.Module, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    """In front of every block; of the last, behind the final norm."""
+    with torch.no_grad():
+        states: tuple[torch.Tensor, ...] = model(**batch, output_hidden_states=True).hidden_states
+    return states
+
+
+def test_the_error_of_a_token_is_relative_to_its_own_length() -> None:
+    """Token by token, and padding does not count."""
+    generator = torch.Generator().manual_seed(0)
+    output_BTD, target_BTD = torch.randn(2, 2, 3, 5, generator=generator)
+    target_BTD[0, 0] *= 1000
+    keep_BT = torch.tensor([[True, True, False], [True, False, True]])
+    expected = 0.0
+    for b, t in keep_BT.nonzero().tolist():
+        wrong = sum((output_BTD[b, t] - target_BTD[b, t]).tolist()[d] ** 2 for d in range(5))
+        expected += wrong / sum(value**2 for value in target_BTD[b, t].tolist())
+    output_BTD[0, 2] = math.nan
+    error = relative_error(output_BTD, target_BTD, keep_BT)
+    torch.testing.assert_close(error, torch.tensor(expected))
+
+
+@pytest.mark.parametrize("target", ["stream", "block"])
+def test_a_first_step_is_a_hundredth_of_each_tensor_against_the_gradient(target: Any) -> None:
+    """Of the loss as written down here, in the first block, where Adam's step is a sign."""
+    dense, model = tiny_model("llama"), tiny_model("llama")
+    batch = batches(2)[0]
+    method = Magnitude(sparsity=0.5, block_fit=BlockFit(steps=1, target=target, held_out=0))
+    plan = prune(model, method, [batch])
+
+    expected = tiny_model("llama")
+    prune(expected, Magnitude(sparsity=0.5), None)
+    wanted = hidden_states(dense, batch)[1]
+    found = expected(**batch, output_hidden_states=True).hidden_states[1]
+    error_BT = (found - wanted).square().sum(-1) / wanted.square().sum(-1)
+    error_BT.mean().backward()
+    name = "model.layers.0.mlp.up_proj.weight"
+    weight_OI, trained_OI = expected.get_parameter(name), model.get_parameter(name)
+    assert weight_OI.grad is not None
+    keep_OI = plan.mask(name)
+    step = 0.01 * weight_OI.detach()[keep_OI].square().mean().sqrt()
+    moved_OI = weight_OI - step * weight_OI.grad.sign() * keep_OI
+    torch.testing.assert_close(trained_OI, moved_OI, rtol=0, atol=0.05 * float(step))
+    assert plan.provenance["block_fit"][0]["steps"] == 1
+
+
+def test_nothing_ends_worse_than_it_began() -> None:
+    """Steps that are far too long are not kept: weights are what they were, bit for bit."""
+    model, alone = tiny_model("llama"), tiny_model("llama")
+    plan = prune(model, Wanda(sparsity=0.5, block_fit=BlockFit(rate=1e4)), batches())
+    prune(alone, Wanda(sparsity=0.5), batches())
+    assert [note["steps"] for note in plan.provenance["block_fit"]] == [0, 0, 0]
+    for (name, value), (_, expected) in zip(
+        model.named_parameters(), alone.named_parameters(), strict=True
+    ):
+        torch.testing.assert_close(value, expected, rtol=0, atol=0, msg=name)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_zeros_and_types_stay(dtype: torch.dtype) -> None:
+    """Where the mask is, and nowhere else; outside the blocks nothing changes."""
+    model, before = tiny_model("llama").to(dtype), tiny_model("llama").to(dtype)
+    plan = prune(model, SparseGPT(sparsity=0.5, block_fit=BlockFit(steps=8)), batches())
+    for name in plan.mask_names:
+        weight_OI = model.get_parameter(name)
+        assert weight_OI.dtype == dtype
+        assert not weight_OI[~plan.mask(name)].any(), name
+    assert any(note["steps"] for note in plan.provenance["block_fit"])
+    for name, parameter in model.named_parameters():
+        assert parameter.requires_grad
+        assert parameter.grad is None
+        if ".layers." not in name:
+            torch.testing.assert_close(parameter, before.get_parameter(name), rtol=0, atol=0)
+
+
+def test_only_the_blocks_that_are_pruned_are_trained() -> None:
+    """Those in front are run through, and those behind are left alone."""
+    model, before = tiny_model("llama"), tiny_model("llama")
+    method = Wanda(sparsity=0.5, layer_start=1, layer_end=2, block_fit=BlockFit(steps=8))
+    plan = prune(model, method, batches())
+    assert [note["blocks"] for note in plan.provenance["block_fit"]] == [[1]]
+    changed = {
+        name.split(".")[2]
+        for name, parameter in model.named_parameters()
+        if not torch.equal(parameter, before.get_parameter(name))
+    }
+    assert changed == {"1"}
+
+
+def test_a_plan_brings_what_was_trained(tmp_path: Any) -> None:
+    """Norms too, where weights were masked and where units were cut."""
+    for method in (
+        Wanda(sparsity=0.5, block_fit=BlockFit(steps=8)),
+        CFSP(ratio=0.3, block_fit=BlockFit(steps=8)),
+    ):
+        model = tiny_model("llama")
+        plan = prune(model, method, batches())
+        plan.save(tmp_path, model)
+        again = tiny_model("llama")
+        prune(again, type(method)(plan=tmp_path))
+        batch = batches()[0]
+        torch.testing.assert_close(again(**batch).logits, model(**batch).logits)
+
+
+_QUICKSTART: dict[str, Template] = {}
+
+
+def quickstart() -> tuple[nn.Module, Batches, Batches]:
+    if not _QUICKSTART:
+        module = CausalLM("quickstart", dtype="float32")
+        module.load()
+        data = TextData("builtin", nsamples=16, length=128, batch_size=4)
+        data.attach(module.tokenizer, module.max_position_embeddings)
+        texts = list(data.calibration_dataloader()), list(data.val_dataloader())[:4]
+        _QUICKSTART["it"] = Template((module.base, *texts))
+    model, calibration, validation = _QUICKSTART["it"].copy()
+    return model, calibration, validation
+
+
+@pytest.mark.parametrize(
+    ("cls", "settings"), [(Wanda, {"pattern": "2:4"}), (CFSP, {"ratio": 0.3, "repair": None})]
+)
+def test_it_pays_on_a_model_that_was_trained(cls: Any, settings: dict[str, Any]) -> None:
+    """Perplexity on other text rises less than half as much."""
+    model, calibration, validation = quickstart()
+    dense = perplexity(model, validation)
+    prune(model, cls(**settings), calibration)
+    alone = perplexity(model, validation)
+    model, calibration, validation = quickstart()
+    prune(model, cls(**settings, block_fit=BlockFit()), calibration)
+    assert perplexity(model, validation) - dense < 0.5 * (alone - dense)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: BlockFit(steps=0), "steps=0"),
+        (lambda: BlockFit(span=0.5), "span=0.5"),  # type: ignore[arg-type]
+        (lambda: BlockFit(rate=0), "rate=0"),
+        (lambda: BlockFit(held_out=1), "held_out=1"),
+        (lambda: DropBlocks(count=1, block_fit=BlockFit()), "what is dropped has no fit"),
+    ],
+)
+def test_what_cannot_be_is_refused(make: Any, said: str) -> None:
+    """When it is made."""
+    with pytest.raises(ValueError, match=re.escape(said)):
+        make()
