@@ -174,7 +174,7 @@ def _details(grid: Grid) -> Table:
 def _rows(grid: Grid) -> Table:
     """A row for each cell, the dense model first, with all that is known of it."""
     measure = grid.measure.name
-    hidden = {"losses"} | {"accuracy", "perplexity"} - {measure}
+    hidden = {"losses", *({"accuracy"} - {measure}), *({"perplexity"} - {measure})}
     columns = [one.name for one in fields(Cell) if one.name not in hidden]
     rows: list[Row] = []
     figures: dict[str, Any] = {measure: grid.dense}
