@@ -128,7 +128,7 @@ class PruningCallback(Method, Callback):
                 f"{type(self).__name__} needs calibration text: give fit a datamodule with a "
                 "calibration_dataloader, such as lightning_prune.TextData"
             )
-        early.check_validation(trainer)
+        early.check_training(trainer, pl_module)
 
     @property
     def scoring(self) -> Method:

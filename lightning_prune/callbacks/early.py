@@ -12,11 +12,15 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch.utils.data import DataLoader, DistributedSampler
 
 from lightning_prune.models.lightning_checkpoint import plans_of
+from lightning_prune.models.module import PrunableModule
+from lightning_prune.models.optimization import check_schedule
 from lightning_prune.plan import Plan
 
-__all__ = ["check_checkpoint", "check_plan", "check_validation", "checkpoint_of", "recorded_plans"]
+__all__ = ["check_checkpoint", "check_plan", "check_training", "checkpoint_of", "recorded_plans"]
 
 
 def checkpoint_of(trainer: Trainer) -> str | Path | None:
@@ -103,38 +107,70 @@ def check_plan(
     )
 
 
-def check_validation(trainer: Trainer) -> None:
-    """Refuse to validate every so many batches where an epoch has fewer.
-
-    Lightning says so when training starts, and by then everything has been pruned.
+def check_training(trainer: Trainer, module: PrunableModule) -> None:
+    """Refuse what Lightning, or the optimizer, says when training starts: all is pruned by then.
 
     Raises:
-        ValueError: val_check_interval is larger than an epoch.
+        ValueError: limit_train_batches or limit_val_batches (overfit_batches sets both) is less
+            than one batch, val_check_interval is more than an epoch, no batch makes a step, or the
+            learning rate is to fall to an end that there is not.
     """
+    if trainer.accumulate_grad_batches < 1:
+        raise ValueError(
+            f"trainer.accumulate_grad_batches={trainer.accumulate_grad_batches}; a step takes one "
+            "batch at least"
+        )
+    fit = trainer.fit_loop
+    endless = trainer.max_steps == -1 and trainer.max_epochs == -1
+    if trainer.limit_train_batches and endless:
+        check_schedule(module.schedule, math.inf)
+    trained = _batches(fit._data_source, "train", trainer)
+    validated = _batches(fit.epoch_loop.val_loop._data_source, "val", trainer)
     every = trainer.val_check_interval
     if not isinstance(every, int) or trainer.check_val_every_n_epoch is None:
         return
-    batches = _training_batches(trainer)
-    if batches is not None and every > batches:
+    if trained and validated != 0 and every > trained:
         raise ValueError(
-            f"trainer.val_check_interval={every} is more than the {batches} batches of an epoch. "
+            f"trainer.val_check_interval={every} is more than the {trained} batches of an epoch. "
             "Make it smaller, or a fraction of an epoch such as 0.5; with "
             "check_val_every_n_epoch=null it counts batches across epochs."
         )
 
 
-def _training_batches(trainer: Trainer) -> int | None:
-    """How many batches an epoch of this process has; None: that is not known beforehand."""
-    data = getattr(trainer, "datamodule", None)
-    loader: Any = data.train_dataloader() if data is not None else None
-    try:
-        count = math.ceil(len(loader) / trainer.world_size)
-    except (TypeError, NotImplementedError):
+def _batches(source: Any, stage: str, trainer: Trainer) -> int | None:
+    """How many batches an epoch of this process takes; None: that is not known beforehand.
+
+    Args:
+        source: Lightning's, of the loader.
+        stage: "train" or "val".
+        trainer: says how many of them it takes.
+    """
+    limit: int | float = getattr(trainer, f"limit_{stage}_batches")
+    if limit == 0:
+        return 0
+    with isolate_rng():
+        loader = source.dataloader() if source.is_defined() else None
+    if not isinstance(loader, DataLoader):
         return None
-    limit = trainer.limit_train_batches
-    if limit is None:
-        return count
-    return min(count, limit) if isinstance(limit, int) else int(count * limit)
+    try:
+        count = len(loader)
+    except TypeError:  # a stream
+        return None
+    if not isinstance(loader.sampler, DistributedSampler):  # Lightning is going to share it out
+        count = math.ceil(count / trainer.world_size)
+    if isinstance(limit, int):
+        return min(count, limit)
+    if count and int(count * limit) == 0:
+        raise ValueError(
+            f"trainer.{_limiting(stage, trainer)}={limit} of {count} batches is less than one. Ask "
+            "for a larger share, or for a number of batches, such as 1."
+        )
+    return int(count * limit)
+
+
+def _limiting(stage: str, trainer: Trainer) -> str:
+    """The setting that limits an epoch."""
+    return "overfit_batches" if trainer.overfit_batches else f"limit_{stage}_batches"
 
 
 def _changed(saved: Plan, identity: Mapping[str, Any]) -> str:

@@ -12,7 +12,13 @@ from torch.utils.data import DataLoader
 from lightning_prune.checks import known_arguments
 from lightning_prune.data.images.preparation import Preparation, Prepared, collate_images
 from lightning_prune.data.images.sources import read_images
-from lightning_prune.data.loaders import ResumableLoader, ShardSampler, calibration_loader, loader
+from lightning_prune.data.loaders import (
+    ResumableLoader,
+    ShardSampler,
+    calibration_loader,
+    check_amounts,
+    loader,
+)
 from lightning_prune.data.protocols import SEEN
 
 __all__ = ["ImageData"]
@@ -64,9 +70,7 @@ class ImageData(LightningDataModule):
         num_workers: int = 0,
     ) -> None:
         super().__init__()
-        for name, value in (("nsamples", nsamples), ("batch_size", batch_size)):
-            if value < 1:
-                raise ValueError(f"{name}={value}; at least 1 is needed")
+        check_amounts(nsamples, batch_size, num_workers)
         if not 0 < held_out < 1:
             raise ValueError(f"held_out={held_out}; a share between 0 and 1 is needed")
         if isinstance(classes, str):

@@ -173,7 +173,8 @@ def _message(message: Mapping[str, Any], number: int) -> dict[str, Any]:
     if not isinstance(role, str):
         raise ValueError(f"holds {type(role).__name__} as the role of message {number}")
     others = {name: value for name, value in message.items() if value is not None}
-    return others | {"role": ROLES.get(role.lower(), role), "content": content}
+    role = role.lower()
+    return others | {"role": ROLES.get(role, role), "content": content}
 
 
 def _part(part: Any, number: int) -> str:

@@ -12,11 +12,23 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-__all__ = ["ResumableLoader", "ShardSampler", "calibration_loader", "loader"]
+__all__ = ["ResumableLoader", "ShardSampler", "calibration_loader", "check_amounts", "loader"]
 
 
 Collate = Callable[[list[Any]], dict[str, torch.Tensor]]
 """Makes a batch of windows."""
+
+
+def check_amounts(nsamples: int, batch_size: int, num_workers: int) -> None:
+    """Refuse amounts with which nothing can be loaded.
+
+    Raises:
+        ValueError: one of them is too small.
+    """
+    least = {"nsamples": 1, "batch_size": 1, "num_workers": 0}
+    for name, value in zip(least, (nsamples, batch_size, num_workers), strict=True):
+        if value < least[name]:
+            raise ValueError(f"{name}={value}; at least {least[name]} is needed")
 
 
 def calibration_loader(

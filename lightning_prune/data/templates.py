@@ -83,7 +83,7 @@ def templated_text(
         ValueError: the template itself is wrong.
     """
     messages = [_with_input(message) for message in chat]
-    template = _on_day(tokenizer.get_chat_template(), day)
+    template = ""
 
     def render(count: int, **settings: Any) -> str:
         if not count:
@@ -92,6 +92,7 @@ def templated_text(
         return str(tokenizer.apply_chat_template(messages[:count], **arguments))
 
     try:
+        template = _on_day(tokenizer.get_chat_template(), day)
         text = render(len(messages))
         _check_roles(messages, text)
         return text, [] if whole else _answers(messages, text, render)
@@ -116,7 +117,7 @@ def is_dated(tokenizer: PreTrainedTokenizerBase) -> bool:
 def _answers(messages: Sequence[Message], text: str, render: Any) -> Spans:
     spans: Spans = []
     for i, message in enumerate(messages):
-        if message["role"] != "assistant":
+        if message["role"] != "assistant" or not i:  # with nothing before it, it answers nothing
             continue
         before, behind = render(i, add_generation_prompt=True), render(i + 1)
         if not text.startswith(before):
@@ -133,8 +134,11 @@ def _answers(messages: Sequence[Message], text: str, render: Any) -> Spans:
 
 
 def _check_roles(messages: Sequence[Message], text: str) -> None:
-    """Templates pass over roles that they do not know without a word."""
+    """Templates pass over roles that they do not know, and calls of tools, without a word."""
     for message in messages:
+        calls = [call.get("function", call) for call in message.get("tool_calls") or ()]
+        if any(str(call.get("name")) not in text for call in calls):
+            raise Unrenderable("calls a tool, which the chat template leaves out")
         if message["role"] not in _TRUSTED and message["content"].strip() not in text:
             raise Unrenderable(
                 f"has a message of the role {message['role']!r}, which the chat template leaves out"

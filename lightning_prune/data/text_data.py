@@ -16,6 +16,7 @@ from lightning_prune.data.loaders import (
     ResumableLoader,
     ShardSampler,
     calibration_loader,
+    check_amounts,
     loader,
 )
 from lightning_prune.data.rendering import day_of
@@ -100,9 +101,7 @@ class TextData(Texts, LightningDataModule):
         seqlen: int | None = None,
     ) -> None:
         LightningDataModule.__init__(self)
-        for name, value in (("nsamples", nsamples), ("batch_size", batch_size)):
-            if value < 1:
-                raise ValueError(f"{name}={value}; at least 1 is needed")
+        check_amounts(nsamples, batch_size, num_workers)
         length = length if seqlen is None else seqlen
         if length is not None and length < 2:
             raise ValueError(f"length={length}; a window needs two tokens to predict one")

@@ -28,6 +28,19 @@ def check_optimization(learning_rate: float, weight_decay: float, warmup_steps: 
             raise ValueError(f"{name}={number}; it is 0 or more, and finite")
 
 
+def check_schedule(schedule: Schedule, total_steps: float) -> None:
+    """Refuse a learning rate that falls to the end of a training that has none.
+
+    Raises:
+        ValueError: the learning rate is to fall, but the number of steps is not finite.
+    """
+    if schedule != "constant" and not math.isfinite(total_steps):
+        raise ValueError(
+            f"the {schedule} schedule needs the number of training steps: set the trainer's "
+            "max_steps or max_epochs, or use the constant schedule."
+        )
+
+
 def adamw(model: nn.Module, learning_rate: float, weight_decay: float) -> AdamW:
     """AdamW over the trainable parameters; norms and biases (one axis) are not decayed."""
     trainable = [p for p in model.parameters() if p.requires_grad]
@@ -52,11 +65,7 @@ def by_step(
     Raises:
         ValueError: the learning rate is to fall, but the number of steps is not finite.
     """
-    if schedule != "constant" and not math.isfinite(total_steps):
-        raise ValueError(
-            f"the {schedule} schedule needs the number of training steps: set the trainer's "
-            "max_steps or max_epochs, or use the constant schedule."
-        )
+    check_schedule(schedule, total_steps)
 
     def factor(step: int) -> float:
         if step < warmup_steps:

@@ -207,6 +207,7 @@ def test_sources_that_are_none_are_refused(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         ({"nsamples": 0}, "nsamples=0; at least 1"),
+        ({"num_workers": -1}, "num_workers=-1; at least 0"),
         ({"held_out": 1.5}, "held_out=1.5; a share between 0 and 1"),
         ({"classes": "cat"}, r"classes='cat' is one name; give a list, \['cat'\]"),
     ],

@@ -106,6 +106,12 @@ def test_every_column_of_turns_is_read(column: str) -> None:
     assert chat_of({column: turns}) == TURNS
 
 
+def test_roles_in_capitals_are_the_same_roles() -> None:
+    """Templates know them in small letters alone."""
+    turns = [turn | {"role": turn["role"].capitalize()} for turn in [SYSTEM, *TURNS]]
+    assert chat_of({"messages": turns}) == [SYSTEM, *TURNS]
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [

@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 import torch
 
+from lightning_prune.data import TextData
 from lightning_prune.data.loaders import ResumableLoader, ShardSampler
 from lightning_prune.data.windows import Windows, collate
 
@@ -168,3 +169,17 @@ def test_workers_hand_out_the_same_batches() -> None:
     next(iterator)
     resumed.load_state_dict(stopped.state_dict())
     assert epoch_of(resumed, 2) == whole[1:]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"nsamples": 0}, "nsamples=0; at least 1"),
+        ({"batch_size": 0}, "batch_size=0; at least 1"),
+        ({"num_workers": -1}, "num_workers=-1; at least 0"),
+    ],
+)
+def test_amounts_that_load_nothing_are_refused(settings: dict[str, int], message: str) -> None:
+    """When the object is made, not when a loader is."""
+    with pytest.raises(ValueError, match=message):
+        TextData("builtin", **settings)  # type: ignore[arg-type]

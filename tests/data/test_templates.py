@@ -108,7 +108,37 @@ def test_a_message_that_calls_a_tool_says_nothing(tmp_path: Path) -> None:
         assert "None" not in "".join(learnt(data_of(tmp_path, called).attach(by, 512), by))
 
 
+def test_a_call_of_a_tool_that_the_template_leaves_out_is_told(tmp_path: Path) -> None:
+    """Otherwise an empty answer would be learnt in its place, before the one that follows."""
+    call = {"type": "function", "function": {"name": "search", "arguments": {"of": "x"}}}
+    content = rows(content=None, tool_calls=[call])
+    content[7]["messages"].append({"role": "assistant", "content": "found"})
+    with pytest.raises(ValueError, match=r"row 8 of .*train.jsonl calls a tool, which the chat te"):
+        data_of(tmp_path, content).attach(tokenizer(PLAIN), 512).setup("fit")
+    calls = "{% for m in messages %}{% for c in m.tool_calls %}{{ c.function.name }}{% endfor %}"
+    by = tokenizer(calls + "{% endfor %}" + PLAIN)
+    data_of(tmp_path, content, train_on_prompt=True).attach(by, 512).setup("fit")
+
+
+def test_what_is_said_before_any_prompt_is_not_learnt(tmp_path: Path) -> None:
+    """Nothing says where it begins behind what the template writes in front of all chats."""
+    content = rows(content="yes")
+    content[7]["messages"].insert(0, {"role": "assistant", "content": "welcome"})
+    by = tokenizer("you are kind\n" + PLAIN)
+    answers = learnt(data_of(tmp_path, content).attach(by, 512), by)
+    assert not any("kind" in answer or "welcome" in answer for answer in answers)
+    assert any("yes" in answer for answer in answers)
+
+
 # --- templates that refuse ---
+
+
+def test_several_templates_without_a_default_are_told_in_one_line(tmp_path: Path) -> None:
+    """As transformers says it, with file and row."""
+    by = tokenizer(PLAIN)
+    by.chat_template = {"rag": PLAIN, "tool_use": PLAIN}
+    with pytest.raises(ValueError, match=r"row 1 of .* multiple chat templates with no default"):
+        data_of(tmp_path, rows()).attach(by, 512).setup("fit")
 
 
 @pytest.mark.parametrize("train_on_prompt", [False, True])

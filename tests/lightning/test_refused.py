@@ -22,7 +22,6 @@ from lightning_prune import (
     Wanda,
     WriteReport,
 )
-from lightning_prune.cli import main
 from tests.lightning.runs import Losses, checkpoints, make_data, make_trainer
 
 
@@ -141,49 +140,6 @@ def test_what_is_no_checkpoint_is_refused_before_pruning(
     with pytest.raises(ValueError, match="is no Lightning checkpoint"):
         run(tmp_path, model_folder, text_file, Wanda(sparsity=0.5), ckpt_path=str(text_file))
     assert not (tmp_path / "plan").exists()
-
-
-def test_a_validation_that_never_comes_is_refused_before_pruning(
-    tmp_path: Path, model_folder: Path, text_file: Path
-) -> None:
-    """An epoch has fewer batches."""
-    trainer = make_trainer(tmp_path, Wanda(sparsity=0.5), val_check_interval=5000)
-    with pytest.raises(ValueError, match=r"val_check_interval=5000 is more than the \d+ batches"):
-        trainer.fit(CausalLM(str(model_folder)), make_data(text_file))
-    assert not (tmp_path / "plan").exists()
-
-
-@pytest.mark.parametrize(
-    ("more", "said"),
-    [
-        (["--trainer.val_check_interval=5000"], "val_check_interval=5000 is more than"),
-        (["--ckpt_path=best"], "is not configured to save the best model"),
-        (["--ckpt_path=hpc"], "no HPC checkpoint was found"),
-        (["--ckpt_path=text.txt"], "text.txt is no Lightning checkpoint"),
-    ],
-    ids=["val_check_interval", "best", "hpc", "no checkpoint"],
-)
-def test_the_command_says_it_in_one_line(
-    tmp_path: Path,
-    model_folder: Path,
-    text_file: Path,
-    more: list[str],
-    said: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """With status 2, and nothing is pruned."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "text.txt").write_text("no checkpoint")
-    arguments = ["fit", f"--model.path={model_folder}", f"--data.source={text_file}"]
-    arguments += ["--data.nsamples=8", "--data.length=32", "--data.batch_size=4"]
-    arguments += ["--trainer.callbacks+=Wanda", "--trainer.callbacks.sparsity=0.5"]
-    arguments += ["--trainer.accelerator=cpu", "--trainer.max_steps=2"]
-    with pytest.raises(SystemExit) as ended:
-        main([*arguments, *more])
-    assert ended.value.code == 2
-    assert said in capsys.readouterr().err.splitlines()[-1]
-    assert not (tmp_path / "runs" / "plan").exists()
 
 
 # --- what diverges ---

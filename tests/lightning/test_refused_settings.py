@@ -1,0 +1,120 @@
+"""Settings that Lightning refuses when training starts are refused before anything is pruned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightning.pytorch import Trainer
+
+from lightning_prune import CausalLM, DropBlocks, Wanda
+from lightning_prune.callbacks.early import check_training
+from lightning_prune.cli import main
+from tests.lightning.runs import make_data, make_trainer
+
+
+def test_a_validation_that_never_comes_is_refused_before_pruning(
+    tmp_path: Path, model_folder: Path, text_file: Path
+) -> None:
+    """An epoch has fewer batches."""
+    trainer = make_trainer(tmp_path, Wanda(sparsity=0.5), val_check_interval=5000)
+    with pytest.raises(ValueError, match=r"val_check_interval=5000 is more than the \d+ batches"):
+        trainer.fit(CausalLM(str(model_folder)), make_data(text_file))
+    assert not (tmp_path / "plan").exists()
+
+
+@pytest.mark.parametrize("limit", ["limit_train_batches", "limit_val_batches", "overfit_batches"])
+def test_a_share_without_a_batch_is_refused_before_pruning(
+    tmp_path: Path, model_folder: Path, text_file: Path, limit: str
+) -> None:
+    """Lightning refuses it when training starts."""
+    trainer = make_trainer(tmp_path, Wanda(sparsity=0.5), **{limit: 1e-4})
+    with pytest.raises(ValueError, match=rf"{limit}=0.0001 of \d+ batches is less than one"):
+        trainer.fit(CausalLM(str(model_folder)), make_data(text_file))
+    assert not (tmp_path / "plan").exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "settings", "said"),
+    [
+        ({}, {"accumulate_grad_batches": 0}, "accumulate_grad_batches=0; a step takes one batch"),
+        ({"schedule": "linear"}, {"steps": -1, "max_epochs": -1}, "needs the number of training s"),
+    ],
+    ids=["no batch makes a step", "falling without an end"],
+)
+def test_a_training_that_cannot_be_is_refused_before_pruning(
+    tmp_path: Path,
+    model_folder: Path,
+    text_file: Path,
+    asked: dict[str, Any],
+    settings: dict[str, Any],
+    said: str,
+) -> None:
+    """Not when the optimizer is made, or takes a step."""
+    trainer = make_trainer(tmp_path, Wanda(sparsity=0.5), **settings)
+    with pytest.raises(ValueError, match=said):
+        trainer.fit(CausalLM(str(model_folder), **asked), make_data(text_file))
+    assert not (tmp_path / "plan").exists()
+
+
+def test_validation_is_compared_with_the_batches_of_a_process(
+    tmp_path: Path, model_folder: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loaders of a TextData are shared out already: of two processes each has half, no less."""
+    data = make_data(text_file)
+    trainer = make_trainer(tmp_path, DropBlocks(count=1), steps=0)
+    module = CausalLM(str(model_folder))
+    trainer.fit(module, data)
+    monkeypatch.setattr(Trainer, "world_size", 2)
+    half = len(data.train_dataloader())
+    trainer.val_check_interval = half
+    check_training(trainer, module)
+    trainer.val_check_interval = half + 1
+    with pytest.raises(ValueError, match=f"{half + 1} is more than the {half} batches"):
+        check_training(trainer, module)
+
+
+def test_without_training_its_intervals_do_not_matter(
+    tmp_path: Path, model_folder: Path, text_file: Path
+) -> None:
+    """As where `prune` is given the configuration of `fit`, or nothing is validated."""
+    for limit in ("limit_train_batches", "limit_val_batches"):
+        settings: dict[str, Any] = {limit: 0, "val_check_interval": 5000}
+        trainer = make_trainer(tmp_path, DropBlocks(count=1), steps=1, **settings)
+        module = CausalLM(str(model_folder))
+        trainer.fit(module, make_data(text_file))
+        assert len(module.plans) == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--trainer.val_check_interval=5000"], "val_check_interval=5000 is more than"),
+        (["--ckpt_path=best"], "is not configured to save the best model"),
+        (["--ckpt_path=hpc"], "no HPC checkpoint was found"),
+        (["--ckpt_path=text.txt"], "text.txt is no Lightning checkpoint"),
+    ],
+    ids=["val_check_interval", "best", "hpc", "no checkpoint"],
+)
+def test_the_command_says_it_in_one_line(
+    tmp_path: Path,
+    model_folder: Path,
+    text_file: Path,
+    more: list[str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With status 2, and nothing is pruned."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.txt").write_text("no checkpoint")
+    arguments = ["fit", f"--model.path={model_folder}", f"--data.source={text_file}"]
+    arguments += ["--data.nsamples=8", "--data.length=32", "--data.batch_size=4"]
+    arguments += ["--trainer.callbacks+=Wanda", "--trainer.callbacks.sparsity=0.5"]
+    arguments += ["--trainer.accelerator=cpu", "--trainer.max_steps=2"]
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, *more])
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "runs" / "plan").exists()
