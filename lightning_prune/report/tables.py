@@ -35,6 +35,9 @@ UNLIMITED = 10_000
 SHORT = 8
 """Characters of a name that is never folded."""
 
+BESIDE = 2
+"""Characters between columns."""
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -119,16 +122,20 @@ class Table:
 
 
 def print_table(table: Table, console: Console) -> None:
-    """Print a table that fits the terminal: words are folded, and nothing is cut off."""
+    """Print a table that fits the terminal: words are folded, and nothing is cut off.
+
+    Where there are too many numbers for that, lines are longer than the terminal is wide.
+    """
     from rich.text import Text
 
+    if table.compared > 1 and _unbroken(_for_terminal(table), console) > console.width:
+        table = _below_each_other(table)
     made = _for_terminal(table)
-    unbroken = made.__rich_measure__(console, console.options.update(width=UNLIMITED)).minimum
-    if table.compared > 1 and unbroken > console.width:
-        made = _for_terminal(_below_each_other(table))
+    if _least(table) > console.width:  # rich would cut numbers off
+        made.width = _unbroken(made, console)
     if table.title:
         console.print(Text(table.title, "bold"), soft_wrap=True)
-    console.print(made)
+    console.print(made, crop=False)
     if table.note:
         console.print(Text(table.note, "dim"), end="\n\n")
 
@@ -192,6 +199,24 @@ def _for_terminal(table: Table) -> rich.table.Table:
             made.add_section()
         made.add_row(*(cells[number] for _, cells in columns), style="bold" * last)
     return made
+
+
+def _unbroken(made: rich.table.Table, console: Console) -> int:
+    """Characters that it takes with all words whole."""
+    return made.__rich_measure__(console, console.options.update(width=UNLIMITED)).minimum
+
+
+def _least(table: Table) -> int:
+    """Characters that it takes with numbers whole, and words in pieces that can be read."""
+    from rich.cells import cell_len
+
+    least = 0
+    for i in range(len(table.header)):
+        head, cells = _lines(table, i)
+        lines = [line for text in (head, *cells) for line in text.plain.splitlines()]
+        width = max(map(cell_len, lines), default=0)
+        least += BESIDE + (min(width, SHORT) if table.has_words(i) else width)
+    return least
 
 
 def _lines(table: Table, i: int) -> tuple[Text, list[Text]]:
