@@ -27,16 +27,11 @@ __all__ = [
     "print_table",
 ]
 
-
 UNLIMITED = 10_000
 """Characters; a terminal as wide as this breaks nothing."""
 
-
 SHORT = 8
 """Characters of a name that is never folded."""
-
-BESIDE = 2
-"""Characters between columns."""
 
 
 @dataclass(frozen=True)
@@ -128,11 +123,15 @@ def print_table(table: Table, console: Console) -> None:
     """
     from rich.text import Text
 
-    if table.compared > 1 and _unbroken(_for_terminal(table), console) > console.width:
+    def least(table: Table) -> int:
+        wide = console.options.update(width=UNLIMITED)
+        return _for_terminal(table).__rich_measure__(console, wide).minimum
+
+    if table.compared > 1 and least(table) > console.width:
         table = _below_each_other(table)
     made = _for_terminal(table)
-    if _least(table) > console.width:  # rich would cut numbers off
-        made.width = _unbroken(made, console)
+    if least(_shortened(table)) > console.width:  # rich would cut numbers off
+        made.width = least(table)
     if table.title:
         console.print(Text(table.title, "bold"), soft_wrap=True)
     console.print(made, crop=False)
@@ -185,11 +184,7 @@ def _for_terminal(table: Table) -> rich.table.Table:
     import rich.table
     from rich import box
 
-    made = rich.table.Table(
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-    )
+    made = rich.table.Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     columns = [_lines(table, i) for i in range(len(table.header))]
     for i, (head, _) in enumerate(columns):
         made.add_column(head, no_wrap=not table.has_words(i), overflow="fold")
@@ -201,22 +196,13 @@ def _for_terminal(table: Table) -> rich.table.Table:
     return made
 
 
-def _unbroken(made: rich.table.Table, console: Console) -> int:
-    """Characters that it takes with all words whole."""
-    return made.__rich_measure__(console, console.options.update(width=UNLIMITED)).minimum
-
-
-def _least(table: Table) -> int:
-    """Characters that it takes with numbers whole, and words in pieces that can be read."""
-    from rich.cells import cell_len
-
-    least = 0
-    for i in range(len(table.header)):
-        head, cells = _lines(table, i)
-        lines = [line for text in (head, *cells) for line in text.plain.splitlines()]
-        width = max(map(cell_len, lines), default=0)
-        least += BESIDE + (min(width, SHORT) if table.has_words(i) else width)
-    return least
+def _shortened(table: Table) -> Table:
+    """The same with words as short as they are folded at most."""
+    rows = [
+        [str(cell)[:SHORT] if table.has_words(i) else cell for i, cell in enumerate(row)]
+        for row in table.rows
+    ]
+    return replace(table, rows=rows)
 
 
 def _lines(table: Table, i: int) -> tuple[Text, list[Text]]:
