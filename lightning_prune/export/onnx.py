@@ -70,7 +70,7 @@ def check_packages() -> None:
             __import__(name)
         except ImportError as error:
             raise ImportError(
-                f"--to onnx needs {name}: pip install 'lightning-prune[export]'"
+                f"--to onnx needs {name}: pip install 'lightning-prune[onnx]'"
             ) from error
 
 

@@ -76,6 +76,7 @@ def test_what_cannot_be_compared_is_one_line(refused: Callable[..., str]) -> Non
 
 def test_structure_is_printed_and_drawn(capsys: pytest.CaptureFixture[str]) -> None:
     """Of the block in the middle, if nothing is said."""
+    pytest.importorskip("matplotlib")
     model("a", 0)
     main(["analyze", "clusters", "a", "--counts", "2", "--seeds", "0"])
     said = capsys.readouterr().out
@@ -94,6 +95,7 @@ def test_structure_is_printed_and_drawn(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_pictures_are_drawn(capsys: pytest.CaptureFixture[str]) -> None:
     """Of models and plans, with what they share and thresholds."""
+    pytest.importorskip("matplotlib")
     model("a", 0)
     plan = weight_plan("Wanda", seed=0, blocks=3)
     for name in plan.mask_names:
@@ -117,6 +119,7 @@ def test_pictures_are_drawn(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_mask_that_is_not_pruned_can_be_drawn() -> None:
     """All stays, and one mask shares nothing."""
+    pytest.importorskip("matplotlib")
     weights = {"model.layers.0.mlp.up_proj.weight": torch.ones(5, 5)}
     save_file(weights, "dense.safetensors")
     main(["analyze", "pictures", "dense.safetensors", "--out", "out"])
