@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ __all__ = [
     "log_ticks",
     "number_axis",
     "ticks",
+    "told_apart",
     "value_axis",
 ]
 
@@ -79,6 +81,15 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     step = next(s * magnitude for s in (1, 2, 5, 10, 20) if span / (s * magnitude) <= most)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [i * step for i in range(first, last + 1)]
+
+
+def told_apart(numbers: Sequence[float]) -> Callable[[float], str]:
+    """How ticks are shown: as `short_text`, or with the digits that their distance needs."""
+    if len({short_text(number) for number in numbers}) == len(numbers):
+        return short_text
+    step = min(b - a for a, b in itertools.pairwise(numbers))
+    digits = max(0, -math.floor(math.log10(step) + 1e-9))
+    return lambda value: f"{value:,.{digits}f}"
 
 
 def count_ticks(full: int) -> list[float]:

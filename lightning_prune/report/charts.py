@@ -16,6 +16,7 @@ from lightning_prune.report.axes import (
     count_ticks,
     number_axis,
     ticks,
+    told_apart,
     value_axis,
 )
 from lightning_prune.report.numbers import short_text
@@ -203,13 +204,14 @@ def curves(
     spread = (max(ys) - min(ys)) or abs(max(ys)) or 1.0
     low, high = min(ys) - 0.1 * spread, max(ys) + 0.1 * spread
     numbers = ticks(low, high)
-    left = max(LEFT, max(width_of(short_text(number)) for number in numbers) + 12)
+    shown = told_apart(numbers)
+    left = max(LEFT, max(width_of(shown(number)) for number in numbers) + 12)
     area = Area(left, TOP, room, PANEL)
     across = Scale(min(xs), max(xs), area.left, area.right)
     if min(xs) == max(xs):  # a single step stands in the middle
         across = Scale(min(xs) - 1, max(xs) + 1, area.left, area.right)
     up = Scale(low, high, area.bottom, area.top)
-    body = value_axis(area, up, numbers)
+    body = value_axis(area, up, numbers, shown=shown)
     for name, level in heights.items():
         body += _level(area, up(level), f"{name} {short_text(level)}", level > (low + high) / 2)
     for curve, points in drawn:
@@ -223,7 +225,8 @@ def curves(
                 mark(0, *place, curve.colour, size=2.8, tip=f"{x_name} {x:g}: {short_text(y)}")
                 for place, (x, y) in zip(places, points, strict=True)
             ]
-    body += number_axis(area, across, ticks(min(xs), max(xs)), x_name)
+    counted = [x for x in ticks(min(xs), max(xs)) if math.isclose(x, round(x))]
+    body += number_axis(area, across, counted, x_name)
     return Plot(title, keys, alt, area.right + 2 * RIGHT, area.bottom + BOTTOM, body)
 
 

@@ -84,7 +84,8 @@ def histogram_page(name: str, portrait: Portrait) -> Figure:
     _name(axes[1], "zeros in a column (input feature)", "fraction of zeros", "fraction of columns")
     if valued:
         _name(axes[2], "weights that are not zero", "weight", "density (1 / weight)")
-        axes[2].set_yscale("log")
+        if any(m.weights[0].any() for m in portrait.matrices.values() if m.weights is not None):
+            axes[2].set_yscale("log")  # where nothing stays there is nothing to scale
     page.legend(*axes[0].get_legend_handles_labels(), **_below(len(names)))
     return page
 
@@ -209,4 +210,4 @@ def _name(axes: Any, title: str, across: str, up: str) -> None:
     axes.set_title(title, fontsize=9)
     axes.set_xlabel(across, fontsize=8)
     axes.set_ylabel(up, fontsize=8)
-    axes.tick_params(labelsize=7)
+    axes.tick_params(labelsize=7, which="both")

@@ -27,10 +27,8 @@ __all__ = [
     "print_table",
 ]
 
-
 UNLIMITED = 10_000
 """Characters; a terminal as wide as this breaks nothing."""
-
 
 SHORT = 8
 """Characters of a name that is never folded."""
@@ -119,16 +117,24 @@ class Table:
 
 
 def print_table(table: Table, console: Console) -> None:
-    """Print a table that fits the terminal: words are folded, and nothing is cut off."""
+    """Print a table that fits the terminal: words are folded, and nothing is cut off.
+
+    Where there are too many numbers for that, lines are longer than the terminal is wide.
+    """
     from rich.text import Text
 
+    def least(table: Table) -> int:
+        wide = console.options.update(width=UNLIMITED)
+        return _for_terminal(table).__rich_measure__(console, wide).minimum
+
+    if table.compared > 1 and least(table) > console.width:
+        table = _below_each_other(table)
     made = _for_terminal(table)
-    unbroken = made.__rich_measure__(console, console.options.update(width=UNLIMITED)).minimum
-    if table.compared > 1 and unbroken > console.width:
-        made = _for_terminal(_below_each_other(table))
+    if least(_shortened(table)) > console.width:  # rich would cut numbers off
+        made.width = least(table)
     if table.title:
         console.print(Text(table.title, "bold"), soft_wrap=True)
-    console.print(made)
+    console.print(made, crop=False)
     if table.note:
         console.print(Text(table.note, "dim"), end="\n\n")
 
@@ -178,11 +184,7 @@ def _for_terminal(table: Table) -> rich.table.Table:
     import rich.table
     from rich import box
 
-    made = rich.table.Table(
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-    )
+    made = rich.table.Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     columns = [_lines(table, i) for i in range(len(table.header))]
     for i, (head, _) in enumerate(columns):
         made.add_column(head, no_wrap=not table.has_words(i), overflow="fold")
@@ -192,6 +194,15 @@ def _for_terminal(table: Table) -> rich.table.Table:
             made.add_section()
         made.add_row(*(cells[number] for _, cells in columns), style="bold" * last)
     return made
+
+
+def _shortened(table: Table) -> Table:
+    """The same with words as short as they are folded at most."""
+    rows = [
+        [str(cell)[:SHORT] if table.has_words(i) else cell for i, cell in enumerate(row)]
+        for row in table.rows
+    ]
+    return replace(table, rows=rows)
 
 
 def _lines(table: Table, i: int) -> tuple[Text, list[Text]]:

@@ -71,6 +71,16 @@ def test_what_is_not_finite_is_left_out_of_a_curve() -> None:
     assert curves("Loss", "loss", [Curve("loss", points[:1], "blue")]) is None
 
 
+def test_ticks_of_a_curve_differ_and_steps_are_whole() -> None:
+    """Where values are near each other they have the digits that tell them apart."""
+    points = [(0, 0.9577), (1, 0.9589), (2, 0.9597), (3, 0.9589)]
+    plot = curves("Norm", "norm", [Curve("norm", points, "blue")], x_name="block")
+    assert plot is not None
+    shown = [found.text or "" for found in parts(plot, "text")]
+    assert {"0.9575", "0.9580", "0.9585", "0.9590", "0.9595"} <= set(shown)
+    assert shown[-5:] == ["0", "1", "2", "3", "block"]
+
+
 @pytest.mark.parametrize("low", [0.0, -3.7, 1e-9, 12345.0])
 @pytest.mark.parametrize("span", [1e-6, 0.3, 7.0, 8e5])
 def test_ticks_are_round_numbers_within_reach(low: float, span: float) -> None:

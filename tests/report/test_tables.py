@@ -83,6 +83,15 @@ def test_nothing_is_cut_off(width: int) -> None:
         assert f"{value}.00" in text
 
 
+def test_many_numbers_are_shown_whole_in_longer_lines() -> None:
+    """More than the terminal has room for; a part of a number would be another number."""
+    numbers = [Figure(v, str(v)) for v in range(100_000, 100_012)]
+    header = (Column("name", words=True), *(f"n{i}" for i in range(12)))
+    text = printed(Table("", header, [("model.layers.0.mlp", *numbers)]), 80)
+    (line,) = (line for line in text.splitlines() if "100000" in line)
+    assert line.split() == ["model.layers.0.mlp", *map(str, range(100_000, 100_012))]
+
+
 def test_words_may_stand_on_the_right() -> None:
     """Of an error, say."""
     table = Table("", ("trial", "value", Column("error", words=True)), [("1", "2", "no room")])

@@ -136,7 +136,9 @@ def _unusable(path: Path, error: Exception) -> Exception:
         )
     if "valid DuckDB database" in str(error):
         return ValueError(f"{path} is no store of results: it is no DuckDB file. {OTHER_NAME}")
-    if not os.access(path, os.R_OK):
+    if not path.exists() and not os.access(path.parent, os.W_OK):
+        return PermissionError(f"nothing may be written into the folder {str(path.parent)!r}")
+    if path.exists() and not os.access(path, os.R_OK):
         return PermissionError(f"{path} may not be read")
     return ValueError(f"{path} cannot be opened: {str(error).splitlines()[0]}")
 

@@ -82,8 +82,7 @@ def _matrix(file: Path) -> torch.Tensor:
             found = torch.load(file, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise ValueError(
-            f"{file} is damaged, or holds more than tensors, which is not unpickled: "
-            f"{str(error).splitlines()[0] if str(error) else type(error).__name__}"
+            f"{file} is damaged, or holds more than tensors, which is not unpickled"
         ) from error
     values = list(found.values()) if isinstance(found, dict) else [found]
     if len(values) != 1 or not isinstance(values[0], torch.Tensor) or values[0].ndim != 2:

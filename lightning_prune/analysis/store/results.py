@@ -121,6 +121,8 @@ class Results:
             import duckdb
 
             try:
+                if not duckdb.extract_statements(sql):
+                    raise ValueError("the query is empty; give one, such as SHOW TABLES")
                 found = connection.execute(sql, list(values))
                 yield [column[0] for column in found.description or ()], found
             except duckdb.Error as error:

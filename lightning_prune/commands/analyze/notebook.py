@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from lightning_prune.analysis.store.results import Results
 from lightning_prune.commands.arguments import writable_folder
@@ -43,20 +47,32 @@ def notebook(
     arguments = ["--", "--db", str(Path(file).resolve())]
     if folder is not None:
         path = folder / "explore.html"
-        _marimo(
-            "export",
-            "html",
-            str(_notebook()),
-            "-o",
-            str(path),
-            "--no-include-code",
-            "-f",
-            *arguments,
-        )
+        with _copied(_notebook()) as copy:
+            _marimo(
+                "export",
+                "html",
+                str(copy),
+                "-o",
+                str(path.resolve()),
+                "--no-include-code",
+                "-f",
+                *arguments,
+            )
         print_files({path.name: str(path)})
         return
     where = ["--port", str(port)] if port is not None else []
-    _marimo("edit" if edit else "run", str(_notebook()), *where, *arguments)
+    if edit:
+        _marimo("edit", str(_notebook()), *where, *arguments)
+        return
+    with _copied(_notebook()) as copy:
+        _marimo("run", str(copy), *where, *arguments)
+
+
+@contextmanager
+def _copied(notebook: Path) -> Iterator[Path]:
+    """A copy for a while: marimo leaves what a notebook has shown beside it, as __marimo__."""
+    with TemporaryDirectory() as folder:
+        yield Path(shutil.copy(notebook, folder))
 
 
 def _notebook() -> Path:

@@ -36,6 +36,21 @@ def test_an_older_file_is_brought_up_to_date(results: Results) -> None:
     assert results.add([pruned()]) == [2]
 
 
+def test_a_folder_that_may_not_be_written_is_named(
+    results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not the hidden file that was to become the store."""
+
+    def refused(path: str, **how: object) -> None:
+        raise duckdb.IOException(f'IO Error: Cannot open file "{path}": Permission denied')
+
+    monkeypatch.setattr(duckdb, "connect", refused)
+    monkeypatch.setattr(connections.os, "access", lambda *_: False)
+    with pytest.raises(PermissionError, match="nothing may be written into the folder ") as error:
+        results.prepare()
+    assert "tmp" not in str(error.value).replace(str(results.path.parent), "")
+
+
 def test_a_step_that_fails_leaves_the_older_file(
     results: Results, monkeypatch: pytest.MonkeyPatch
 ) -> None:

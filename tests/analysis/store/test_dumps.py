@@ -68,7 +68,7 @@ class Harmful:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (Harmful(), "is damaged, or holds more than tensors, which is not unpickled"),
+        (Harmful(), "is damaged, or holds more than tensors, which is not unpickled$"),
         (torch.zeros(3), "holds a tensor of 1 axes; a dump is one matrix"),
         ({"a": torch.zeros(2, 2), "b": torch.zeros(2, 2)}, "holds 2 values; a dump is one matrix"),
         ([1, 2], "holds a list; a dump is one matrix"),

@@ -77,6 +77,8 @@ def test_dumps_become_runs(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["db", "nothing.duckdb"], "no store at 'nothing.duckdb'"),
         (["db", "r.duckdb", "SELECT * FROM run"], 'Did you mean "runs"?'),
+        (["db", "r.duckdb", ""], "the query is empty; give one, such as SHOW TABLES"),
+        (["db", "r.duckdb", "-- SELECT 1"], "the query is empty"),
         (["db", "r.duckdb", "DELETE FROM runs"], "attached in read-only mode"),
         (["db", "r.duckdb", "COPY runs TO 'x.csv'", "--format=csv"], "Cannot access file"),
         (["db", "r.duckdb", "SELECT 1", "--format=json"], "format=json is not allowed. Allowed: t"),

@@ -30,6 +30,25 @@ def test_it_shows_the_runs_of_a_store(capfd: pytest.CaptureFixture[str]) -> None
     assert "Traceback" not in said
 
 
+@pytest.mark.parametrize("where", [["--out", "out"], ["--port", "2718"]])
+def test_what_it_shows_is_not_left_beside_the_notebook(
+    where: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Results of one user do not lie where the package is installed, which may be read-only."""
+    source = notebook._notebook()
+    run: list[Path] = []
+
+    def marimo(*arguments: str) -> None:
+        run.append(next(Path(argument) for argument in arguments if argument.endswith(".py")))
+        assert run[0].read_text() == source.read_text()
+
+    monkeypatch.setattr(notebook, "_marimo", marimo)
+    Results("r.duckdb").add([pruned("Wanda")])
+    main(["analyze", "notebook", "r.duckdb", *where])
+    assert run[0].parent != source.parent
+    assert not run[0].exists()
+
+
 def test_without_marimo_it_is_said_what_to_install(
     refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
