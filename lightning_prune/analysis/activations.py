@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -46,6 +46,8 @@ class Thresholds:
         scope: over what the fraction is reached: each "site" by itself, each "projection" over all
             blocks, or the "model".
         reached: the fraction that is left out of the calibration text, by Linear.
+        widths: input features, by Linear, by which another model is told; those that are missing
+            are not compared.
     """
 
     sparsity: float
@@ -54,6 +56,7 @@ class Thresholds:
     thresholds: Mapping[str, float]
     scope: Scope
     reached: Mapping[str, float]
+    widths: Mapping[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -79,13 +82,14 @@ class Thresholds:
             value = json.loads(Path(path).read_text(encoding="utf-8"))
             thresholds = {str(name): float(t) for name, t in value["thresholds"].items()}
             scope, reached = value.get("scope", "site"), value.get("reached", {})
+            widths = {str(name): int(n) for name, n in value.get("widths", {}).items()}
             facts = float(value["sparsity"]), str(value["model"]), int(value["tokens"])
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{path} holds no thresholds ({error!r}); lightning-prune analyze activations "
                 "writes them"
             ) from error
-        return cls(*facts, thresholds, scope, reached)
+        return cls(*facts, thresholds, scope, reached, widths)
 
 
 def thresholds_at(

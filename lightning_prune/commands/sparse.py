@@ -42,7 +42,7 @@ def thresholds_for(source: Source, asked: str) -> Thresholds:
     found = read_thresholds(source.location if asked == SAVED else Path(asked))
     with torch.device("meta"):
         model = source.auto_class.from_config(source.config())
-    usable_thresholds(model, found.thresholds)
+    usable_thresholds(model, found)
     return found
 
 

@@ -109,9 +109,8 @@ def sparse_activations(
     if isinstance(thresholds, (str, Path)):
         thresholds = read_thresholds(thresholds)
     known = thresholds if isinstance(thresholds, Thresholds) else None
-    by_name = known.thresholds if known is not None else thresholds
-    assert isinstance(by_name, Mapping)
-    linears, choices = usable_thresholds(model, by_name), Choices()
+    by_name = thresholds.thresholds if isinstance(thresholds, Thresholds) else thresholds
+    linears, choices = usable_thresholds(model, thresholds), Choices()
     expected = EXPECTED if known is None else known.sparsity
     sparse = {
         name: SparseLinear(linear, by_name[name], expected, choices)
@@ -147,17 +146,21 @@ def read_thresholds(path: str | Path) -> Thresholds:
     return Thresholds.read(file)
 
 
-def usable_thresholds(model: nn.Module, thresholds: Mapping[str, float]) -> dict[str, nn.Linear]:
+def usable_thresholds(
+    model: nn.Module, found: Thresholds | Mapping[str, float]
+) -> dict[str, nn.Linear]:
     """The Linears that thresholds are for, by name, in the order in which the model has them.
 
     Args:
         model: it may be on the meta device.
-        thresholds: by Linear's name.
+        found: thresholds, perhaps with the widths that they were found at, or by Linear's name.
 
     Raises:
-        ValueError: there are none, one is for what is no Linear of the model or is quantised, or is
-            below 0 or not finite.
+        ValueError: there are none, one is for what is no Linear of the model, or one of another
+            width, or is quantised, or is below 0 or not finite.
     """
+    thresholds: Mapping[str, float] = found.thresholds if isinstance(found, Thresholds) else found
+    widths = found.widths if isinstance(found, Thresholds) else {}
     linears = {n: module for n, module in model.named_modules() if isinstance(module, nn.Linear)}
     if not thresholds:
         raise ValueError("there are no thresholds; give one for a Linear at least")
@@ -167,6 +170,12 @@ def usable_thresholds(model: nn.Module, thresholds: Mapping[str, float]) -> dict
                 f"there is a threshold for {name!r}, and {type(model).__name__} has no Linear of "
                 f"that name.{meant(name, list(linears))} Find the thresholds of this very model: "
                 "lightning-prune analyze activations"
+            )
+        if (width := widths.get(name)) not in (None, linears[name].in_features):
+            raise ValueError(
+                f"the threshold of {name} is of {width} inputs, and {type(model).__name__} has "
+                f"{linears[name].in_features} there: it was found on another model. Find those of "
+                "this very model: lightning-prune analyze activations"
             )
         if not 0 <= threshold < math.inf:
             raise ValueError(f"the threshold of {name} is {threshold}; it is 0 or more, and finite")

@@ -73,4 +73,5 @@ def measure_activations(
                 inputs.append(Measured(name, outputs, magnitudes))
             progress.advance(block.name)
     found, reached = thresholds_at(inputs, sparsity, scope)
-    return Thresholds(sparsity, str(module.path), tokens, found, scope, reached)
+    widths = {s.name: s.module.in_features for block in anatomy.blocks for s in block.sites}
+    return Thresholds(sparsity, str(module.path), tokens, found, scope, reached, widths)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -203,3 +204,10 @@ def test_thresholds_lie_in_a_file_or_a_models_folder(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text("{}")
     with pytest.raises(ValueError, match="holds no thresholds"):
         read_thresholds(tmp_path / "other.json")
+    widths = dict.fromkeys(found.thresholds, 4096)
+    replace(found, widths=widths).write(tmp_path / "activation_thresholds.json")
+    with (
+        pytest.raises(ValueError, match=r"is of 4096 inputs, and LlamaForCausalLM has 32 there"),
+        sparse_activations(model, tmp_path),
+    ):
+        pass
