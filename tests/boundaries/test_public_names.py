@@ -19,6 +19,7 @@ PUBLIC = [
     "Ablation",
     "Attributions",
     "Bias",
+    "BlockFit",
     "CFSP",
     "CFSPSigmoid",
     "CausalLM",
