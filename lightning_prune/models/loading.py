@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +30,7 @@ from lightning_prune.checkpoints.config import (
 )
 from lightning_prune.checkpoints.head import config_follows, warn_of_own_head
 from lightning_prune.checkpoints.load import PlacementName, load
+from lightning_prune.checkpoints.names import PROCESSOR
 from lightning_prune.models.recovery.zeros import check_zeros
 from lightning_prune.plan import Plan
 from lightning_prune.surgery import check_masks
@@ -162,11 +164,18 @@ class Source:
         return AutoTokenizer.from_pretrained(self.location, **self._arguments)
 
     def image_processor(self) -> Any:
-        """The model's image processor.
+        """The model's image processor; a plain one, with a warning, for a folder without.
 
         Raises:
-            ValueError: there is none, or it is damaged.
+            ValueError: it is damaged, or a model on the hub has none.
         """
+        if self.is_folder and not (Path(self.location) / PROCESSOR).is_file():
+            warnings.warn(
+                f"{self.path!r} has no image processor ({PROCESSOR}): pixels are scaled from -1 to "
+                "1. Where the model was trained on others, put its processor there.",
+                stacklevel=2,
+            )
+            return _plain_processor(self.config())
         return read_image_processor(self.location, **self._arguments)
 
     def _folder(self) -> Path:
@@ -227,15 +236,19 @@ class RandomWeights:
         Raises:
             ImportError: Pillow is not installed.
         """
-        from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+        return _plain_processor(self.config())
 
-        config = self.config()
-        size = config.image_size
-        height, width = size if isinstance(size, (list, tuple)) else (size, size)
-        even = [0.5] * config.num_channels
-        return ViTImageProcessorPil(
-            size={"height": height, "width": width}, image_mean=even, image_std=even
-        )
+
+def _plain_processor(config: Any) -> Any:
+    """What makes pixels from -1 to 1, of the size and the channels that a model reads."""
+    from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+    size = config.image_size
+    height, width = size if isinstance(size, (list, tuple)) else (size, size)
+    even = [0.5] * config.num_channels
+    return ViTImageProcessorPil(
+        size={"height": height, "width": width}, image_mean=even, image_std=even
+    )
 
 
 def check_origin(
