@@ -23,6 +23,7 @@ from lightning_prune.anatomy import check_unquantised, family_of
 from lightning_prune.checkpoints.bundled import QUICKSTART, bundled_model, meant_model
 from lightning_prune.checkpoints.checksums import check_checksums
 from lightning_prune.checkpoints.config import (
+    plain_image_processor,
     raw_config,
     read_config,
     read_image_processor,
@@ -170,12 +171,12 @@ class Source:
             ValueError: it is damaged, or a model on the hub has none.
         """
         if self.is_folder and not (Path(self.location) / PROCESSOR).is_file():
-            warnings.warn(
+            message = (
                 f"{self.path!r} has no image processor ({PROCESSOR}): pixels are scaled from -1 to "
-                "1. Where the model was trained on others, put its processor there.",
-                stacklevel=2,
+                "1. Where the model was trained on others, put its processor there."
             )
-            return _plain_processor(self.config())
+            warnings.warn(message, stacklevel=2)
+            return plain_image_processor(self.config())
         return read_image_processor(self.location, **self._arguments)
 
     def _folder(self) -> Path:
@@ -231,24 +232,8 @@ class RandomWeights:
         """It has none yet."""
 
     def image_processor(self) -> Any:
-        """A plain one: images of the size that the model reads, from -1 to 1.
-
-        Raises:
-            ImportError: Pillow is not installed.
-        """
-        return _plain_processor(self.config())
-
-
-def _plain_processor(config: Any) -> Any:
-    """What makes pixels from -1 to 1, of the size and the channels that a model reads."""
-    from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
-
-    size = config.image_size
-    height, width = size if isinstance(size, (list, tuple)) else (size, size)
-    even = [0.5] * config.num_channels
-    return ViTImageProcessorPil(
-        size={"height": height, "width": width}, image_mean=even, image_std=even
-    )
+        """A plain one: images of the size that the model reads, from -1 to 1."""
+        return plain_image_processor(self.config())
 
 
 def check_origin(
