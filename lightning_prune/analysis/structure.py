@@ -1,4 +1,4 @@
-"""What a saved model is made of, from its config and its files; it is never built."""
+"""What a saved model is made of, from its config and its files; no weight of it is loaded."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+from transformers import AutoModelForImageClassification
+
 from lightning_prune.analysis.zeros import sparsity
-from lightning_prune.anatomy import PRUNED_PREFIX, Family, family_of, quantisation
-from lightning_prune.checkpoints.config import raw_config
+from lightning_prune.anatomy import PRUNED_PREFIX, Anatomy, Family, family_of, quantisation
+from lightning_prune.checkpoints.config import raw_config, read_config
 from lightning_prune.checkpoints.names import CONFIG
 from lightning_prune.checkpoints.reader import TensorInfo, TensorReader
 from lightning_prune.plan import Plan
@@ -29,7 +33,7 @@ class BlockCounts:
     Attributes:
         index: its place in the dense model, where the plan beside the weights says which blocks
             were dropped; else its place in this one.
-        heads: query heads; 0 if there is no attention.
+        heads: query heads; 0 if there is no attention, or none whose heads could be cut.
         kv_heads: key/value heads.
         width: MLP neurons; 0 if there is no MLP.
         parameters: entries of all its tensors.
@@ -49,9 +53,9 @@ class Structure:
     Attributes:
         path: its folder.
         model_type: of the config; pruned models are named by the type that they come from.
-        hidden: size of the residual stream.
-        vocabulary: number of tokens.
-        head_dim: features of an attention head.
+        hidden: size of the residual stream; None where stages of blocks differ in it.
+        vocabulary: number of tokens; None where the model reads images.
+        head_dim: features of an attention head; 1 where there are none that could be cut.
         dtypes: of the tensors, the one with most entries first.
         blocks: in order.
         parameters: entries of all tensors, as stored: tied ones count once.
@@ -62,8 +66,8 @@ class Structure:
 
     path: str
     model_type: str
-    hidden: int
-    vocabulary: int
+    hidden: int | None
+    vocabulary: int | None
     head_dim: int
     dtypes: tuple[str, ...]
     blocks: tuple[BlockCounts, ...]
@@ -77,7 +81,9 @@ def structure(folder: str | Path) -> Structure:
     """Read what a model in a Hugging Face folder is made of: ours or stock, even or uneven.
 
     Counts of heads and neurons are read from the shapes of the stored tensors, so that they are
-    what is there, not what the config says. All weights are read once, to count zeros.
+    what is there, not what the config says; of image classifiers, whose tensors are stored under
+    names that are not the modules', from the model that the config describes, without its weights.
+    All weights are read once, to count zeros.
 
     Raises:
         FileNotFoundError: no such folder, or no config or weights in it.
@@ -86,7 +92,10 @@ def structure(folder: str | Path) -> Structure:
     folder = Path(folder)
     config = _config(folder)
     family = family_of(config["model_type"])
-    if missing := [k for k in ("hidden_size", "vocab_size", family.heads_key) if k not in config]:
+    images = family.task.judged_by == "accuracy"
+    language = () if images else ("vocab_size", family.heads_key)
+    needed = (*(() if family.staged else ("hidden_size",)), *language)
+    if missing := [key for key in needed if key not in config]:
         raise ValueError(f"{folder / CONFIG} lacks {', '.join(missing)}; save the model again")
     if packing := quantisation(config):
         raise ValueError(
@@ -95,17 +104,21 @@ def structure(folder: str | Path) -> Structure:
         )
     stored = TensorReader(folder).info
     zeros = sparsity(folder, ())
-    numbers = _numbers(folder, _block_count(stored, family))
-    tensors = _tensors(stored, family, numbers)
-    head_dim = config.get("head_dim") or config["hidden_size"] // config[family.heads_key]
+    if images:
+        head_dim, blocks, tensors = _described(folder)
+    else:
+        numbers = _numbers(folder, _block_count(stored, family))
+        tensors = _tensors(stored, family, numbers)
+        head_dim = config.get("head_dim") or config["hidden_size"] // config[family.heads_key]
+        blocks = tuple(_counts(i, tensors, family, head_dim) for i in numbers)
     return Structure(
         path=str(folder),
         model_type=config["model_type"].removeprefix(PRUNED_PREFIX),
-        hidden=config["hidden_size"],
-        vocabulary=config["vocab_size"],
+        hidden=None if family.staged else config["hidden_size"],
+        vocabulary=None if images else config["vocab_size"],
         head_dim=head_dim,
         dtypes=_dtypes(stored),
-        blocks=tuple(_counts(i, tensors, family, head_dim) for i in numbers),
+        blocks=blocks,
         parameters=zeros.parameters,
         nonzero=zeros.parameters - zeros.zeros,
         bytes=sum(info.nbytes for info in stored.values()),
@@ -132,6 +145,26 @@ def _numbers(folder: Path, count: int) -> list[int]:
     gone = {i for i, kept in decided.items() if not kept.index_U.numel()}
     left = [i for i in range(count + len(gone)) if i not in gone]
     return left if len(left) == count else list(range(count))
+
+
+def _described(folder: Path) -> tuple[int, tuple[BlockCounts, ...], Tensors]:
+    """Head size, blocks and shapes of the image classifier that a folder's config describes."""
+    with torch.device("meta"):
+        model = AutoModelForImageClassification.from_config(read_config(folder))
+    blocks = Anatomy(model).blocks
+    counts: list[BlockCounts] = []
+    tensors: Tensors = {(None, name): shape for name, shape in _shapes(model).items()}
+    for number, block in zip(_numbers(folder, len(blocks)), blocks, strict=True):
+        parameters = sum(p.numel() for p in block.module.parameters())
+        counts.append(BlockCounts(number, block.heads, block.kv_heads, block.width, parameters))
+        for name, shape in _shapes(block.module).items():
+            del tensors[None, f"{block.name}.{name}"]
+            tensors[number, name] = shape
+    return blocks[0].head_dim, tuple(counts), tensors
+
+
+def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
 
 
 # --- counting ---

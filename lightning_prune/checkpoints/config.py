@@ -17,7 +17,14 @@ from transformers import (
 from lightning_prune.checkpoints.bundled import meant_model
 from lightning_prune.checkpoints.names import CONFIG, PROCESSOR
 
-__all__ = ["raw_config", "read_config", "read_image_processor", "read_tokenizer", "reason_of"]
+__all__ = [
+    "plain_image_processor",
+    "raw_config",
+    "read_config",
+    "read_image_processor",
+    "read_tokenizer",
+    "reason_of",
+]
 
 
 def raw_config(folder: Path) -> dict[str, Any]:
@@ -107,6 +114,22 @@ def read_image_processor(location: str | Path, **kwargs: Any) -> Any:
             f"the image processor of {str(location)!r} ({PROCESSOR}) cannot be used "
             f"({reason_of(error)}). Save or download it again."
         ) from error
+
+
+def plain_image_processor(config: Any) -> Any:
+    """What makes pixels from -1 to 1, of the size and the channels that a model reads.
+
+    Raises:
+        ImportError: Pillow is not installed.
+    """
+    from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+    size = config.image_size
+    height, width = size if isinstance(size, (list, tuple)) else (size, size)
+    even = [0.5] * config.num_channels
+    return ViTImageProcessorPil(
+        size={"height": height, "width": width}, image_mean=even, image_std=even
+    )
 
 
 def reason_of(error: Exception) -> str:

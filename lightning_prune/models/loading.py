@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ from lightning_prune.anatomy import check_unquantised, family_of
 from lightning_prune.checkpoints.bundled import QUICKSTART, bundled_model, meant_model
 from lightning_prune.checkpoints.checksums import check_checksums
 from lightning_prune.checkpoints.config import (
+    plain_image_processor,
     raw_config,
     read_config,
     read_image_processor,
@@ -29,6 +31,7 @@ from lightning_prune.checkpoints.config import (
 )
 from lightning_prune.checkpoints.head import config_follows, warn_of_own_head
 from lightning_prune.checkpoints.load import PlacementName, load
+from lightning_prune.checkpoints.names import PROCESSOR
 from lightning_prune.models.recovery.zeros import check_zeros
 from lightning_prune.plan import Plan
 from lightning_prune.surgery import check_masks
@@ -162,11 +165,18 @@ class Source:
         return AutoTokenizer.from_pretrained(self.location, **self._arguments)
 
     def image_processor(self) -> Any:
-        """The model's image processor.
+        """The model's image processor; a plain one, with a warning, for a folder without.
 
         Raises:
-            ValueError: there is none, or it is damaged.
+            ValueError: it is damaged, or a model on the hub has none.
         """
+        if self.is_folder and not (Path(self.location) / PROCESSOR).is_file():
+            message = (
+                f"{self.path!r} has no image processor ({PROCESSOR}): pixels are scaled from -1 to "
+                "1. Where the model was trained on others, put its processor there."
+            )
+            warnings.warn(message, stacklevel=2)
+            return plain_image_processor(self.config())
         return read_image_processor(self.location, **self._arguments)
 
     def _folder(self) -> Path:
@@ -222,20 +232,8 @@ class RandomWeights:
         """It has none yet."""
 
     def image_processor(self) -> Any:
-        """A plain one: images of the size that the model reads, from -1 to 1.
-
-        Raises:
-            ImportError: Pillow is not installed.
-        """
-        from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
-
-        config = self.config()
-        size = config.image_size
-        height, width = size if isinstance(size, (list, tuple)) else (size, size)
-        even = [0.5] * config.num_channels
-        return ViTImageProcessorPil(
-            size={"height": height, "width": width}, image_mean=even, image_std=even
-        )
+        """A plain one: images of the size that the model reads, from -1 to 1."""
+        return plain_image_processor(self.config())
 
 
 def check_origin(

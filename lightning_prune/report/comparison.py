@@ -121,6 +121,12 @@ def ranges(numbers: Iterable[int]) -> str:
     return ", ".join(str(r[0]) if len(r) == 1 else f"{r[0]}-{r[-1]}" for r in runs)
 
 
+def _there(comparison: Comparison) -> list[tuple[str, str, str]]:
+    """What is counted, without what neither model has, such as heads of a ConvNeXt."""
+    blocks = [block for _, *pair in comparison.pairs for block in pair if block is not None]
+    return [kind for kind in COUNTS if any(getattr(block, kind[1]) for block in blocks)]
+
+
 # --- tables ---
 
 
@@ -134,7 +140,10 @@ def _figures(comparison: Comparison) -> Table:
             rows.append((name, _said(a), _said(b), ""))
     totals = {
         "blocks": [len(s.blocks) for s in both],
-        **{name: [sum(getattr(b, key) for b in s.blocks) for s in both] for name, key, _ in COUNTS},
+        **{
+            name: [sum(getattr(b, k) for b in s.blocks) for s in both]
+            for name, k, _ in _there(comparison)
+        },
         "parameters": [s.parameters for s in both],
         "not zero": [s.nonzero for s in both],
     }
@@ -162,6 +171,8 @@ def _blocks(comparison: Comparison, kinds: Mapping[str, str], counted: Count) ->
         kinds: what is counted, by its name in the table.
         counted: a number of parameters as text.
     """
+    absent = {key for _, key, _ in COUNTS} - {key for _, key, _ in _there(comparison)}
+    kinds = {name: key for name, key in kinds.items() if key not in absent}
     merged: list[tuple[list[int], list[str]]] = []
     for index, a, b in comparison.pairs:
         cells = [_count(block, key, counted) for key in kinds.values() for block in (a, b)]
@@ -230,7 +241,7 @@ def _share(a: float, b: float) -> str:
 def _picture(comparison: Comparison) -> str:
     """Two bars a block, A grey and B in colour; a block that one lacks has no bar."""
     a, b = (model_name(s.path) for s in (comparison.a, comparison.b))
-    plots = [_plot(comparison, *kind) for kind in COUNTS]
+    plots = [_plot(comparison, *kind) for kind in _there(comparison)]
     return document("compare", f"{a} (A) and {b} (B)", ["widths of the blocks"], plots)
 
 

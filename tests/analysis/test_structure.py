@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from lightning_prune import GlobalStandardised, MagnitudeSP, prune
 from lightning_prune.analysis.structure import structure
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.export.hf import save
 from lightning_prune.plan import Plan
 from lightning_prune.surgery import shrink
+from tests.image_models import FAMILIES, STAGED, image_model
 from tests.tiny import MODEL_TYPES, tiny_model, uneven_plan
 
 
@@ -136,3 +139,23 @@ def test_a_cut_file_is_refused(length: int, tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:length])
     with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
         structure(folder)
+
+
+@pytest.mark.parametrize("cut", [False, True], ids=["dense", "cut"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_image_classifiers_are_read_too(family: str, cut: bool, tmp_path: Path) -> None:
+    """Though they are stored under other names; blocks of stages are numbered on."""
+    model = image_model(family)
+    plan = Plan()
+    if cut:
+        plan = prune(model, MagnitudeSP(ratio=0.25, allocation=GlobalStandardised(), repair=None))
+    found = structure(save(model, tmp_path / "model", plan))
+    assert found.model_type == family
+    assert [(b.index, b.heads, b.kv_heads, b.width, b.parameters) for b in found.blocks] == [
+        (b.index, b.heads, b.kv_heads, b.width, sum(p.numel() for p in b.module.parameters()))
+        for b in Anatomy(model).blocks
+    ]
+    assert found.parameters == sum(p.numel() for p in model.parameters())
+    assert found.hidden == (None if family in STAGED else 32)
+    assert found.vocabulary is None
+    assert sum(math.prod(shape) for shape in found.tensors.values()) == found.parameters

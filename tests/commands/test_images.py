@@ -107,6 +107,13 @@ def test_two_classifiers_are_compared(
     found = json.loads((tmp_path / "compare.json").read_text())
     assert found["accuracy"].keys() == {"a", "b"}
     assert "accuracy on 1,000 images of 'builtin' (test)" in capsys.readouterr().out
+    bare = tmp_path / "bare"  # saved without its image processor
+    save(load(folders["dense"]), bare)
+    with pytest.warns(UserWarning, match="bare' has no image processor"):
+        main(["compare", str(folders["dense"]), str(bare), "--images", "builtin", *out])
+    same = json.loads((tmp_path / "compare.json").read_text())
+    assert same["accuracy"]["a"] == same["accuracy"]["b"]
+    assert same["settings"]["differing"] == 0
     with pytest.raises(SystemExit):
         main(
             [
