@@ -13,6 +13,7 @@ import lightning_prune
 from lightning_prune import (
     OWL,
     Bias,
+    BlockFit,
     CFSPSigmoid,
     Circuit,
     Detoxify,
@@ -54,7 +55,7 @@ ALLOCATIONS: list[Any] = [
 ]
 
 
-REPAIRS: list[Any] = [Bias(), LeastSquares(), LeastSquares(ridge=0.1, trust=0.0)]
+REPAIRS: list[Any] = [Bias(), LeastSquares(), LeastSquares(ridge=0.1, trust=0.0), BlockFit(span=2)]
 
 
 SAMPLES: list[Any] = [

@@ -170,7 +170,7 @@ def _batches(source: Any, stage: str, trainer: Trainer) -> int | None:
 
 def _limiting(stage: str, trainer: Trainer) -> str:
     """The setting that limits an epoch."""
-    return "overfit_batches" if trainer.overfit_batches else f"limit_{stage}_batches"
+    return "overfit_batches" if getattr(trainer, "overfit_batches", 0) else f"limit_{stage}_batches"
 
 
 def _changed(saved: Plan, identity: Mapping[str, Any]) -> str:

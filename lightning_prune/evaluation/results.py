@@ -124,11 +124,11 @@ class Evaluation:
     tasks: list[TaskScore] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     speeds: list[Speed] = field(default_factory=list)
-    forwards: list[ForwardSpeed] = field(default_factory=list)
     size: Size | None = None
     unread: float | None = None
     """Share of the weights of Linears with thresholds that nothing was multiplied by, as their
     inputs counted as zero; None: no activations were cut."""
+    forwards: list[ForwardSpeed] = field(default_factory=list)
 
     @property
     def mean_accuracy(self) -> TaskScore | None:

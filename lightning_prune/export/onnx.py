@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from lightning_prune.anatomy import Anatomy
+from lightning_prune.anatomy import family_of
+from lightning_prune.checkpoints.config import read_config
 from lightning_prune.checkpoints.load import load
 from lightning_prune.files import replacing
 
@@ -88,14 +89,14 @@ def to_onnx(folder: str | Path, out: str | Path, verify: bool = True) -> OnnxFil
         ValueError: the model is no image classifier, or what onnxruntime computes of the file is
             not what the model does; then nothing is written.
     """
+    model_type = read_config(Path(folder)).model_type
+    if family_of(model_type).task.judged_by != "accuracy":
+        raise ValueError(
+            f"--to onnx is for image classifiers, and {folder} holds a {model_type}; language "
+            "models go to --to gguf or --to hf"
+        )
     check_packages()
     model = load(folder, dtype="float32", verify=verify, attn_implementation="sdpa")
-    task = Anatomy(model).task
-    if task.judged_by != "accuracy":
-        raise ValueError(
-            f"--to onnx is for image classifiers, and {folder} holds a {type(model).__name__}; "
-            "language models go to --to gguf or --to hf"
-        )
     config: Any = model.config
     size = config.image_size
     height, width = size if isinstance(size, (list, tuple)) else (size, size)

@@ -146,7 +146,11 @@ def test_nothing_is_sent_unless_asked(uneven: Path, sent: list[Any]) -> None:
         (["uneven", "--to", "vllm-check", "--out", "x"], "--out is for --to hf and --to gguf"),
         (["uneven", "--to", "vllm-check", "--push", "me/x"], "--push is for --to hf"),
         (["uneven", "--to", "gguf", "--public"], "--public is for --push"),
-        (["uneven", "--to", "onnx"], "to=onnx is not allowed. Allowed: hf, gguf, vllm-check."),
+        (
+            ["uneven", "--to", "onnx"],
+            "--to onnx is for image classifiers, and uneven holds a pruned",
+        ),
+        (["uneven", "--to", "pt"], "to=pt is not allowed. Allowed: hf, gguf, onnx, vllm-check."),
         (["uneven"], "required: to"),
     ],
 )

@@ -118,5 +118,5 @@ def test_a_slow_model_is_timed_less_often(
 
     monkeypatch.setattr("lightning_prune.evaluation.speed._timed", timed)
     batch = {"input_ids": torch.zeros(2, 30, dtype=torch.long)}
-    assert tokens_per_second(nn.Identity(), batch, torch.device("cpu")) == 60 / seconds
+    assert tokens_per_second(tiny_model("llama"), batch, torch.device("cpu")) == 60 / seconds
     assert len(begun) == runs
