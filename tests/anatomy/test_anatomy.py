@@ -131,8 +131,8 @@ def test_a_base_model_is_refused() -> None:
     """What has no head is no causal LM."""
     with pytest.raises(
         ValueError,
-        match=r"LlamaModel is not laid out as llama models .*'model\.layers', each with .*\. Pass what "
-        r"AutoModelForCausalLM.from_pretrained gives",
+        match=r"LlamaModel is not laid out as llama models .*'model\.layers', each with .*\. Pass "
+        r"what AutoModelForCausalLM.from_pretrained gives",
     ):
         Anatomy(tiny_model("llama").base_model)
 
