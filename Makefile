@@ -44,7 +44,7 @@ $(LOWEST)/.installed: pyproject.toml constraints.txt .ci/lowest.py
 	$(LOWEST)/bin/python -m pip install --upgrade pip
 	$(LOWEST)/bin/python -m pip install '$(TORCH)'
 	$(LOWEST)/bin/python -m pip install -e . '$(TORCH)' pytest pytest-timeout pytest-xdist \
-		$$($(LOWEST)/bin/python .ci/lowest.py evaluation export vision)
+		$$($(LOWEST)/bin/python .ci/lowest.py evaluation export)
 	touch $@
 
 test-wheel: $(INSTALLED) ## build the wheel and use it in an environment that has nothing else

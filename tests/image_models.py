@@ -1,10 +1,14 @@
-"""Random image classifiers of every family, small enough for any test."""
+"""Random image classifiers of every family, small enough for any test.
+
+What imports this is skipped where the extra `vision` is not installed, or of older versions.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 from transformers import (
@@ -25,6 +29,9 @@ from transformers import (
 from tests.tiny import _randomised
 
 __all__ = ["FAMILIES", "STAGED", "image_batches", "image_model"]
+
+pytest.importorskip("PIL", reason="images take the extra vision")
+pytest.importorskip("transformers", minversion="5.23")
 
 _SIZES: dict[str, Any] = {
     "hidden_size": 32,

@@ -23,6 +23,9 @@ from lightning_prune.cli import main
 from lightning_prune.data.images.shapes import SHAPES
 from tests.models.test_image_classifier import CONFIG
 
+pytest.importorskip("PIL", reason="images take the extra vision")
+pytest.importorskip("transformers", minversion="5.23")
+
 LABELS = dict(enumerate(SHAPES))
 
 

@@ -26,6 +26,9 @@ from tests.lightning.runs import make_trainer
 from tests.lightning.test_lifecycle import zeros_hold
 from tests.models.test_causal_lm import QUIET
 
+pytest.importorskip("PIL", reason="images take the extra vision")
+pytest.importorskip("transformers", minversion="5.23")
+
 pytestmark = QUIET
 
 CONFIG: dict[str, Any] = {

@@ -129,6 +129,7 @@ def test_a_mask_that_is_not_pruned_can_be_drawn() -> None:
 
 def test_a_mask_of_which_nothing_stays_can_be_drawn() -> None:
     """There are no weights whose sizes could be spread."""
+    pytest.importorskip("matplotlib")
     save_file({"model.layers.0.mlp.up_proj.weight": torch.zeros(5, 5)}, "empty.safetensors")
     main(["analyze", "pictures", "empty.safetensors", "--out", "out"])
     assert Path("out/histograms-empty.png").is_file()
