@@ -16,7 +16,7 @@ from lightning_prune.anatomy import Block
 from lightning_prune.checks import Configured
 from lightning_prune.evidence import Evidence
 
-__all__ = ["Allocation", "Uniform"]
+__all__ = ["Allocation", "OverUnits", "Uniform"]
 
 
 class Allocation(Configured, ABC):
@@ -85,6 +85,18 @@ class Allocation(Configured, ABC):
     def identity(self) -> str:
         """What its shares depend on, besides the model and the calibration text."""
         return repr(self)
+
+
+class OverUnits(Allocation):
+    """Allocations that say in `unit_counts` alone how the units of all blocks share the budget."""
+
+    per = "unit"
+
+    def shares(
+        self, budget: float, sizes: Sequence[int], importance: Sequence[float]
+    ) -> list[float]:
+        """The budget for all."""
+        return [budget] * len(sizes)
 
 
 class Uniform(Allocation):

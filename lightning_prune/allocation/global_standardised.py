@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import torch
 
-from lightning_prune.allocation.base import Allocation
+from lightning_prune.allocation.base import OverUnits
 from lightning_prune.allocation.counts import Pool, unit_counts
 from lightning_prune.selection import standardised
 
@@ -45,7 +45,7 @@ def global_counts(
     return counts
 
 
-class GlobalStandardised(Allocation):
+class GlobalStandardised(OverUnits):
     """Remove the units of lowest score in the whole model, each block's scores brought to a scale.
 
     The scores of one kind in one block are standardised (mean 0, standard deviation 1). Then GQA
@@ -60,15 +60,7 @@ class GlobalStandardised(Allocation):
         standardise: False compares the scores as they are, for scores that are losses already.
     """
 
-    per = "unit"
-
     standardise: bool = True
-
-    def shares(
-        self, budget: float, sizes: Sequence[int], importance: Sequence[float]
-    ) -> list[float]:
-        """The budget for all; the scores will tell."""
-        return [budget] * len(sizes)
 
     def unit_counts(
         self,

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import torch
 
-from lightning_prune.allocation.base import Allocation
+from lightning_prune.allocation.base import OverUnits
 from lightning_prune.allocation.counts import Pool, unit_counts
 from lightning_prune.allocation.per_block import check_mean
 
 __all__ = ["PerPart"]
 
 
-class PerPart(Allocation):
+class PerPart(OverUnits):
     """One given share for the GQA groups, and one for the neurons, of each block.
 
     Args:
@@ -26,8 +26,6 @@ class PerPart(Allocation):
             with such units, or their mean is not the budget.
     """
 
-    per = "unit"
-
     attention: Sequence[float] = ()
     mlp: Sequence[float] = ()
 
@@ -38,12 +36,6 @@ class PerPart(Allocation):
             self.require(name, inside, "they are numbers in [0, 1)")
         if not (self.attention or self.mlp):
             raise ValueError("PerPart has neither attention nor mlp; give one fraction a block")
-
-    def shares(
-        self, budget: float, sizes: Sequence[int], importance: Sequence[float]
-    ) -> list[float]:
-        """The budget for all; `unit_counts` tells the kinds apart."""
-        return [budget] * len(sizes)
 
     def unit_counts(
         self,

@@ -6,25 +6,19 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from lightning_prune.checks import known_arguments
 from lightning_prune.data.images.preparation import Preparation, Prepared, collate_images
 from lightning_prune.data.images.sources import read_images
-from lightning_prune.data.loaders import (
-    ResumableLoader,
-    ShardSampler,
-    calibration_loader,
-    check_amounts,
-    loader,
-)
+from lightning_prune.data.loaders import calibration_loader, check_amounts
 from lightning_prune.data.protocols import SEEN
+from lightning_prune.data.splits import Splits
 
 __all__ = ["ImageData"]
 
 
-class ImageData(LightningDataModule):
+class ImageData(Splits):
     """Images with their classes, for calibration, training, validation and test.
 
     A source is "builtin" (small images that are drawn), a folder with a folder of images for each
@@ -105,11 +99,8 @@ class ImageData(LightningDataModule):
         module: Any = self.trainer.lightning_module if self.trainer is not None else None
         if getattr(module, "preparation", None) is not None:
             self.attach(module.preparation)
-        needed = {"fit": ("train", "validation"), "validate": ("validation",)}.get(stage, ("test",))
-        trains = self.trainer is None or self.trainer.limit_train_batches != 0
-        for use in needed:
-            if use != "train" or trains:
-                self._images(use)
+        for use in self._needed(stage):
+            self._images(use)
 
     def calibration_dataloader(self) -> DataLoader[Any]:
         """This process's share of the calibration batches.
@@ -121,22 +112,6 @@ class ImageData(LightningDataModule):
         """
         how = self.batch_size, collate_images, *self._place(), "images"
         return calibration_loader(self._images("calibration"), *how)
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Shuffled images of the train split."""
-        return self._loader("train")
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Images of the validation split, in order."""
-        return self._loader("validation")
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        """Images of the test split, in order."""
-        return self._loader("test")
-
-    def predict_dataloader(self) -> DataLoader[Any]:
-        """Images of the test split, in order."""
-        return self._loader("test")
 
     def described(self, use: str, most: int | None = None) -> str:
         """What the figures of a use are of: source, part and number of images.
@@ -177,19 +152,9 @@ class ImageData(LightningDataModule):
 
     def _loader(self, use: str) -> DataLoader[Any]:
         images, training = self._images(use), use == "train"
-        rank, world = self._place()
+        _, world = self._place()
         if training and len(images) < world:
             raise ValueError(
                 f"{self.source!r} has {len(images)} training images, for {world} processes"
             )
-        sampler = ShardSampler(images, rank, world, training, self.seed)
-        workers = self.num_workers if training else 0
-        made = loader(images, sampler, self.batch_size, collate_images, workers)
-        if isinstance(made, ResumableLoader) and self.trainer is not None:
-            progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress
-            made.finished = lambda: progress.current.processed
-        return made
-
-    def _place(self) -> tuple[int, int]:
-        trainer = self.trainer
-        return (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
+        return self._shared(images, collate_images, training)

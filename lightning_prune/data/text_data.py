@@ -5,22 +5,15 @@ from __future__ import annotations
 from functools import cached_property, partial
 from typing import Any
 
-from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from lightning_prune import distributed
 from lightning_prune.checks import known_arguments
-from lightning_prune.data.loaders import (
-    Collate,
-    ResumableLoader,
-    ShardSampler,
-    calibration_loader,
-    check_amounts,
-    loader,
-)
+from lightning_prune.data.loaders import Collate, calibration_loader, check_amounts
 from lightning_prune.data.rendering import day_of
 from lightning_prune.data.rows import BadRows
+from lightning_prune.data.splits import Splits
 from lightning_prune.data.texts import SEEN, Texts
 from lightning_prune.data.tokenizer import train_tokenizer
 from lightning_prune.data.windows import collate
@@ -31,7 +24,7 @@ __all__ = ["LONGEST_DEFAULT", "SEEN", "TextData"]
 LONGEST_DEFAULT = 2048
 
 
-class TextData(Texts, LightningDataModule):
+class TextData(Texts, Splits):
     """Windows of text for calibration, training, validation and test.
 
     A source is a name ("wikitext2", "wikitext103", "ptb", "c4", "builtin": the help texts that come
@@ -100,7 +93,7 @@ class TextData(Texts, LightningDataModule):
         bad_rows: BadRows = "refuse",
         seqlen: int | None = None,
     ) -> None:
-        LightningDataModule.__init__(self)
+        Splits.__init__(self)
         check_amounts(nsamples, batch_size, num_workers)
         length = length if seqlen is None else seqlen
         if length is not None and length < 2:
@@ -165,11 +158,8 @@ class TextData(Texts, LightningDataModule):
             known: int | None = getattr(module, "vocabulary", None)
             self.attach(module.tokenizer, module.max_position_embeddings, known)
         self.day = distributed.once(lambda: self.day)  # it may be past midnight in another process
-        needed = {"fit": ("train", "validation"), "validate": ("validation",)}.get(stage, ("test",))
-        trains = self.trainer is None or self.trainer.limit_train_batches != 0
-        for use in needed:
-            if use != "train" or trains:
-                self._windows(use)
+        for use in self._needed(stage):
+            self._windows(use)
 
     def calibration_dataloader(self) -> DataLoader[Any]:
         """This process's share of the calibration batches.
@@ -191,22 +181,6 @@ class TextData(Texts, LightningDataModule):
         if self.date is None and "date" in state_dict:
             self._go_back_to(day_of(state_dict["date"]))
 
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Shuffled windows of the training text."""
-        return self._loader("train")
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Windows of the validation text, in order."""
-        return self._loader("validation")
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        """Windows of the test text, in order."""
-        return self._loader("test")
-
-    def predict_dataloader(self) -> DataLoader[Any]:
-        """Windows of the test text, in order."""
-        return self._loader("test")
-
     @cached_property
     def _trained_tokenizer(self) -> PreTrainedTokenizerBase:
         assert self.train_tokenizer is not None
@@ -217,20 +191,14 @@ class TextData(Texts, LightningDataModule):
 
     def _loader(self, use: str) -> DataLoader[Any]:
         windows, training = self._windows(use), use == "train"
-        rank, world = self._place()
+        _, world = self._place()
         if training and len(windows) < world:
             raise ValueError(
                 f"the train text of {self.source!r} has {len(windows)} windows of {self.length} "
                 f"tokens, for {world} processes. Give more text, or a lower length."
             )
         alike = self._windows_in_a_step(world) if self.group_by_length else None
-        sampler = ShardSampler(windows, rank, world, training, self.seed, alike)
-        workers = self.num_workers if training else 0
-        made = loader(windows, sampler, self.batch_size, self._collate, workers)
-        if isinstance(made, ResumableLoader) and self.trainer is not None:
-            progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress
-            made.finished = lambda: progress.current.processed
-        return made
+        return self._shared(windows, self._collate, training, alike)
 
     def _windows_in_a_step(self, world: int) -> int:
         accumulated = self.trainer.accumulate_grad_batches if self.trainer is not None else 1
@@ -239,7 +207,3 @@ class TextData(Texts, LightningDataModule):
     @property
     def _collate(self) -> Collate:
         return partial(collate, pad=known_pad_token(self.tokenizer, self.vocabulary))
-
-    def _place(self) -> tuple[int, int]:
-        trainer = self.trainer
-        return (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)

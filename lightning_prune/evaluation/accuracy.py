@@ -77,19 +77,15 @@ def classify(
         states = HiddenStates(anatomy, batches, placement_of(anatomy, device))
         if states.predicted() == 0:
             raise ValueError("no image to classify: there are none, or none has a label")
-        with states.from_start():
-            for block in anatomy.blocks:
-                with states.placement.block(block):
-                    states.advance(block)
-            with states.placement.outside():
-                for i in states.indices:
-                    label_N = states.targets(i).cpu()
-                    asked_N = label_N != IGNORED
-                    logits_NC = states.logits(i, states.entering(i)).float().cpu()[asked_N]
-                    label_N = label_N[asked_N]
-                    loss_N = nn.functional.cross_entropy(logits_NC, label_N, reduction="none")
-                    top_N = hits(logits_NC, label_N)["top5"]
-                    found.append((logits_NC.argmax(dim=-1), label_N, top_N, loss_N))
+        with states.from_end():
+            for i in states.indices:
+                label_N = states.targets(i).cpu()
+                asked_N = label_N != IGNORED
+                logits_NC = states.logits(i, states.entering(i)).float().cpu()[asked_N]
+                label_N = label_N[asked_N]
+                loss_N = nn.functional.cross_entropy(logits_NC, label_N, reduction="none")
+                top_N = hits(logits_NC, label_N)["top5"]
+                found.append((logits_NC.argmax(dim=-1), label_N, top_N, loss_N))
     said_N, label_N, top_N, loss_N = (torch.cat(parts) for parts in zip(*found, strict=True))
     few = anatomy.head.sites[0].module.out_features <= TOP
     return Classified(said_N, label_N, None if few else top_N, loss_N)

@@ -59,10 +59,7 @@ class Divergence:
         self.anatomy = Anatomy(model)
         with evaluating(model), torch.no_grad():
             states = HiddenStates(self.anatomy, batches, placement_of(self.anatomy, device))
-            with states.from_start():
-                for block in self.anatomy.blocks:
-                    with states.placement.block(block):
-                        states.advance(block)
+            with states.from_end():
                 self._ends = [states.kept(states.entering(i)) for i in states.indices]
                 targets = [states.targets(i) for i in states.indices]
         self.places = [int((target != IGNORED).sum()) for target in targets]

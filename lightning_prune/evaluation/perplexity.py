@@ -72,12 +72,8 @@ def _by_batch(
         states = HiddenStates(anatomy, batches, placement_of(anatomy, device))
         if states.predicted() == 0:
             raise ValueError("no token to predict: the windows are empty, or all padding")
-        with states.from_start():
-            for block in anatomy.blocks:
-                with states.placement.block(block):
-                    states.advance(block)
-            with states.placement.outside():
-                for i in states.indices:
-                    asked = states.targets(i, TaskLoss()) != IGNORED
-                    loss = states.losses(i, states.entering(i)).double()
-                    yield loss.reshape(len(loss), -1), int(asked.sum())
+        with states.from_end():
+            for i in states.indices:
+                asked = states.targets(i, TaskLoss()) != IGNORED
+                loss = states.losses(i, states.entering(i)).double()
+                yield loss.reshape(len(loss), -1), int(asked.sum())

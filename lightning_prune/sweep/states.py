@@ -82,6 +82,16 @@ class HiddenStates:
         finally:
             self._hidden = []
 
+    @contextmanager
+    def from_end(self) -> Iterator[None]:
+        """Context in which the states stand behind the last block, the head on the device."""
+        with self.from_start():
+            for block in self.anatomy.blocks:
+                with self.placement.block(block):
+                    self.advance(block)
+            with self.placement.outside():
+                yield
+
     def beside(self) -> HiddenStates:
         """Hidden states of the same batches that stand where these stand and go their own way."""
         other = copy.copy(self)
