@@ -44,8 +44,8 @@ class BlockFit(Configured):
         span: consecutive blocks that are trained together.
         target: "stream": the hidden states of the dense model; "block": what the dense blocks make
             of the pruned model's hidden states.
-        held_out: share of the calibration batches that nothing is learnt from. They tell after each
-            quarter of the steps whether to go on, and the best weights stay.
+        held_out: share of the calibration batches that nothing is learnt from. They judge the
+            weights after each quarter of the steps, and the best ones stay.
 
     Raises:
         ValueError: an argument is out of range.

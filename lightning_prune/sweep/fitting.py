@@ -170,9 +170,10 @@ def _trained(
             shape.step()
             if (step + 1) % max(1, fit.steps // CHECKS) == 0 or step + 1 == fit.steps:
                 now = judge()
-                if not now < lowest:  # NaN too
+                if not math.isfinite(now):
                     break
-                lowest, best, done = now, inner.copies(), step + 1
+                if now < lowest:  # worse for a while is no reason to stop: steps become shorter
+                    lowest, best, done = now, inner.copies(), step + 1
     finally:
         inner.settle(best)
     return Fitted(before, lowest, done)

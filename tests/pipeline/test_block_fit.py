@@ -166,6 +166,14 @@ def test_it_pays_on_a_model_that_was_trained(cls: Any, settings: dict[str, Any])
     assert perplexity(model, validation) - dense < 0.5 * (alone - dense)
 
 
+def test_worse_for_a_while_is_no_reason_to_stop() -> None:
+    """Steps that are too long at first become shorter: what all of them came to may be better."""
+    model, calibration, _ = quickstart()
+    fit = BlockFit(steps=32, rate=0.1)
+    plan = prune(model, SparseGPT(sparsity=0.5, block_fit=fit), calibration)
+    assert 32 in [note["steps"] for note in plan.provenance["block_fit"]]
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
