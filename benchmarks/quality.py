@@ -1,7 +1,8 @@
-"""Perplexity of a model with weights set to zero, by method, over several drawings of the text.
+"""Perplexity of a pruned model, by method, over several drawings of the calibration text.
 
-    python benchmarks/quality.py --model FOLDER --text TEXT
+    python benchmarks/quality.py --model FOLDER --text TEXT --dtype bfloat16
     python benchmarks/quality.py --only Wanda SparseGPT --targets 0.5 2:4
+    python benchmarks/quality.py --units   # cut off, in place of weights set to zero
     python benchmarks/quality.py --seeds 0 --nsamples 8 --length 64 --windows 4   # to see it run
 
 A cell has the mean over the seeds, each of which draws other calibration windows, and their spread
@@ -30,9 +31,10 @@ def named(name: str, method: str, **settings: Any) -> Spec:
     return {"name": name, "class_path": method, "init_args": settings}
 
 
+SPARSITIES, RATIOS = ["0.5", "0.6", "0.7", "2:4", "4:8"], ["0.125", "0.25", "0.375", "0.5"]
 SENSITIVITY = {"class_path": "Sensitivity"}
 BLOCK_FIT = {"class_path": "BlockFit"}
-METHODS: dict[str, Spec] = {
+WEIGHTS: dict[str, Spec] = {
     spec["name"]: spec  # type: ignore[index]
     for spec in (
         named("Magnitude", "Magnitude"),
@@ -51,7 +53,24 @@ METHODS: dict[str, Spec] = {
         named("ResidualFit, tokens clipped", "ResidualFit", token_weight="clipped"),
         named("ResidualFit + Sensitivity", "ResidualFit", allocation=SENSITIVITY),
         named("ResidualFit + BlockFit", "ResidualFit", block_fit=BLOCK_FIT),
+        named(
+            "ResidualFit + Sensitivity + BlockFit",
+            "ResidualFit",
+            allocation=SENSITIVITY,
+            block_fit=BLOCK_FIT,
+        ),
     )
+}
+CUTTING = {name: name for name in ("FLAP", "CFSP", "AFR", "GQATaylor", "StructuredOBS")}
+REPAIRS: dict[str, dict[str, Any]] = {
+    ", no repair": {"repair": None},
+    "": {},
+    " + BlockFit": {"block_fit": BLOCK_FIT},
+}
+UNITS: dict[str, Spec] = {
+    f"{name}{suffix}": named(f"{name}{suffix}", method, **settings)
+    for name, method in {"LLM-Pruner": "Taylor", **CUTTING}.items()
+    for suffix, settings in REPAIRS.items()
 }
 
 
@@ -91,20 +110,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--length", type=int, default=512, help="tokens in a window")
     parser.add_argument("--windows", type=int, default=24, help="validation windows")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--targets", nargs="+", default=["0.5", "0.6", "0.7", "2:4", "4:8"])
+    parser.add_argument("--units", action="store_true", help="methods that cut units off")
+    parser.add_argument("--targets", nargs="+", help="shares of zeros, patterns, or ratios")
+    parser.add_argument("--dtype", default="float32", help="that the model is held in")
     parser.add_argument("--only", nargs="+", default=[""], help="methods with one of these words")
     parser.add_argument("--journal", help="a folder for results; they are not computed again")
     asked = parser.parse_args(arguments)
+    every, usual = (UNITS, RATIOS) if asked.units else (WEIGHTS, SPARSITIES)
     methods: Mapping[str, Spec] = {
-        name: spec for name, spec in METHODS.items() if any(word in name for word in asked.only)
+        name: spec for name, spec in every.items() if any(word in name for word in asked.only)
     }
-    module, grids, floors = CausalLM(asked.model, dtype="float32"), [], []
+    module, grids, floors = CausalLM(asked.model, dtype=asked.dtype), [], []
     for seed in asked.seeds:
         data = TextData(
             asked.text, nsamples=asked.nsamples, length=asked.length, batch_size=2, seed=seed
         )
         more = {"journal": asked.journal and f"{asked.journal}/{seed}", "windows": asked.windows}
-        grids.append(sweep_methods(module, data, list(methods.values()), asked.targets, **more))
+        wanted = asked.targets or usual
+        grids.append(sweep_methods(module, data, list(methods.values()), wanted, **more))
         texts = list(data.calibration_dataloader()), list(data.val_dataloader())
         floors.append(unigram_perplexity(*texts, module.base.config.vocab_size))
     targets = grids[0].targets

@@ -35,7 +35,8 @@ def sweep(
         datamodule: calibration and validation text.
         methods: names of methods that set weights to zero, or their class_path and init_args
             (without sparsity and pattern), with a `name` for the table if wanted.
-        sparsities: fractions of zeros, such as 0.5, and patterns N:M, such as "2:4" (N kept).
+        sparsities: fractions of zeros, such as 0.5 (of methods that cut units off, their ratio),
+            and patterns N:M, such as "2:4" (N kept).
         windows: perplexity is of so many validation windows at most; None: of all of them.
 
     Raises:

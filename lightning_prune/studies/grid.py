@@ -8,13 +8,22 @@ from typing import Any
 
 import torch
 
+from lightning_prune.methods.base import Method
+from lightning_prune.methods.units import UnitPruning
 from lightning_prune.methods.weights import WeightPruning
 from lightning_prune.models.module import PrunableModule
 from lightning_prune.pipeline.reuse import Reuse
 from lightning_prune.report.grid import Grid
 from lightning_prune.selection import Pattern
 from lightning_prune.studies.bench import Asked, Bench
-from lightning_prune.studies.specs import Spec, label, make, with_arguments, without_arguments
+from lightning_prune.studies.specs import (
+    Spec,
+    is_named,
+    label,
+    make,
+    with_arguments,
+    without_arguments,
+)
 
 __all__ = ["sweep_methods"]
 
@@ -45,9 +54,11 @@ def sweep_methods(
     Args:
         module: the model.
         data: a data module with calibration and validation batches.
-        methods: methods that set weights to zero: classes, or, as in a configuration, their names
-            or mappings of class_path and init_args, with a `name` for the table if wanted.
-        sparsities: fractions of zeros, such as 0.5, and patterns N:M, such as "2:4" (N kept).
+        methods: methods that set weights to zero or cut units off: classes, or, as in a
+            configuration, their names or mappings of class_path and init_args, with a `name` for
+            the table if wanted.
+        sparsities: fractions of zeros, such as 0.5 (of methods that cut units off, their ratio),
+            and patterns N:M, such as "2:4" (N kept).
         device: where blocks run; None: where the model is.
         journal: a folder in which the results are kept: what is there is not computed again.
         windows: perplexity is of so many validation windows at most; None: of all of them.
@@ -101,13 +112,22 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _method(spec: Spec, target: Mapping[str, Any]) -> WeightPruning:
+def _method(spec: Spec, target: Mapping[str, Any]) -> Method:
     """The method with its target."""
-    if "pattern" in target:
+    cuts = is_named(spec, UnitPruning)
+    if cuts and "pattern" in target:
+        raise ValueError(
+            f"sweep: {label(spec)} cuts units off, and {target['pattern']} is a pattern of zeros; "
+            "give it ratios, such as 0.25, in a sweep of their own"
+        )
+    if cuts:
+        target = {"ratio": target["sparsity"]}
+    elif "pattern" in target:
         spec = without_arguments(spec, VARIES)
+    kind = "methods that set weights to zero, or cut units off"
     try:
-        method: WeightPruning = make(
-            with_arguments(spec, target), WeightPruning, "methods that set weights to zero"
+        method: Method = make(
+            with_arguments(spec, target), UnitPruning if cuts else WeightPruning, kind
         )
     except ValueError as error:
         raise ValueError(f"sweep: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pydoc
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
@@ -12,7 +13,7 @@ from jsonargparse import ArgumentParser
 from lightning_prune.methods.base import Method
 from lightning_prune.parsing import OneLine, Refused, construct, import_public_names
 
-__all__ = ["Spec", "label", "make", "with_arguments", "without_arguments"]
+__all__ = ["Spec", "is_named", "label", "make", "with_arguments", "without_arguments"]
 
 Spec = str | Mapping[str, Any] | Callable[..., Any] | Method
 """A method: a class, a `functools.partial` of one, or, as in a configuration, its name or a mapping
@@ -37,6 +38,16 @@ def label(spec: Spec) -> str:
         for name, value in (spec.get("init_args") or {}).items()
     )
     return f"{name}({arguments})" if arguments else name
+
+
+def is_named(spec: Spec, base: type) -> bool:
+    """Whether the class of a method, which need not be made yet, is of a kind."""
+    if isinstance(spec, (str, Mapping)):
+        path = spec if isinstance(spec, str) else str(spec.get("class_path", ""))
+        package = __name__.partition(".")[0]
+        spec = pydoc.locate(path if "." in path else f"{package}.{path}")  # type: ignore[assignment]
+    spec = spec.func if isinstance(spec, partial) else spec
+    return issubclass(spec, base) if isinstance(spec, type) else isinstance(spec, base)
 
 
 def with_arguments(spec: Spec, arguments: Mapping[str, Any]) -> Spec:

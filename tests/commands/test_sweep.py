@@ -135,7 +135,8 @@ def test_a_damaged_result_is_done_again(sweep: Any) -> None:
     [
         ("[]", "[0.5]", "sweep needs methods and sparsities"),
         ('["Wandda"]', "[0.5]", "method=Wandda is not allowed. Did you mean Wanda"),
-        ('["GQATaylor"]', "[0.5]", "methods that set weights to zero"),
+        ('["DropBlocks"]', "[0.5]", "methods that set weights to zero, or cut units off"),
+        ('["GQATaylor"]', '["2:4"]', "GQATaylor cuts units off, and 2:4 is a pattern of zeros"),
         ('["Wanda"]', "[1.5]", "sweep: Wanda: sparsity=1.5 is not allowed"),
         ('["Wanda"]', '["half"]', "'half' is not of the form N:M"),
         ('["Wanda", "Wanda"]', "[0.5]", "'Wanda' is asked for twice"),

@@ -75,6 +75,21 @@ def test_a_cell_is_what_pruning_alone_gives(
     assert grid.settings["calibration"] == "calibrated on 8 x 32 tokens"
 
 
+def test_methods_that_cut_are_in_the_table_too(
+    module: CausalLM, data: TextData, model_folder: Path
+) -> None:
+    """By their ratio; what is cut off counts as zeros; a pattern is none for them."""
+    methods = [Magnitude, partial(FLAP, attention=False), {"class_path": "WandaSP"}]
+    grid = sweep_methods(module, data, methods, [0.25])
+    model = load(model_folder)
+    prune(model, FLAP(ratio=0.25, attention=False), data.calibration_dataloader())
+    assert grid.cells[1].perplexity == perplexity(model, list(data.val_dataloader()))
+    assert [cell.error for cell in grid.cells] == ["", "", ""]
+    assert grid.cells[2].sparsity == pytest.approx(0.25, abs=0.05)
+    with pytest.raises(ValueError, match="WandaSP cuts units off, and 2:4 is a pattern of zeros"):
+        sweep_methods(module, data, [*methods[:1], "WandaSP"], [0.25, "2:4"])
+
+
 def test_a_journal_keeps_what_is_done(
     module: CausalLM, data: TextData, tmp_path: Path, pruned: list[str]
 ) -> None:
