@@ -1,8 +1,8 @@
 """How much memory pruning takes where the model stays in its files, and how much where it is read.
 
     python benchmarks/out_of_core.py                              # 8, 16, 32 small blocks
-    python benchmarks/out_of_core.py --blocks 4 --hidden 4096 --mlp 14336 --heads 32 --kv 8 \\
-        --dtype bfloat16 --method "Wanda(sparsity=0.5)"           # blocks of Llama-3-8B's shapes
+    python benchmarks/out_of_core.py --blocks 32 --hidden 4096 --mlp 14336 --heads 32 --kv 8 \\
+        --vocabulary 128256 --dtype bfloat16 --placements checkpoint  # Llama-3-8B's shapes, 45 GB
 
 Models are random, and are written one tensor at a time. Every pruning runs in a process of its own.
 What counts is the process's own memory at its peak (RssAnon: without pages of files, which the
@@ -28,15 +28,13 @@ from rich.table import Table
 import lightning_prune
 from lightning_prune.parsing import import_public_names
 
-VOCABULARY = 64
-
 
 def measure(folder: str, placement: Any, args: argparse.Namespace) -> dict[str, float]:
     """Peak in MiB, and the processor's seconds, of loading, pruning and saving."""
     import_public_names()
     generator = torch.Generator().manual_seed(1)
     size = (args.windows, 1, args.length)
-    ids = torch.randint(VOCABULARY, size, generator=generator)
+    ids = torch.randint(args.vocabulary, size, generator=generator)
     method = eval(args.method, vars(lightning_prune))
     begun = time.process_time()
     with peak_memory() as peak:
@@ -50,7 +48,13 @@ def main() -> None:
     """Print a table, a line for each number of blocks."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--blocks", type=int, nargs="+", default=[8, 16, 32])
-    for name, default in {"hidden": 512, "mlp": 1024, "heads": 8, "kv": 4}.items():
+    for name, default in {
+        "hidden": 512,
+        "mlp": 1024,
+        "heads": 8,
+        "kv": 4,
+        "vocabulary": 64,
+    }.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--windows", type=int, default=4)
     parser.add_argument("--length", type=int, default=64)
@@ -73,7 +77,7 @@ def main() -> None:
                 "num_hidden_layers": blocks,
                 "num_attention_heads": args.heads,
                 "num_key_value_heads": args.kv,
-                "vocab_size": VOCABULARY,
+                "vocab_size": args.vocabulary,
             }
             write_llama(path, args.dtype, **shape)
             size = sum(file.stat().st_size for file in path.glob("*.safetensors")) / 2**20

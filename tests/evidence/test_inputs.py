@@ -115,17 +115,31 @@ def assert_same(kind: type[InputEvidence], found: torch.Tensor, expected: torch.
     torch.testing.assert_close(found, expected, rtol=limit, atol=limit)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("width", [1, 13, 130, 300])
-def test_the_gram_matrix_is_the_mean_of_outer_products(width: int) -> None:
-    """Over the tokens that count, whole and symmetric, at widths of one panel and of several."""
+def test_the_gram_matrix_is_the_mean_of_outer_products(width: int, dtype: torch.dtype) -> None:
+    """Over the tokens that count, whole and symmetric, at widths of one panel and of several.
+
+    What is bfloat16 is multiplied as such, and added up in fp32.
+    """
     tokens = width + 9  # more than four for each feature
-    input_BTI, keep_BT = inputs(tokens=tokens, width=width), some_padding(tokens=tokens)
+    input_BTI = inputs(tokens=tokens, width=width).to(dtype)
+    keep_BT = some_padding(tokens=tokens)
     one = fed(Gram, [(input_BTI[:2], keep_BT[:2]), (input_BTI[2:], keep_BT[2:])])
     kept_NI = input_BTI[keep_BT].double()
     expected_II = sum(torch.outer(x_I, x_I) for x_I in kept_NI) / len(kept_NI)
     mean_II = one.result()
     torch.testing.assert_close(mean_II.double(), expected_II, rtol=1e-5, atol=1e-6)
     assert torch.equal(mean_II, mean_II.mT)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_products_elsewhere_are_made_as_precisely_as_before(dtype: torch.dtype) -> None:
+    """How the process multiplies fp32 matrices is not changed for good."""
+    left_NF, right_FI = inputs(1, 300, 300)[0], inputs(1, 300, 300, seed=1)[0]
+    before_NI = left_NF @ right_FI
+    fed(Gram, [(inputs(width=300).to(dtype), None)])
+    torch.testing.assert_close(left_NF @ right_FI, before_NI, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
