@@ -39,8 +39,8 @@ class BlockFit(Configured):
 
     Args:
         steps: of Adam, for each span; every step sees one calibration batch.
-        rate: length of the first steps, relative to the root mean square of each tensor; it falls
-            to zero along a cosine.
+        rate: length of the longest steps, relative to the root mean square of each tensor's
+            entries; it rises over the first eighth of the steps, and falls to zero along a cosine.
         span: consecutive blocks that are trained together.
         target: "stream": the hidden states of the dense model; "block": what the dense blocks make
             of the pruned model's hidden states.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -153,10 +154,8 @@ def _trained(
 
     try:
         before = lowest = judge()
-        optimizer = torch.optim.Adam(inner.groups(fit.rate))
-        shape = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / fit.steps))
-        )
+        optimizer = torch.optim.Adam(inner.groups(fit.rate), betas=(0.9, 0.95))
+        shape = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(_length, steps=fit.steps))
         done = 0
         for step in range(fit.steps):
             tokens = 0
@@ -177,6 +176,11 @@ def _trained(
     finally:
         inner.settle(best)
     return Fitted(before, lowest, done)
+
+
+def _length(step: int, steps: int) -> float:
+    """Of a step, in parts of the longest: it rises for an eighth of the steps, and falls to zero."""
+    return min(1.0, 8 * (step + 1) / steps) * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
 def _divided(indices: Sequence[int], held_out: float) -> tuple[list[int], list[int]]:
