@@ -2,15 +2,8 @@
 
 from lightning_prune.sweep.collect import RESUMED, Collected, collect, visit
 from lightning_prune.sweep.fitting import Fitted, fitting_sweep
-from lightning_prune.sweep.placement import (
-    InMemory,
-    Mapped,
-    Placement,
-    evaluating,
-    home_device,
-    on_device,
-    placement_of,
-)
+from lightning_prune.sweep.lending import home_device, on_device
+from lightning_prune.sweep.placement import InMemory, Mapped, Placement, evaluating, placement_of
 from lightning_prune.sweep.states import HiddenStates
 from lightning_prune.sweep.store import stored
 

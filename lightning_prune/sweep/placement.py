@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,16 +13,13 @@ from torch import nn
 from lightning_prune.anatomy import Anatomy, Block
 from lightning_prune.checkpoints.mapped import WeightFiles, files_of
 from lightning_prune.machine import read_ahead
-from lightning_prune.sweep.staging import to_device
+from lightning_prune.sweep.lending import on_device
 
 __all__ = [
     "InMemory",
     "Mapped",
     "Placement",
     "evaluating",
-    "home_device",
-    "move",
-    "on_device",
     "placement_of",
     "replaced_forward",
 ]
@@ -40,13 +37,42 @@ class Placement(ABC):
 
     def __init__(self, anatomy: Anatomy, device: torch.device) -> None:
         self.anatomy, self.device = anatomy, device
+        self._to_check: dict[int, Block] = {}  # blocks to look at when they are first here
 
-    @abstractmethod
-    def blocks(self, blocks: Sequence[Block]) -> AbstractContextManager[None]:
+    @contextmanager
+    def blocks(self, blocks: Sequence[Block]) -> Iterator[None]:
         """Context in which blocks, with all their weights, are on the device.
 
         What is changed in them stays changed. The head counts as a block.
         """
+        with self._lent(blocks):
+            for block in blocks:
+                if whole := self._to_check.pop(block.index, None):
+                    _check_weights(whole)
+            yield
+
+    @contextmanager
+    def checking_weights(self) -> Iterator[None]:
+        """Context in which a block whose weights are not finite is refused.
+
+        It is looked at on its first visit, on the device, so that no pass over the model is made
+        for it; when the context ends, those that had no visit are.
+
+        Raises:
+            ValueError: a weight is NaN or infinite.
+        """
+        self._to_check = {block.index: block for block in self.anatomy.blocks}
+        try:
+            yield
+            for block in list(self._to_check.values()):
+                with self.block(block):
+                    pass
+        finally:
+            self._to_check = {}
+
+    @abstractmethod
+    def _lent(self, blocks: Sequence[Block]) -> AbstractContextManager[None]:
+        """Context in which blocks are on the device."""
 
     @abstractmethod
     def outside(self) -> AbstractContextManager[None]:
@@ -78,7 +104,7 @@ class InMemory(Placement):
     in_place = True  # what was changed on the device is written where the weights were
 
     @contextmanager
-    def blocks(self, blocks: Sequence[Block]) -> Iterator[None]:
+    def _lent(self, blocks: Sequence[Block]) -> Iterator[None]:
         """Move them, and take each back to where it was."""
         modules = []
         for block in blocks:
@@ -126,9 +152,9 @@ class Mapped(InMemory):
         self._visited = -1  # index of the block that was here last
 
     @contextmanager
-    def blocks(self, blocks: Sequence[Block]) -> Iterator[None]:
+    def _lent(self, blocks: Sequence[Block]) -> Iterator[None]:
         """Move them, and settle what was changed when they are back."""
-        with self._settled(blocks), super().blocks(blocks):
+        with self._settled(blocks), super()._lent(blocks):
             if len(blocks) == 1:
                 self._read_ahead(blocks[0].index)
             yield
@@ -166,6 +192,22 @@ class Mapped(InMemory):
         return {name: p for name, p in named if not name.startswith(inside)}
 
 
+def _check_weights(block: Block) -> None:
+    """Refuse a block on the device whose weights are not finite.
+
+    Least and greatest of a matrix are NaN where one number is; one answer is waited for.
+    """
+    weights = [site.module.weight for site in block.sites if site.module.weight.numel()]
+    extremes = [extreme for weight in weights for extreme in weight.detach().aminmax()]
+    if not extremes or torch.stack(extremes).isfinite().all():
+        return
+    wrong = next(s for s in block.sites if not s.module.weight.isfinite().all())
+    raise ValueError(
+        f"{wrong.weight_name} holds NaN or infinite values; the checkpoint is damaged or was saved "
+        "from a diverged run. No plan is made of it. In memory, blocks before it may be pruned."
+    )
+
+
 def placement_of(anatomy: Anatomy, device: torch.device) -> Placement:
     """Where a model's weights are, as it was loaded.
 
@@ -175,72 +217,6 @@ def placement_of(anatomy: Anatomy, device: torch.device) -> Placement:
     """
     files = files_of(anatomy.model)
     return InMemory(anatomy, device) if files is None else Mapped(anatomy, device, files)
-
-
-class _Lent(NamedTuple):
-    """A parameter, or buffer, that is on a device for a while.
-
-    Attributes:
-        tensor: it.
-        home: its numbers where they were.
-        version: counts the changes to it.
-    """
-
-    tensor: torch.Tensor
-    home: torch.Tensor
-    version: int
-
-
-@contextmanager
-def on_device(
-    modules: Iterable[nn.Module], device: torch.device, in_place: bool = True
-) -> Iterator[None]:
-    """Context in which whole modules are on a device; each is taken back to where it was.
-
-    Only what was changed there is copied back: weights that were not are again those they were,
-    also where these are a file that is mapped into memory.
-
-    Args:
-        modules: to move.
-        device: where to.
-        in_place: copy what was changed, and has kept its shape, into the memory that it came from,
-            which takes a tenth of the time that new memory does.
-    """
-    homes = [(module, home_device(module)) for module in modules]
-    homes = [(module, home) for module, home in homes if home != device]
-    lent: dict[int, _Lent] = {}
-    try:
-        for module, _ in homes:
-            for tensor in _tensors(module):
-                if id(tensor) not in lent:  # tied weights are there twice
-                    lent[id(tensor)] = _Lent(tensor, tensor.data, tensor._version)
-                    tensor.data = to_device(tensor.data, device)
-        yield
-    finally:
-        for module, home in homes:
-            for tensor in _tensors(module):
-                before = lent.get(id(tensor))
-                if before is not None and before.version == tensor._version:
-                    tensor.data = before.home
-                elif before is not None and in_place and _fits(tensor.data, before.home):
-                    tensor.data = before.home.copy_(tensor.data)
-                elif tensor.device != home:
-                    tensor.data = tensor.data.to(home)
-
-
-def _fits(new: torch.Tensor, home: torch.Tensor) -> bool:
-    return new.shape == home.shape and new.dtype == home.dtype
-
-
-def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
-    yield from module.parameters()
-    yield from module.buffers()
-
-
-def home_device(module: nn.Module) -> torch.device:
-    """Where a module's first parameter (or buffer) lies; the CPU if it has none."""
-    tensor = next(module.parameters(), next(module.buffers(), torch.empty(0)))
-    return tensor.device
 
 
 @contextmanager
@@ -272,14 +248,3 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
-
-
-def move(value: Any, device: torch.device) -> Any:
-    """Move every tensor in nested tuples, lists and dicts to a device."""
-    if isinstance(value, torch.Tensor):
-        return value.to(device, non_blocking=True)
-    if isinstance(value, (tuple, list)):
-        return type(value)(move(item, device) for item in value)
-    if isinstance(value, dict):
-        return {key: move(item, device) for key, item in value.items()}
-    return value

@@ -18,7 +18,8 @@ from lightning_prune.anatomy.tasks import logits_at_once
 from lightning_prune.evidence.objective import HeadObjective, TaskLoss
 from lightning_prune.sweep.around import Around, rows_of
 from lightning_prune.sweep.block_calls import BlockCall, SharedCalls
-from lightning_prune.sweep.placement import Placement, home_device
+from lightning_prune.sweep.lending import home_device
+from lightning_prune.sweep.placement import Placement
 from lightning_prune.sweep.store import Offload, stored
 from lightning_prune.tokens import IGNORED
 
