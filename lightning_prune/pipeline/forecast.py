@@ -55,7 +55,6 @@ def forecast(setting: Setting) -> Demand:
     method, demand = setting.method, Demand(setting)
     blocks = method.blocks(setting.anatomy)
     plan = _plan_bytes(setting, blocks)
-    _checked(demand)
     allocation = method.effective_allocation.evidence
     if allocation is not None:
         _importance(demand, type(method.effective_allocation).__name__, allocation, blocks)
@@ -92,15 +91,6 @@ def disk_of(setting: Setting) -> Disk:
         hidden=setting.hidden if method.offload == "disk" and method.calibrates else 0,
         model=int(model - gone),
     )
-
-
-def _checked(demand: Demand) -> None:
-    """The weights are looked at, matrix by matrix, for what is not finite."""
-    every = demand.setting.anatomy.blocks
-    block = max(every, key=bytes_of)
-    largest = max((site.module.weight.numel() for site in block.sites), default=0)
-    looked = {"weights": 0 if demand.setting.on_cpu else bytes_of(block)}
-    demand.phase("weights checked", looked | {SCORES: (demand.setting.itemsize + 2) * largest})
 
 
 def _importance(demand: Demand, label: str, evidence: Evidence, blocks: Sequence[Block]) -> None:
