@@ -13,6 +13,7 @@ from lightning_prune.pipeline.demand import Demand, Setting, asked, bytes_of, we
 from lightning_prune.pipeline.fit_demand import fitting
 from lightning_prune.pipeline.sweep_demand import collecting_evidence
 from lightning_prune.repair import Repair
+from lightning_prune.sweep import go_back_again
 
 __all__ = ["Disk", "disk_of", "forecast"]
 
@@ -146,6 +147,7 @@ def _survey(demand: Demand, blocks: Sequence[Block], plan: float) -> None:
     name, requests = type(method).__name__, asked(method, blocks)
     single = not method.cuts
     weights = sum(map(weights_of, blocks))
+    demand.shared_inputs = "yes" if go_back_again(filter(None, requests)) else "no"
     for number, evidence in enumerate(requests):
         _scored(demand, name, evidence, blocks, 4.0 * weights * number * single)
     if single:

@@ -110,12 +110,13 @@ class Run:
         """Of all blocks on the dense model, once for each kind of evidence."""
         tables: list[Scores] = []
         requests = self.method.requests(self.blocks)
-        for number, evidence in enumerate(requests or (None,)):
-            stage = self._stage(f"scores {number}", collector, self.blocks)
-            scores = self._scored(collector, evidence, stage)
-            for block in self.blocks:  # the first block speaks
-                check_finite(block, scores[block.index], "scores")
-            tables.append(scores)
+        with collector.sharing(requests):
+            for number, evidence in enumerate(requests or (None,)):
+                stage = self._stage(f"scores {number}", collector, self.blocks)
+                scores = self._scored(collector, evidence, stage)
+                for block in self.blocks:  # the first block speaks
+                    check_finite(block, scores[block.index], "scores")
+                tables.append(scores)
         if len(tables) == 1:
             self._note_block_scores(tables[0])
             return tables[0]
