@@ -11,7 +11,7 @@ from torch import nn
 
 from lightning_prune.sweep.staging import to_device
 
-__all__ = ["home_device", "move", "on_device"]
+__all__ = ["home_device", "move", "on_device", "tensors_of"]
 
 
 class _Lent(NamedTuple):
@@ -30,7 +30,10 @@ class _Lent(NamedTuple):
 
 @contextmanager
 def on_device(
-    modules: Iterable[nn.Module], device: torch.device, in_place: bool = True
+    modules: Iterable[nn.Module],
+    device: torch.device,
+    in_place: bool = True,
+    copies: dict[int, torch.Tensor] | None = None,
 ) -> Iterator[None]:
     """Context in which whole modules are on a device; each is taken back to where it was.
 
@@ -42,20 +45,23 @@ def on_device(
         device: where to.
         in_place: copy what was changed, and has kept its shape, into the memory that it came from,
             which takes a tenth of the time that new memory does.
+        copies: what is on the device already, by the id of the tensor; it is taken out.
     """
     homes = [(module, home_device(module)) for module in modules]
     homes = [(module, home) for module, home in homes if home != device]
     lent: dict[int, _Lent] = {}
+    copies = copies or {}
     try:
         for module, _ in homes:
-            for tensor in _tensors(module):
+            for tensor in tensors_of(module):
                 if id(tensor) not in lent:  # tied weights are there twice
                     lent[id(tensor)] = _Lent(tensor, tensor.data, tensor._version)
-                    tensor.data = to_device(tensor.data, device)
+                    copy = copies.pop(id(tensor), None)
+                    tensor.data = to_device(tensor.data, device) if copy is None else copy
         yield
     finally:
         for module, home in homes:
-            for tensor in _tensors(module):
+            for tensor in tensors_of(module):
                 before = lent.get(id(tensor))
                 if before is not None and before.version == tensor._version:
                     tensor.data = before.home
@@ -69,7 +75,8 @@ def _fits(new: torch.Tensor, home: torch.Tensor) -> bool:
     return new.shape == home.shape and new.dtype == home.dtype
 
 
-def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
+def tensors_of(module: nn.Module) -> Iterator[torch.Tensor]:
+    """A module's parameters and buffers."""
     yield from module.parameters()
     yield from module.buffers()
 

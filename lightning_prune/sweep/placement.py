@@ -12,8 +12,9 @@ from torch import nn
 
 from lightning_prune.anatomy import Anatomy, Block
 from lightning_prune.checkpoints.mapped import WeightFiles, files_of
-from lightning_prune.machine import read_ahead
-from lightning_prune.sweep.lending import on_device
+from lightning_prune.machine import free_on_device, read_ahead
+from lightning_prune.sweep.ahead import ROOM, Ahead
+from lightning_prune.sweep.lending import home_device, on_device, tensors_of
 
 __all__ = [
     "InMemory",
@@ -103,6 +104,11 @@ class InMemory(Placement):
 
     in_place = True  # what was changed on the device is written where the weights were
 
+    def __init__(self, anatomy: Anatomy, device: torch.device) -> None:
+        super().__init__(anatomy, device)
+        self._ahead: Ahead | None = None
+        self._visited = -1  # index of the block that was here last
+
     @contextmanager
     def _lent(self, blocks: Sequence[Block]) -> Iterator[None]:
         """Move them, and take each back to where it was."""
@@ -110,8 +116,25 @@ class InMemory(Placement):
         for block in blocks:
             is_head = block.index == len(self.anatomy.blocks)
             modules += self.anatomy.outside if is_head else [block.module]
-        with on_device(modules, self.device, self.in_place):
+        copies = self._ahead.take(modules) if self._ahead else {}
+        with on_device(modules, self.device, self.in_place, copies):
+            if len(blocks) == 1 and (following := self._following(blocks[0].index)):
+                self._come(following)
             yield
+
+    def _following(self, index: int) -> Block | None:
+        """The block that a sweep is going to come to behind this one, as far as can be told."""
+        following, self._visited = index + (index - self._visited), index
+        near = abs(following - index) == 1 and 0 <= following < len(self.anatomy.blocks)
+        return self.anatomy.blocks[following] if near else None
+
+    def _come(self, block: Block) -> None:
+        """Let a block come to the device while another one is at work, if there is much room."""
+        if not copies_ahead(self.device) or home_device(block.module).type != "cpu":
+            return
+        if ROOM * sum(t.nbytes for t in tensors_of(block.module)) < free_on_device(self.device):
+            self._ahead = self._ahead or Ahead(self.device)
+            self._ahead.begin(block.module)
 
     @contextmanager
     def outside(self) -> Iterator[None]:
@@ -121,6 +144,8 @@ class InMemory(Placement):
 
     def edited(self, block: Block) -> AbstractContextManager[None]:
         """They are in memory already."""
+        if self._ahead is not None:
+            self._ahead.forget()
         return nullcontext()
 
     def bytes_missing(self) -> int:
@@ -149,15 +174,17 @@ class Mapped(InMemory):
     def __init__(self, anatomy: Anatomy, device: torch.device, files: WeightFiles) -> None:
         super().__init__(anatomy, device)
         self.files = files
-        self._visited = -1  # index of the block that was here last
 
     @contextmanager
     def _lent(self, blocks: Sequence[Block]) -> Iterator[None]:
         """Move them, and settle what was changed when they are back."""
         with self._settled(blocks), super()._lent(blocks):
-            if len(blocks) == 1:
-                self._read_ahead(blocks[0].index)
             yield
+
+    def _come(self, block: Block) -> None:
+        """Let the disk be read, too."""
+        read_ahead(block.module.parameters())
+        super()._come(block)
 
     @property
     def saves_memory(self) -> bool:
@@ -167,7 +194,7 @@ class Mapped(InMemory):
     @contextmanager
     def edited(self, block: Block) -> Iterator[None]:
         """Settle what was changed."""
-        with self._settled([block]):
+        with super().edited(block), self._settled([block]):
             yield
 
     @contextmanager
@@ -176,12 +203,6 @@ class Mapped(InMemory):
         yield
         for block, versions in zip(blocks, before, strict=True):
             self.files.settle(block.name, self._parameters(block), versions)
-
-    def _read_ahead(self, index: int) -> None:
-        """Let the disk be read while a block is at work: what a sweep will come to next."""
-        following, self._visited = index + (index - self._visited), index
-        if abs(following - index) == 1 and 0 <= following < len(self.anatomy.blocks):
-            read_ahead(self.anatomy.blocks[following].module.parameters())
 
     def _parameters(self, block: Block) -> dict[str, torch.Tensor]:
         """By their names, of a block; what is no block goes with the head."""
@@ -206,6 +227,11 @@ def _check_weights(block: Block) -> None:
         f"{wrong.weight_name} holds NaN or infinite values; the checkpoint is damaged or was saved "
         "from a diverged run. No plan is made of it. In memory, blocks before it may be pruned."
     )
+
+
+def copies_ahead(device: torch.device) -> bool:
+    """Whether copying to a device goes on beside what it computes."""
+    return device.type == "cuda"
 
 
 def placement_of(anatomy: Anatomy, device: torch.device) -> Placement:
