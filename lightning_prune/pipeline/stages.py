@@ -108,8 +108,7 @@ class Run:
 
     def _scores(self, collector: Collector) -> Scores:
         """Of all blocks on the dense model, once for each kind of evidence."""
-        tables: list[Scores] = []
-        requests = self.method.requests(self.blocks)
+        tables, requests = list[Scores](), self.method.requests(self.blocks)
         with collector.sharing(requests):
             for number, evidence in enumerate(requests or (None,)):
                 stage = self._stage(f"scores {number}", collector, self.blocks)

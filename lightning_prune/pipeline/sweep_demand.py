@@ -203,8 +203,7 @@ def _backward(
         else sum(p.nbytes for module in setting.anatomy.outside for p in module.parameters())
     )
     dwindling = every_nth == 1 and demand.shared_inputs == "no"
-    if demand.shared_inputs == "yes":
-        demand.shared_inputs = "made"
+    demand.shared_inputs = "no" if demand.shared_inputs == "no" else "made"
     base = inputs | arguments_of(demand) | dict(held)
     demand.phase(f"{label}: passes", base | {"weights": outside, "activations": head}, host)
     for block in blocks:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterator
-from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -35,8 +34,6 @@ from lightning_prune.anatomy import Anatomy
 from lightning_prune.callbacks.base import PruningCallback
 from lightning_prune.pipeline import prune
 from lightning_prune.plan import Plan
-from lightning_prune.sweep import HiddenStates
-from tests.sweep.helpers import counting_blocks
 from tests.tiny import tiny_batch, tiny_model
 
 IDS = tiny_batch(3, 10)
@@ -185,24 +182,6 @@ def test_the_parts_of_afr_are_kept_with_the_scores() -> None:
     feature, loss = (plan.scores(f"neuron/{name}", 0) for name in ("Feature", "TaskLoss"))
     assert feature.shape == loss.shape == (22,)
     assert not torch.allclose(feature, loss)
-
-
-@pytest.mark.parametrize("method", [AFR(ratio=0.4, repair=None), WeightAFR(sparsity=0.4)], ids=str)
-def test_afr_collects_the_inputs_of_blocks_once(
-    method: PruningCallback, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Block by block: three passes forward for its two objectives, with the scores of four."""
-    method.offload, method.keep_scores = True, True
-    with counting_blocks(model := model_of()) as seen:
-        shared = prune(model, method, BATCHES)
-    assert len(seen) == 3 * 3 * len(BATCHES)
-    monkeypatch.setattr(HiddenStates, "sharing_inputs", lambda _: nullcontext())
-    with counting_blocks(model := model_of()) as seen:
-        alone = prune(model, method, BATCHES)
-    assert len(seen) == 4 * 3 * len(BATCHES)
-    assert shared.fingerprint() == alone.fingerprint()
-    for key, score in shared._scores.items():
-        assert torch.equal(score, alone._scores[key])
 
 
 def weights_of(plan: Plan) -> torch.Tensor:

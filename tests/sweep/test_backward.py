@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import weakref
 from typing import Any
 
 import pytest
@@ -101,38 +100,6 @@ def test_inputs_that_do_not_fit_are_made_again(
     assert set().union(*made) == set(range(blocks))
     assert max(map(len, made)) <= blocks**0.5 + 2
     assert len(seen) <= 3 * blocks * len(batches) + 1  # one block more, to see whether all fit
-
-
-@pytest.mark.parametrize("first", [0, 2])
-@pytest.mark.parametrize("free", [10**9, 0], ids=["all kept", "some made again"])
-def test_sweeps_may_share_the_inputs_of_blocks(
-    first: int, free: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Bit for bit as by themselves, without the second one's pass forward; they are let go."""
-    monkeypatch.setattr(memory, "free_on_device", lambda _: free)
-    model, batches = tiny_model("llama", num_hidden_layers=5), split(padded("left"), 2)
-
-    def both(states: HiddenStates) -> list[dict[str, Gradients]]:
-        found = []
-        for objective in (Feature(), TaskLoss()):
-            kind, blocks = Gradients(objective=objective), states.anatomy.blocks[first:]
-            sweep = gradient_sweep(states, kind, blocks, whole=False)
-            found.append({name: one for _, table in sweep for name, one in table.items()})
-        return found
-
-    with counting_blocks(model) as alone:
-        expected = both(states_of(model, batches))
-    states = states_of(model, batches)
-    with counting_blocks(model) as shared, states.sharing_inputs():
-        found = both(states)
-        kept = [weakref.ref(one) for one in states.shared_inputs.values()]
-    for one, other in zip(found, expected, strict=True):
-        assert one.keys() == other.keys()
-        for name, gradients in one.items():
-            assert torch.equal(gradients.first_OI, other[name].first_OI)
-    assert len(alone) - len(shared) == 5 * len(batches)
-    assert kept
-    assert not any(reference() for reference in kept)
 
 
 @either_way
