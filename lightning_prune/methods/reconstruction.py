@@ -42,16 +42,20 @@ class Problem(NamedTuple):
     rows: tuple[int, ...]
     share: float
 
-    def by_site(self, keep: Callable[[torch.Tensor, float], torch.Tensor]) -> Choose:
+    def by_site(
+        self, keep: Callable[[torch.Tensor, float], torch.Tensor], apart: bool = True
+    ) -> Choose:
         """A selection that looks at each site's rows alone, and leaves out what is zero already.
 
         What an earlier method has removed goes first, so that it is not revived.
 
         Args:
             keep: scores of one site, (R, C), and the fraction to remove, to a mask.
+            apart: False: `keep` looks at each row alone, and may be shown those of all sites.
         """
         alive_OI = self.weight_OI != 0
         whole = bool(alive_OI.all())
+        rows = self.rows if apart else (len(alive_OI),)
 
         def choose(
             score_OC: torch.Tensor, columns: slice = slice(None), share: float | None = None
@@ -60,8 +64,7 @@ class Problem(NamedTuple):
             alive_OC = alive_OI[:, columns]
             if not whole:
                 score_OC = score_OC.masked_fill(~alive_OC, -1)  # scores are not negative
-            parts = [part for part in score_OC.split(self.rows) if len(part)]
-            keep_OC = torch.cat([keep(part, share) for part in parts])
+            keep_OC = _stacked([keep(part, share) for part in score_OC.split(rows) if len(part)])
             return keep_OC if whole else keep_OC & alive_OC
 
         return choose

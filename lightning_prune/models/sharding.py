@@ -105,6 +105,9 @@ def shard(model: nn.Module, blocks: Iterable[nn.Module], mesh: DeviceMesh, preci
         precision: the trainer's; with a "-mixed" one, blocks compute in it and gradients are
             reduced in fp32.
     """
+    for parameter in model.parameters():
+        if not parameter.numel():  # of an attention or MLP taken out: no gradient can be reduced
+            parameter.requires_grad_(False)
     dtype = _COMPUTE_DTYPE.get(precision)
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32 if dtype else None)
     for module in (*blocks, model):

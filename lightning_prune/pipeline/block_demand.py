@@ -8,6 +8,7 @@ from lightning_prune.anatomy import Block
 from lightning_prune.anatomy.tasks import logits_at_once
 from lightning_prune.evidence import InputEvidence
 from lightning_prune.pipeline.demand import Demand, bytes_of
+from lightning_prune.sweep.ahead import ROOM
 from lightning_prune.sweep.memory import SMALL, spacing
 from lightning_prune.sweep.rehearsal import EvidenceBytes
 
@@ -74,8 +75,12 @@ def whole_of(demand: Demand, block: Block) -> Block:
 
 
 def weights_on_device(demand: Demand, block: Block) -> dict[str, float]:
-    """A block that has come to the device; on the CPU it is a part of the model."""
-    return {} if demand.setting.on_cpu else {"weights": bytes_of(block)}
+    """A block that has come to the device, and the next one; on the CPU they are in the model."""
+    if demand.setting.on_cpu:
+        return {}
+    size = bytes_of(block)
+    ahead = size if ROOM * size < demand.setting.device_memory else 0
+    return {"weights": size, "next block": ahead}
 
 
 def arguments_of(demand: Demand) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from typing import Any
 
 from lightning_prune import distributed
@@ -12,7 +12,7 @@ from lightning_prune.evidence import Evidence, Propagate, moved
 from lightning_prune.methods.base import Method
 from lightning_prune.pipeline.reuse import Reuse
 from lightning_prune.progress import BlockProgress
-from lightning_prune.sweep import Collected, HiddenStates, Placement, collect, visit
+from lightning_prune.sweep import Collected, HiddenStates, Placement, collect, go_back_again, visit
 
 __all__ = ["Collector"]
 
@@ -59,6 +59,12 @@ class Collector:
             for block, evidence in steps:
                 importance += allocation.measured(block, evidence)
         return importance
+
+    def sharing(self, kinds: Sequence[Evidence]) -> AbstractContextManager[None]:
+        """Context in which sweeps for several kinds of evidence share what they can."""
+        if self.states is None or not go_back_again(kinds):
+            return nullcontext()
+        return self.states.sharing_inputs()
 
     @contextmanager
     def collected(

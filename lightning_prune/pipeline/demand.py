@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 
@@ -144,6 +145,7 @@ class Demand:
         sent: bytes that one process sends to the others, of evidence and of decisions.
         sweeps: how often the weights of all blocks are visited.
         changed: bytes of the weights that the process holds because they were changed.
+        shared_inputs: whether several sweeps share the inputs of blocks, and one has made them.
     """
 
     setting: Setting
@@ -154,6 +156,7 @@ class Demand:
     sent: int = 0
     sweeps: int = 0
     changed: float = 0.0
+    shared_inputs: Literal["no", "yes", "made"] = "no"
 
     def phase(
         self, name: str, device: Mapping[str, float], host: Mapping[str, float] | None = None

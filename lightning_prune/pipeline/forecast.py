@@ -13,6 +13,7 @@ from lightning_prune.pipeline.demand import Demand, Setting, asked, bytes_of, we
 from lightning_prune.pipeline.fit_demand import fitting
 from lightning_prune.pipeline.sweep_demand import collecting_evidence
 from lightning_prune.repair import Repair
+from lightning_prune.sweep import go_back_again
 
 __all__ = ["Disk", "disk_of", "forecast"]
 
@@ -55,7 +56,6 @@ def forecast(setting: Setting) -> Demand:
     method, demand = setting.method, Demand(setting)
     blocks = method.blocks(setting.anatomy)
     plan = _plan_bytes(setting, blocks)
-    _checked(demand)
     allocation = method.effective_allocation.evidence
     if allocation is not None:
         _importance(demand, type(method.effective_allocation).__name__, allocation, blocks)
@@ -92,15 +92,6 @@ def disk_of(setting: Setting) -> Disk:
         hidden=setting.hidden if method.offload == "disk" and method.calibrates else 0,
         model=int(model - gone),
     )
-
-
-def _checked(demand: Demand) -> None:
-    """The weights are looked at, matrix by matrix, for what is not finite."""
-    every = demand.setting.anatomy.blocks
-    block = max(every, key=bytes_of)
-    largest = max((site.module.weight.numel() for site in block.sites), default=0)
-    looked = {"weights": 0 if demand.setting.on_cpu else bytes_of(block)}
-    demand.phase("weights checked", looked | {SCORES: (demand.setting.itemsize + 2) * largest})
 
 
 def _importance(demand: Demand, label: str, evidence: Evidence, blocks: Sequence[Block]) -> None:
@@ -156,6 +147,7 @@ def _survey(demand: Demand, blocks: Sequence[Block], plan: float) -> None:
     name, requests = type(method).__name__, asked(method, blocks)
     single = not method.cuts
     weights = sum(map(weights_of, blocks))
+    demand.shared_inputs = "yes" if go_back_again(filter(None, requests)) else "no"
     for number, evidence in enumerate(requests):
         _scored(demand, name, evidence, blocks, 4.0 * weights * number * single)
     if single:

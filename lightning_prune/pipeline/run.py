@@ -17,7 +17,7 @@ from lightning_prune.pipeline.reuse import Reuse
 from lightning_prune.pipeline.stages import Batch, Run
 from lightning_prune.pipeline.unfinished import Unfinished
 from lightning_prune.plan import Plan
-from lightning_prune.sweep import Placement, evaluating, home_device, placement_of
+from lightning_prune.sweep import evaluating, home_device, placement_of
 
 __all__ = ["prune"]
 
@@ -57,7 +57,7 @@ def prune(
             scores are not finite, there is no calibration data or no such device, it is certain to
             take more memory than is free, nothing would be removed, or `resume` has blocks of
             another call. The model is then unchanged, unless the error came from a block in the
-            middle of the sweep, or of the repair.
+            middle of the sweep (where its weights are looked at), or of the repair.
     """
     if not isinstance(model, nn.Module) or not isinstance(method, Method):
         raise TypeError(
@@ -83,13 +83,12 @@ def prune(
     batches = () if batches is None else list(batches)
     if method.calibrates and reuse is None:
         check_fits(placement, method, batches)
-    _check_weights(placement)
     unfinished: Unfinished | None = None
     if isinstance(resume, (str, Path)):
         unfinished = resume = Unfinished(resume, work_of(model, method, batches))
     run = Run(placement, method, reuse, resume)
     run.plan.provenance = provenance(model, method)  # of the model as it is before
-    with evaluating(model), torch.no_grad():
+    with evaluating(model), torch.no_grad(), placement.checking_weights():
         run.decide(batches)
     if not run.plan.removes_anything:
         raise ValueError(f"{method!r} removes nothing from this model; ask for more")
@@ -105,14 +104,3 @@ def _device(model: nn.Module, asked: torch.device | str | None) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device={str(asked)!r}: torch finds no CUDA device here; leave it out")
     return device
-
-
-def _check_weights(placement: Placement) -> None:
-    for block in placement.anatomy.blocks:
-        with placement.block(block):
-            for site in block.sites:
-                if not torch.isfinite(site.module.weight).all():
-                    raise ValueError(
-                        f"{site.weight_name} holds NaN or infinite values; the checkpoint is "
-                        "damaged or was saved from a diverged run. Nothing was pruned."
-                    )

@@ -108,14 +108,14 @@ class Run:
 
     def _scores(self, collector: Collector) -> Scores:
         """Of all blocks on the dense model, once for each kind of evidence."""
-        tables: list[Scores] = []
-        requests = self.method.requests(self.blocks)
-        for number, evidence in enumerate(requests or (None,)):
-            stage = self._stage(f"scores {number}", collector, self.blocks)
-            scores = self._scored(collector, evidence, stage)
-            for block in self.blocks:  # the first block speaks
-                check_finite(block, scores[block.index], "scores")
-            tables.append(scores)
+        tables, requests = list[Scores](), self.method.requests(self.blocks)
+        with collector.sharing(requests):
+            for number, evidence in enumerate(requests or (None,)):
+                stage = self._stage(f"scores {number}", collector, self.blocks)
+                scores = self._scored(collector, evidence, stage)
+                for block in self.blocks:  # the first block speaks
+                    check_finite(block, scores[block.index], "scores")
+                tables.append(scores)
         if len(tables) == 1:
             self._note_block_scores(tables[0])
             return tables[0]

@@ -59,7 +59,8 @@ def collecting_evidence(
         held: what else is held all the while, on the device.
         decide: told of each block.
     """
-    demand.sweeps += 1 + (evidence is not None and evidence.sweep == "backward")
+    back = evidence is not None and evidence.sweep == "backward"
+    demand.sweeps += 1 + (back and demand.shared_inputs != "made")
     if evidence is None:
         for block in blocks:
             decide(block, 0.0, weights_on_device(demand, block) | dict(held))
@@ -188,7 +189,8 @@ def _backward(
         for block in blocks:
             decide(block, 0.0, device)
         return
-    demand.run(1, every)
+    if demand.shared_inputs != "made":
+        demand.run(1, every)
     demand.run(1, behind)
     every_nth = spacing_of(demand, len(behind))
     if every_nth > 1:
@@ -200,6 +202,8 @@ def _backward(
         if setting.on_cpu
         else sum(p.nbytes for module in setting.anatomy.outside for p in module.parameters())
     )
+    dwindling = every_nth == 1 and demand.shared_inputs == "no"
+    demand.shared_inputs = "no" if demand.shared_inputs == "no" else "made"
     base = inputs | arguments_of(demand) | dict(held)
     demand.phase(f"{label}: passes", base | {"weights": outside, "activations": head}, host)
     for block in blocks:
@@ -209,7 +213,7 @@ def _backward(
         whole_block = whole_of(demand, block)
         peak, sums = setting.rehearsal.backward(block, evidence)
         left = dict(base)
-        if "hidden states" in left and every_nth == 1:
+        if "hidden states" in left and dwindling:
             left["hidden states"] *= (block.index - first + 3) / (sets + 2)
         left |= weights_on_device(demand, whole_block)
         full = left | {"evidence": sums, "activations": peak - sums}

@@ -1,16 +1,9 @@
 """Running a model block by block. The only room that registers hooks."""
 
-from lightning_prune.sweep.collect import RESUMED, Collected, collect, visit
+from lightning_prune.sweep.collect import RESUMED, Collected, collect, go_back_again, visit
 from lightning_prune.sweep.fitting import Fitted, fitting_sweep
-from lightning_prune.sweep.placement import (
-    InMemory,
-    Mapped,
-    Placement,
-    evaluating,
-    home_device,
-    on_device,
-    placement_of,
-)
+from lightning_prune.sweep.lending import home_device, on_device
+from lightning_prune.sweep.placement import InMemory, Mapped, Placement, evaluating, placement_of
 from lightning_prune.sweep.states import HiddenStates
 from lightning_prune.sweep.store import stored
 
@@ -25,6 +18,7 @@ __all__ = [
     "collect",
     "evaluating",
     "fitting_sweep",
+    "go_back_again",
     "home_device",
     "on_device",
     "placement_of",

@@ -15,7 +15,8 @@ import torch
 
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.sweep.block_calls import BlockCall
-from lightning_prune.sweep.placement import home_device, replaced_forward
+from lightning_prune.sweep.lending import home_device
+from lightning_prune.sweep.placement import replaced_forward
 
 __all__ = ["Around", "Entered", "rows_of"]
 

@@ -6,7 +6,8 @@ a training step. *Block by block*: the blocks' inputs are kept from one forward 
 block, from the last to the first, is run again with the gradient of its output, which gives the
 gradients of its weights and of its input. That costs one pass forward more, and nothing of the
 whole model's size is held but the inputs of the blocks; where these are too much, those of every
-√L-th of L blocks, and another pass forward makes the others again. The numbers are the same.
+√L-th of L blocks, and another pass forward makes the others again. Sweeps over the same model may
+share them (`HiddenStates.sharing_inputs`). The numbers are the same.
 
 Either way a block's gradients are complete over the whole calibration set before it is yielded.
 
@@ -86,10 +87,7 @@ def _whole(loss: Loss, kind: WeightEvidence, blocks: Sequence[Block]) -> Steps:
 def _by_block(loss: Loss, kind: WeightEvidence, blocks: Sequence[Block]) -> Steps:
     states, wanted = loss.states, {block.index: block for block in blocks}
     first, last = min(wanted), len(states.anatomy.blocks)
-    for whole in states.anatomy.blocks[:first]:
-        with states.placement.block(whole):
-            states.advance(whole)
-    inputs = _inputs_of_blocks(states, first, last, blocks_between(states, last - first))
+    inputs = _inputs(states, first, last)
     head = wanted.get(len(states.anatomy.blocks))
     with states.placement.outside():
         evidence = _begun(kind, head)
@@ -127,6 +125,29 @@ def _complete(loss: Loss, block: Block, evidence: dict[str, WeightEvidence]) -> 
         accumulator.complete(loss.total)
     results = {name: evidence.pop(name).result() for name in list(evidence)}
     yield from handed_over(block, results)
+
+
+def _inputs(states: HiddenStates, first: int, last: int) -> dict[int, HiddenStates]:
+    """What stands in front of blocks, made or found; `states` goes behind the last of them.
+
+    Args:
+        states: in front of the first block of all.
+        first: index of the first block that is wanted.
+        last: index of the head.
+    """
+    shared = states.shared_inputs
+    if shared and min(shared) == first:
+        inputs = dict(shared)
+        states.go_to(inputs.pop(last))
+        return inputs
+    for block in states.anatomy.blocks[:first]:
+        with states.placement.block(block):
+            states.advance(block)
+    inputs = _inputs_of_blocks(states, first, last, blocks_between(states, last - first))
+    if shared is not None:
+        shared.clear()
+        shared.update(inputs | {last: states.beside()})
+    return inputs
 
 
 def _inputs_of_blocks(

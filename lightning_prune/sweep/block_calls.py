@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from lightning_prune.sweep.placement import move
+from lightning_prune.sweep.lending import move
 
 __all__ = ["BlockCall", "SharedCalls"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from typing import Any
 
 from lightning_prune.anatomy import Block
@@ -16,7 +16,7 @@ from lightning_prune.sweep.removal import removal_sweep
 from lightning_prune.sweep.states import HiddenStates
 from lightning_prune.sweep.trial import trial_sweep
 
-__all__ = ["RESUMED", "Collected", "collect", "visit"]
+__all__ = ["RESUMED", "Collected", "collect", "go_back_again", "visit"]
 
 Collected = Generator[tuple[Block, dict[str, Any]], None, None]
 
@@ -60,6 +60,11 @@ def collect(
         for name in results:  # no name of its own for a result: it would outlive the block
             results[name] = moved(results[name], states.device)
         yield block, results
+
+
+def go_back_again(kinds: Iterable[Evidence]) -> bool:
+    """Whether several of these sweeps go back over blocks, whose inputs they may share."""
+    return sum(kind.sweep == "backward" for kind in kinds) > 1
 
 
 def visit(placement: Placement, blocks: Sequence[Block]) -> Collected:

@@ -17,7 +17,7 @@ from torch import nn
 from lightning_prune import distributed
 from lightning_prune.anatomy import Block
 from lightning_prune.repair.block_fit import BlockFit, relative_error
-from lightning_prune.sweep.placement import on_device
+from lightning_prune.sweep.lending import on_device
 from lightning_prune.sweep.states import HiddenStates
 
 __all__ = ["Fitted", "fitting_sweep"]

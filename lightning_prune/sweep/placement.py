@@ -5,24 +5,22 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
 
 from lightning_prune.anatomy import Anatomy, Block
 from lightning_prune.checkpoints.mapped import WeightFiles, files_of
-from lightning_prune.machine import read_ahead
-from lightning_prune.sweep.staging import to_device
+from lightning_prune.machine import free_on_device, read_ahead
+from lightning_prune.sweep.ahead import ROOM, Ahead
+from lightning_prune.sweep.lending import home_device, on_device, tensors_of
 
 __all__ = [
     "InMemory",
     "Mapped",
     "Placement",
     "evaluating",
-    "home_device",
-    "move",
-    "on_device",
     "placement_of",
     "replaced_forward",
 ]
@@ -40,13 +38,42 @@ class Placement(ABC):
 
     def __init__(self, anatomy: Anatomy, device: torch.device) -> None:
         self.anatomy, self.device = anatomy, device
+        self._to_check: dict[int, Block] = {}  # blocks to look at when they are first here
 
-    @abstractmethod
-    def blocks(self, blocks: Sequence[Block]) -> AbstractContextManager[None]:
+    @contextmanager
+    def blocks(self, blocks: Sequence[Block]) -> Iterator[None]:
         """Context in which blocks, with all their weights, are on the device.
 
         What is changed in them stays changed. The head counts as a block.
         """
+        with self._lent(blocks):
+            for block in blocks:
+                if whole := self._to_check.pop(block.index, None):
+                    _check_weights(whole)
+            yield
+
+    @contextmanager
+    def checking_weights(self) -> Iterator[None]:
+        """Context in which a block whose weights are not finite is refused.
+
+        It is looked at on its first visit, on the device, so that no pass over the model is made
+        for it; when the context ends, those that had no visit are.
+
+        Raises:
+            ValueError: a weight is NaN or infinite.
+        """
+        self._to_check = {block.index: block for block in self.anatomy.blocks}
+        try:
+            yield
+            for block in list(self._to_check.values()):
+                with self.block(block):
+                    pass
+        finally:
+            self._to_check = {}
+
+    @abstractmethod
+    def _lent(self, blocks: Sequence[Block]) -> AbstractContextManager[None]:
+        """Context in which blocks are on the device."""
 
     @abstractmethod
     def outside(self) -> AbstractContextManager[None]:
@@ -77,15 +104,37 @@ class InMemory(Placement):
 
     in_place = True  # what was changed on the device is written where the weights were
 
+    def __init__(self, anatomy: Anatomy, device: torch.device) -> None:
+        super().__init__(anatomy, device)
+        self._ahead: Ahead | None = None
+        self._visited = -1  # index of the block that was here last
+
     @contextmanager
-    def blocks(self, blocks: Sequence[Block]) -> Iterator[None]:
+    def _lent(self, blocks: Sequence[Block]) -> Iterator[None]:
         """Move them, and take each back to where it was."""
         modules = []
         for block in blocks:
             is_head = block.index == len(self.anatomy.blocks)
             modules += self.anatomy.outside if is_head else [block.module]
-        with on_device(modules, self.device, self.in_place):
+        copies = self._ahead.take(modules) if self._ahead else {}
+        with on_device(modules, self.device, self.in_place, copies):
+            if len(blocks) == 1 and (following := self._following(blocks[0].index)):
+                self._come(following)
             yield
+
+    def _following(self, index: int) -> Block | None:
+        """The block that a sweep is going to come to behind this one, as far as can be told."""
+        following, self._visited = index + (index - self._visited), index
+        near = abs(following - index) == 1 and 0 <= following < len(self.anatomy.blocks)
+        return self.anatomy.blocks[following] if near else None
+
+    def _come(self, block: Block) -> None:
+        """Let a block come to the device while another one is at work, if there is much room."""
+        if not copies_ahead(self.device) or home_device(block.module).type != "cpu":
+            return
+        if ROOM * sum(t.nbytes for t in tensors_of(block.module)) < free_on_device(self.device):
+            self._ahead = self._ahead or Ahead(self.device)
+            self._ahead.begin(block.module)
 
     @contextmanager
     def outside(self) -> Iterator[None]:
@@ -95,6 +144,8 @@ class InMemory(Placement):
 
     def edited(self, block: Block) -> AbstractContextManager[None]:
         """They are in memory already."""
+        if self._ahead is not None:
+            self._ahead.forget()
         return nullcontext()
 
     def bytes_missing(self) -> int:
@@ -123,15 +174,17 @@ class Mapped(InMemory):
     def __init__(self, anatomy: Anatomy, device: torch.device, files: WeightFiles) -> None:
         super().__init__(anatomy, device)
         self.files = files
-        self._visited = -1  # index of the block that was here last
 
     @contextmanager
-    def blocks(self, blocks: Sequence[Block]) -> Iterator[None]:
+    def _lent(self, blocks: Sequence[Block]) -> Iterator[None]:
         """Move them, and settle what was changed when they are back."""
-        with self._settled(blocks), super().blocks(blocks):
-            if len(blocks) == 1:
-                self._read_ahead(blocks[0].index)
+        with self._settled(blocks), super()._lent(blocks):
             yield
+
+    def _come(self, block: Block) -> None:
+        """Let the disk be read, too."""
+        read_ahead(block.module.parameters())
+        super()._come(block)
 
     @property
     def saves_memory(self) -> bool:
@@ -141,7 +194,7 @@ class Mapped(InMemory):
     @contextmanager
     def edited(self, block: Block) -> Iterator[None]:
         """Settle what was changed."""
-        with self._settled([block]):
+        with super().edited(block), self._settled([block]):
             yield
 
     @contextmanager
@@ -151,12 +204,6 @@ class Mapped(InMemory):
         for block, versions in zip(blocks, before, strict=True):
             self.files.settle(block.name, self._parameters(block), versions)
 
-    def _read_ahead(self, index: int) -> None:
-        """Let the disk be read while a block is at work: what a sweep will come to next."""
-        following, self._visited = index + (index - self._visited), index
-        if abs(following - index) == 1 and 0 <= following < len(self.anatomy.blocks):
-            read_ahead(self.anatomy.blocks[following].module.parameters())
-
     def _parameters(self, block: Block) -> dict[str, torch.Tensor]:
         """By their names, of a block; what is no block goes with the head."""
         if block.index < len(self.anatomy.blocks):
@@ -164,6 +211,27 @@ class Mapped(InMemory):
         inside = tuple(f"{block.name}." for block in self.anatomy.blocks)
         named = self.anatomy.model.named_parameters()
         return {name: p for name, p in named if not name.startswith(inside)}
+
+
+def _check_weights(block: Block) -> None:
+    """Refuse a block on the device whose weights are not finite.
+
+    Least and greatest of a matrix are NaN where one number is; one answer is waited for.
+    """
+    weights = [site.module.weight for site in block.sites if site.module.weight.numel()]
+    extremes = [extreme for weight in weights for extreme in weight.detach().aminmax()]
+    if not extremes or torch.stack(extremes).isfinite().all():
+        return
+    wrong = next(s for s in block.sites if not s.module.weight.isfinite().all())
+    raise ValueError(
+        f"{wrong.weight_name} holds NaN or infinite values; the checkpoint is damaged or was saved "
+        "from a diverged run. No plan is made of it. In memory, blocks before it may be pruned."
+    )
+
+
+def copies_ahead(device: torch.device) -> bool:
+    """Whether copying to a device goes on beside what it computes."""
+    return device.type == "cuda"
 
 
 def placement_of(anatomy: Anatomy, device: torch.device) -> Placement:
@@ -175,72 +243,6 @@ def placement_of(anatomy: Anatomy, device: torch.device) -> Placement:
     """
     files = files_of(anatomy.model)
     return InMemory(anatomy, device) if files is None else Mapped(anatomy, device, files)
-
-
-class _Lent(NamedTuple):
-    """A parameter, or buffer, that is on a device for a while.
-
-    Attributes:
-        tensor: it.
-        home: its numbers where they were.
-        version: counts the changes to it.
-    """
-
-    tensor: torch.Tensor
-    home: torch.Tensor
-    version: int
-
-
-@contextmanager
-def on_device(
-    modules: Iterable[nn.Module], device: torch.device, in_place: bool = True
-) -> Iterator[None]:
-    """Context in which whole modules are on a device; each is taken back to where it was.
-
-    Only what was changed there is copied back: weights that were not are again those they were,
-    also where these are a file that is mapped into memory.
-
-    Args:
-        modules: to move.
-        device: where to.
-        in_place: copy what was changed, and has kept its shape, into the memory that it came from,
-            which takes a tenth of the time that new memory does.
-    """
-    homes = [(module, home_device(module)) for module in modules]
-    homes = [(module, home) for module, home in homes if home != device]
-    lent: dict[int, _Lent] = {}
-    try:
-        for module, _ in homes:
-            for tensor in _tensors(module):
-                if id(tensor) not in lent:  # tied weights are there twice
-                    lent[id(tensor)] = _Lent(tensor, tensor.data, tensor._version)
-                    tensor.data = to_device(tensor.data, device)
-        yield
-    finally:
-        for module, home in homes:
-            for tensor in _tensors(module):
-                before = lent.get(id(tensor))
-                if before is not None and before.version == tensor._version:
-                    tensor.data = before.home
-                elif before is not None and in_place and _fits(tensor.data, before.home):
-                    tensor.data = before.home.copy_(tensor.data)
-                elif tensor.device != home:
-                    tensor.data = tensor.data.to(home)
-
-
-def _fits(new: torch.Tensor, home: torch.Tensor) -> bool:
-    return new.shape == home.shape and new.dtype == home.dtype
-
-
-def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
-    yield from module.parameters()
-    yield from module.buffers()
-
-
-def home_device(module: nn.Module) -> torch.device:
-    """Where a module's first parameter (or buffer) lies; the CPU if it has none."""
-    tensor = next(module.parameters(), next(module.buffers(), torch.empty(0)))
-    return tensor.device
 
 
 @contextmanager
@@ -272,14 +274,3 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
-
-
-def move(value: Any, device: torch.device) -> Any:
-    """Move every tensor in nested tuples, lists and dicts to a device."""
-    if isinstance(value, torch.Tensor):
-        return value.to(device, non_blocking=True)
-    if isinstance(value, (tuple, list)):
-        return type(value)(move(item, device) for item in value)
-    if isinstance(value, dict):
-        return {key: move(item, device) for key, item in value.items()}
-    return value

@@ -18,7 +18,8 @@ from lightning_prune.anatomy.tasks import logits_at_once
 from lightning_prune.evidence.objective import HeadObjective, TaskLoss
 from lightning_prune.sweep.around import Around, rows_of
 from lightning_prune.sweep.block_calls import BlockCall, SharedCalls
-from lightning_prune.sweep.placement import Placement, home_device
+from lightning_prune.sweep.lending import home_device
+from lightning_prune.sweep.placement import Placement
 from lightning_prune.sweep.store import Offload, stored
 from lightning_prune.tokens import IGNORED
 
@@ -60,6 +61,7 @@ class HiddenStates:
         self._keeps = [None if keep is None else keep.to(self.device) for keep in keeps]
         self._around = Around(anatomy)
         self._calls: list[list[BlockCall]] = []
+        self.shared_inputs: dict[int, HiddenStates] | None = None
         self._hidden = self._entering()
         self._at_start = True
 
@@ -92,11 +94,29 @@ class HiddenStates:
             with self.placement.outside():
                 yield
 
+    @contextmanager
+    def sharing_inputs(self) -> Iterator[None]:
+        """Context in which sweeps that keep what stands in front of blocks make it once.
+
+        No block is changed in it. `shared_inputs` is where they leave it, by the block's index.
+        """
+        shared: dict[int, HiddenStates] = {}
+        self.shared_inputs = shared
+        try:
+            yield
+        finally:
+            shared.clear()  # the copies in it know it, too
+            self.shared_inputs = None
+
     def beside(self) -> HiddenStates:
         """Hidden states of the same batches that stand where these stand and go their own way."""
         other = copy.copy(self)
         other._hidden = list(self._hidden)
         return other
+
+    def go_to(self, other: HiddenStates) -> None:
+        """Stand where hidden states of the same batches stand."""
+        self._hidden = list(other._hidden)
 
     @property
     def indices(self) -> range:

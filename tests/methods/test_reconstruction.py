@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_prune import (
     ALPS,
@@ -16,7 +17,8 @@ from lightning_prune import (
     prune,
 )
 from lightning_prune.anatomy import Anatomy
-from lightning_prune.selection import removed_count
+from lightning_prune.methods.reconstruction import Problem
+from lightning_prune.selection import removed_count, weights
 from tests.contract.cases import batches, even_model
 
 CORRECTING = [SparseGPT, ALPS, ResidualFit, Ablation]
@@ -71,3 +73,35 @@ def test_plans_that_differ_in_corrected_values_have_other_fingerprints() -> None
     )
     assert all(torch.equal(weak.mask(name), strong.mask(name)) for name in weak.mask_names)
     assert weak.fingerprint() != strong.fingerprint()
+
+
+class Launches(TorchDispatchMode):
+    """Counts the operations that a GPU would start a kernel for."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += not (function.is_view or "empty" in function.name())
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "most"),
+    [({"pattern": "2:4"}, 5), ({"pattern": "4:8"}, 4), ({"sparsity": 0.5}, 3)],
+    ids=str,
+)
+def test_a_column_takes_few_launches_of_a_gpu(
+    settings: dict[str, Any], most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are what columns cost there, one after the other, however many sites share them."""
+    random = torch.Generator().manual_seed(0)
+    input_TI = torch.randn(600, 256, generator=random)
+    weight_OI = torch.randn(96, 256, generator=random)
+    problem = Problem(weight_OI, input_TI.T @ input_TI, (32, 40, 24), 0.5)
+    expected = SparseGPT(**settings).solve(problem)
+    monkeypatch.setattr(weights, "_higher_by_pairs", weights._higher_at_once)
+    with Launches() as launches:
+        found = SparseGPT(**settings).solve(problem)
+    assert launches.count <= most * 256
+    assert torch.equal(found.keep_OI, expected.keep_OI)
+    assert torch.equal(found.weight_OI, expected.weight_OI)

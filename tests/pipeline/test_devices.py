@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_prune import GQATaylor, Magnitude, Wanda, prune
+from lightning_prune import FLAP, GQATaylor, Magnitude, Wanda, prune
 from lightning_prune.anatomy import Anatomy
 from lightning_prune.sweep import placement
 from tests.contract.cases import batches, even_model
@@ -24,6 +25,7 @@ class Loans:
     def __init__(self, model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
         self.away: set[int] = set()
         self.most = 0
+        self.visits: Counter[int] = Counter()
         blocks = {block.module: block.index for block in Anatomy(model).blocks}
         lent = placement.on_device
 
@@ -31,6 +33,7 @@ class Loans:
         def watched(modules: Any, *settings: Any) -> Iterator[None]:
             leaving = {blocks[module] for module in modules if module in blocks}
             self.away |= leaving
+            self.visits.update(leaving)
             self.most = max(self.most, len(self.away))
             try:
                 with lent(modules, *settings):
@@ -79,6 +82,25 @@ def test_blocks_go_to_the_device_one_at_a_time(
     prune(model, method, batches(), device="cpu:0")
     assert loans.most == 1
     assert not loans.away
+
+
+@pytest.mark.parametrize(
+    ("method", "visits"),
+    [
+        (Magnitude(sparsity=0.5), 1),
+        (Wanda(sparsity=0.5), 1),
+        (FLAP(ratio=0.25), 2),  # to score, and to repair
+    ],
+    ids=str,
+)
+def test_no_block_goes_there_only_to_be_looked_at(
+    method: Any, visits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether weights are finite is asked on a visit that is made anyway."""
+    model = even_model("llama")
+    loans = Loans(model, monkeypatch)
+    prune(model, method, batches(), device="cpu:0")
+    assert loans.visits == {0: visits, 1: visits, 2: visits}
 
 
 @pytest.mark.gpu

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from lightning_prune import (
+    AFR,
     FLAP,
     BlockFit,
     CausalLM,
@@ -95,6 +96,8 @@ def test_a_pass_back_block_by_block_keeps_the_inputs_of_all_blocks(tmp_path: Pat
     assert hidden[1] * 4 == hidden[0] * 8  # the inputs, the last output, and the gradient
     assert planned(many, method, "checkpoint").passes == {"forward": 2.0, "backward": 1.0}
     assert planned(many, method).passes == {"forward": 1.0, "backward": 1.0}  # the whole at once
+    both = planned(many, AFR(ratio=0.25, repair=None), "checkpoint")
+    assert both.passes == {"forward": 3.0, "backward": 2.0}  # the inputs of blocks are made once
 
 
 def test_training_blocks_takes_copies_of_one_span_and_passes_by_its_steps(

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from lightning_prune.sweep import evaluating, home_device, on_device
-from lightning_prune.sweep.placement import move, replaced_forward
+from lightning_prune.sweep.lending import move
+from lightning_prune.sweep.placement import replaced_forward
 
 ELSEWHERE = torch.device("cpu", 0)
 """Compares unlike the CPU, so that modules are moved; and is the same."""

@@ -116,7 +116,7 @@ class Ablation(PruningCallback, Reconstruction):
             gram_II, norm_I = problem.evidence, problem.evidence.diagonal().sqrt()
         factor = factored(gram_II, self.damping)
         score_OI = self._score(problem.weight_OI, norm_I)
-        choose = problem.by_site(self._keep)
+        choose = problem.by_site(self._keep, apart=self.n_of_m is None)
         fixed_OI = choose(score_OI) if self.mask_from == "original" else None
 
         def select(

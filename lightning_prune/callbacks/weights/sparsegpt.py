@@ -60,7 +60,7 @@ class SparseGPT(PruningCallback, Reconstruction):
     def solve(self, problem: Problem) -> Solution:
         """Eliminate from left to right."""
         factor = factored(problem.evidence, self.damping)
-        choose = problem.by_site(self._keep)
+        choose = problem.by_site(self._keep, apart=self.n_of_m is None)
 
         def select(
             weight_OC: torch.Tensor, diagonal_C: torch.Tensor, columns: slice

@@ -9,10 +9,10 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from peft import PeftModel
 from torch import nn
-from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 from lightning_prune import distributed
+from lightning_prune.models.recovery.merged_files import merged_in_files, whole
 from lightning_prune.models.recovery.nf4 import dequantise_linears
 from lightning_prune.models.recovery.student import Model, Rebuild, Student, plain
 from lightning_prune.models.recovery.zeros import check_zeros
@@ -25,7 +25,8 @@ def merged_model(module: Student) -> PreTrainedModel | None:
     """A plain copy of a module's model on the CPU, with its adapter merged and its zeros counted.
 
     Works for one process, DDP and FSDP2; every process has to call it. The module itself is left
-    as it is and can be trained further.
+    as it is and can be trained further. With FSDP2 and placement="checkpoint" the copy is in files,
+    mapped into memory.
 
     Args:
         module: a `PrunableModule` whose model is loaded.
@@ -38,6 +39,10 @@ def merged_model(module: Student) -> PreTrainedModel | None:
     """
     assert module.model is not None, "call load() first"
     sharded = module.rebuild is not None
+    if module.rebuild is not None and module.placement == "checkpoint":
+        structure = module.rebuild(None) if distributed.rank() == 0 else None
+        merged = merged_in_files(module.model, structure, module.trainer.default_root_dir)
+        return None if merged is None else _checked(merged, module.plans.merged).eval()
     state = _gathered(module.model) if sharded else module.model.state_dict()
     if distributed.rank() != 0:
         return None
@@ -61,6 +66,11 @@ def merge(model: Model, plan: Plan | None = None) -> PreTrainedModel:
     if isinstance(model, PeftModel):
         dequantise_linears(merged, merged.dtype)
         merged = model.merge_and_unload(safe_merge=True)
+    return _checked(merged, plan)
+
+
+def _checked(merged: PreTrainedModel, plan: Plan | None) -> PreTrainedModel:
+    """Count the zeros of a merged model."""
     if plan is not None and plan.mask_names:
         zeros = check_zeros(merged, plan, "after merging")
         rank_zero_info(f"The plan's {zeros:,} zeros are all in the merged model; 0 revived.")
@@ -70,6 +80,8 @@ def merge(model: Model, plan: Plan | None = None) -> PreTrainedModel:
 def rebuilder(model: Model) -> Rebuild:
     """A function that makes models of this structure from a state dict, at any later time.
 
+    Given None in place of one, it makes them without weights.
+
     The structure is copied without its weights, so that it takes no memory, and stays plain when
     the model itself is sharded.
     """
@@ -78,8 +90,10 @@ def rebuilder(model: Model) -> Rebuild:
     }
     structure = copy.deepcopy(model, weightless | _fixed(model))
 
-    def rebuild(state: Mapping[str, torch.Tensor]) -> Model:
+    def rebuild(state: Mapping[str, torch.Tensor] | None) -> Model:
         rebuilt = copy.deepcopy(structure, _fixed(structure))
+        if state is None:
+            return rebuilt
         rebuilt.load_state_dict(state, assign=True)
         plain(rebuilt).tie_weights()
         return rebuilt.cpu()
@@ -91,12 +105,9 @@ def _gathered(model: Model) -> dict[str, torch.Tensor]:
     """All weights of a sharded model, on the CPU, in process 0, and nothing in the others."""
     weights = {}
     for name, tensor in model.state_dict().items():
-        if not tensor.numel():  # torch cannot gather these, of an attention or MLP taken out
-            tensor = torch.empty(tensor.shape, dtype=tensor.dtype)
-        elif isinstance(tensor, DTensor):
-            tensor = tensor.full_tensor()
+        gathered = whole(tensor)
         if distributed.rank() == 0:
-            weights[name] = tensor.detach().to("cpu", copy=True)
+            weights[name] = gathered.detach().to("cpu", copy=True)
     return weights
 
 

@@ -21,8 +21,8 @@ __all__ = ["Batch", "Model", "Rebuild", "Student", "blocks_of", "plain"]
 
 Batch = Mapping[str, torch.Tensor]
 Model = PreTrainedModel | PeftModel
-Rebuild = Callable[[Mapping[str, torch.Tensor]], Model]
-"""Makes a model of a fixed structure from a state dict."""
+Rebuild = Callable[[Mapping[str, torch.Tensor] | None], Model]
+"""Makes a model of a fixed structure from a state dict; of None, without weights."""
 
 
 class Student(Protocol):
@@ -35,6 +35,14 @@ class Student(Protocol):
     model: Model | None
     plans: Plans
     rebuild: Rebuild | None
+
+    @property
+    def placement(self) -> str:
+        """Where weights are that are not at work: in "memory", or in files, "checkpoint"."""
+
+    @property
+    def trainer(self) -> Any:
+        """Lightning's."""
 
     @property
     def source(self) -> Source | None:
