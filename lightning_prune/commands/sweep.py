@@ -33,10 +33,11 @@ def sweep(
         trainer: says on which device, and in which folder.
         model: the model.
         datamodule: calibration and validation text.
-        methods: names of methods that set weights to zero, or their class_path and init_args
-            (without sparsity and pattern), with a `name` for the table if wanted.
-        sparsities: fractions of zeros, such as 0.5 (of methods that cut units off, their ratio),
-            and patterns N:M, such as "2:4" (N kept).
+        methods: names of methods that set weights to zero or cut units off, or their class_path
+            and init_args (without sparsity, pattern and ratio), with a `name` for the table if
+            wanted.
+        sparsities: fractions of zeros, such as 0.5, and patterns N:M, such as "2:4" (N kept); of
+            methods that cut units off, the share of the parameters of all units that goes.
         windows: perplexity is of so many validation windows at most; None: of all of them.
 
     Raises:

@@ -10,13 +10,12 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from lightning_prune.anatomy import Anatomy, Block
-from lightning_prune.sweep import HiddenStates, evaluating, placement_of
+from lightning_prune.sweep import HiddenStates, divergence_of, evaluating, placement_of
 from lightning_prune.tokens import IGNORED
 
-__all__ = ["Divergence", "divergence_of"]
+__all__ = ["Divergence"]
 
 Choices = Sequence[Hashable]
 """By block, which of its variants; None: the block as it is."""
@@ -148,14 +147,3 @@ class Divergence:
         if columns_C is not None:
             hidden = hidden[:, columns_C.to(hidden.device)]
         return self._states.logits(index, hidden, columns_C)
-
-
-def divergence_of(log_p: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-    """Σ p (ln p - ln q) over the last axis, fp32.
-
-    Args:
-        log_p: ln p, (…, K), fp32.
-        logits: whose softmax is q, (…, K).
-    """
-    log_q = logits.float().log_softmax(dim=-1)
-    return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=-1)

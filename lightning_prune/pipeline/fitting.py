@@ -57,7 +57,8 @@ class Fitting:
             with self.placement.edited(block):
                 _zero_removed(block, plan)
         notes = plan.provenance.setdefault("block_fit", [])
-        spans = self._spans(self.fit.span)
+        every = self.placement.anatomy.blocks
+        spans = self.fit.spans([every[block.index] for block in self.blocks])
         known = {b.index for span in spans if _all(span, stage.finished) for b in span}
         with self._steps(states, self.fit, spans, plan, known) as steps:
             for span, fitted in steps:
@@ -100,10 +101,6 @@ class Fitting:
                     progress.advance(span[-1].name)
 
             yield shown()
-
-    def _spans(self, size: int) -> list[Sequence[Block]]:
-        whole = [self.placement.anatomy.blocks[block.index] for block in self.blocks]
-        return [whole[start : start + size] for start in range(0, len(whole), size)]
 
 
 def _all(span: Sequence[Block], finished: Collection[int]) -> bool:

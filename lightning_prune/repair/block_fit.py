@@ -4,26 +4,32 @@ All remaining weights of a span of consecutive blocks are trained together by Ad
 attention and MLP can make up for each other, which no repair of single matrices can. Their target
 is the hidden states that the dense model has behind the span; what goes in is what the pruned model
 has in front of it. The error is relative to each token's own length, since a few tokens of a
-language model are hundreds of times as long as the others.
+language model are hundreds of times as long as the others. Or all blocks are one span, and their
+target is what the dense model says next.
 
 Source: reconstruction by gradient, block by block, is that of Guo et al., "EBFT: Effective and
 Block-Wise Fine-Tuning for Sparse LLMs", arXiv 2402.12419. Differs from it: what is asked for are
 the dense model's own hidden states (target="block" is the dense block's output on the same input),
 errors are relative per token, steps are relative to each tensor's size, and windows are held out,
-so that a span never ends worse than it began.
+so that a span never ends worse than it began. Towards the logits it is distillation, Hinton et al.,
+"Distilling the Knowledge in a Neural Network", arXiv 1503.02531, at temperature 1, on no other text
+than pruning has.
 
 Axes: B sequences, T tokens, D hidden size.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, TypeVar
 
 import torch
 
 from lightning_prune.checks import Configured
 
 __all__ = ["BlockFit", "relative_error"]
+
+_Block = TypeVar("_Block")
 
 
 class BlockFit(Configured):
@@ -41,9 +47,12 @@ class BlockFit(Configured):
         steps: of Adam, for each span; every step sees one calibration batch.
         rate: length of the longest steps, relative to the root mean square of each tensor's
             entries; it rises over the first eighth of the steps, and falls to zero along a cosine.
+            None: 0.01; towards the logits, where all blocks change at once, 0.002.
         span: consecutive blocks that are trained together.
         target: "stream": the hidden states of the dense model; "block": what the dense blocks make
-            of the pruned model's hidden states.
+            of the pruned model's hidden states; "logits": what the dense model says next, and all
+            blocks are trained together: it does far more, and takes six times the weights of the
+            whole model in fp32.
         held_out: share of the calibration batches that nothing is learnt from. They judge the
             weights after each quarter of the steps, and the best ones stay.
 
@@ -52,17 +61,35 @@ class BlockFit(Configured):
     """
 
     steps: int = 64
-    rate: float = 0.01
+    rate: float | None = None
     span: int = 1
-    target: Literal["stream", "block"] = "stream"
+    target: Literal["stream", "block", "logits"] = "stream"
     held_out: float = 0.125
 
     def __post_init__(self) -> None:
         for name in ("steps", "span"):
             value = getattr(self, name)
             self.require(name, isinstance(value, int) and value >= 1, "it is whole, 1 or more")
-        self.require("rate", self.rate > 0, "it is above 0; 0.01 is a hundredth of a weight")
+        positive = self.rate is None or self.rate > 0
+        self.require("rate", positive, "it is above 0; 0.01 is a hundredth of a weight")
         self.require("held_out", 0 <= self.held_out < 1, "it is in [0, 1); 0 judges by all")
+        alone = self.span == 1 or not self.to_the_end
+        self.require("span", alone, 'leave it out: target="logits" trains all blocks together')
+
+    @property
+    def to_the_end(self) -> bool:
+        """Whether it is the whole model's output that counts."""
+        return self.target == "logits"
+
+    @property
+    def step_length(self) -> float:
+        """Of the longest steps, relative to what weights are like."""
+        return self.rate or (0.002 if self.to_the_end else 0.01)
+
+    def spans(self, blocks: Sequence[_Block]) -> list[Sequence[_Block]]:
+        """What is trained together, from blocks that follow each other."""
+        size = len(blocks) if self.to_the_end else self.span
+        return [blocks[start : start + size] for start in range(0, len(blocks), max(size, 1))]
 
 
 def relative_error(

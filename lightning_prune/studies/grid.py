@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from lightning_prune.anatomy import Anatomy
 from lightning_prune.methods.base import Method
 from lightning_prune.methods.units import UnitPruning
 from lightning_prune.methods.weights import WeightPruning
@@ -57,8 +59,9 @@ def sweep_methods(
         methods: methods that set weights to zero or cut units off: classes, or, as in a
             configuration, their names or mappings of class_path and init_args, with a `name` for
             the table if wanted.
-        sparsities: fractions of zeros, such as 0.5 (of methods that cut units off, their ratio),
-            and patterns N:M, such as "2:4" (N kept).
+        sparsities: fractions of zeros, such as 0.5, and patterns N:M, such as "2:4" (N kept). Of
+            methods that cut units off, the share of the parameters of all GQA groups and neurons
+            that goes, whichever of them a method cuts: what stands side by side is of one size.
         device: where blocks run; None: where the model is.
         journal: a folder in which the results are kept: what is there is not computed again.
         windows: perplexity is of so many validation windows at most; None: of all of them.
@@ -67,14 +70,17 @@ def sweep_methods(
         ValueError: a method or a sparsity is none, or the model has no tokenizer; before anything
             is pruned.
     """
-    wanted = _asked(methods, sparsities)
+    _asked(methods, sparsities)  # what is wrong with them is said before the model is loaded
     bench = Bench(module, data, device, journal, windows)
+    wanted = _asked(methods, sparsities, module.base)
     dense, reuse = bench.dense(), Reuse()
     cells = [bench.cell(asked, reuse) for asked in wanted]
     return Grid(bench.name, dense, cells, bench.settings())
 
 
-def _asked(methods: Sequence[Spec], sparsities: Sequence[float | str]) -> list[Asked]:
+def _asked(
+    methods: Sequence[Spec], sparsities: Sequence[float | str], model: nn.Module | None = None
+) -> list[Asked]:
     """The cells, methods by methods; all of them are made, and so checked, before any is done."""
     if not methods or not sparsities:
         raise ValueError(
@@ -88,7 +94,7 @@ def _asked(methods: Sequence[Spec], sparsities: Sequence[float | str]) -> list[A
         if repeated := next((name for name in listed if listed.count(name) > 1), None):
             raise ValueError(f"sweep: {repeated!r} is asked for twice; give methods a `name`")
     return [
-        Asked(name, shown, _method(spec, argument))
+        Asked(name, shown, _method(spec, argument, model))
         for name, spec in zip(names, specs, strict=True)
         for shown, argument in targets
     ]
@@ -112,16 +118,16 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _method(spec: Spec, target: Mapping[str, Any]) -> Method:
+def _method(spec: Spec, target: Mapping[str, Any], model: nn.Module | None) -> Method:
     """The method with its target."""
     cuts = is_named(spec, UnitPruning)
     if cuts and "pattern" in target:
         raise ValueError(
             f"sweep: {label(spec)} cuts units off, and {target['pattern']} is a pattern of zeros; "
-            "give it ratios, such as 0.25, in a sweep of their own"
+            "give it shares, such as 0.25, in a sweep of their own"
         )
     if cuts:
-        target = {"ratio": target["sparsity"]}
+        target = _size(target["sparsity"], model)
     elif "pattern" in target:
         spec = without_arguments(spec, VARIES)
     kind = "methods that set weights to zero, or cut units off"
@@ -132,3 +138,13 @@ def _method(spec: Spec, target: Mapping[str, Any]) -> Method:
     except ValueError as error:
         raise ValueError(f"sweep: {error}") from error
     return method
+
+
+def _size(share: float, model: nn.Module | None) -> dict[str, Any]:
+    """What asks a method that cuts for a share of all units' parameters."""
+    if model is None:
+        return {"ratio": share}
+    blocks = Anatomy(model).blocks
+    units = sum(b.units(kind) * b.unit_size(kind) for b in blocks for kind in ("group", "neuron"))
+    total = sum(parameter.numel() for parameter in model.parameters())
+    return {"parameters": total - round(share * units)}

@@ -2,6 +2,7 @@
 
 from lightning_prune.sweep.collect import RESUMED, Collected, collect, go_back_again, visit
 from lightning_prune.sweep.fitting import Fitted, fitting_sweep
+from lightning_prune.sweep.goals import divergence_of
 from lightning_prune.sweep.lending import home_device, on_device
 from lightning_prune.sweep.placement import InMemory, Mapped, Placement, evaluating, placement_of
 from lightning_prune.sweep.states import HiddenStates
@@ -16,6 +17,7 @@ __all__ = [
     "Mapped",
     "Placement",
     "collect",
+    "divergence_of",
     "evaluating",
     "fitting_sweep",
     "go_back_again",

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from lightning_prune import distributed
 from lightning_prune.anatomy import Block
-from lightning_prune.repair.block_fit import BlockFit, relative_error
+from lightning_prune.repair.block_fit import BlockFit
+from lightning_prune.sweep.goals import Goal, Predictions, goal_of
 from lightning_prune.sweep.lending import on_device
 from lightning_prune.sweep.states import HiddenStates
 
@@ -31,7 +34,7 @@ parameters that are missing are trained whole."""
 
 
 class Fitted(NamedTuple):
-    """What training a span has come to: mean relative error of a held-out token, and steps."""
+    """What training a span has come to: mean error of a held-out token, and steps."""
 
     before: float
     after: float
@@ -57,26 +60,67 @@ def fitting_sweep(
         known: indices of blocks whose spans are not to be trained: they are yielded with None, for
             the caller to change.
     """
+    blocks = states.anatomy.blocks
     first, last = spans[0][0].index, spans[-1][-1].index
-    before = [[block] for block in states.anatomy.blocks[:first]]
+    behind = blocks[last + 1 :] if fit.to_the_end else ()
     with states.from_start():
         dense_states = states.beside()
-        for span in [*before, *spans]:
-            with states.placement.blocks(span):
-                if span[0].index < first:
-                    states.advance(span[0])
-                    dense_states.advance(span[0])
-                    continue
+        for block in blocks[:first]:
+            with states.placement.block(block):
+                states.advance(block)
+                dense_states.advance(block)
+        for span in spans:
+            head = states.placement.outside() if fit.to_the_end else nullcontext()
+            with states.placement.blocks([*span, *behind]), head:
                 if fit.target == "block":
                     dense_states = states.beside()
                 for block in span:
                     with on_device([dense(block)], states.device):
                         dense_states.advance(replace(block, module=dense(block)))
+                for block in behind:
+                    dense_states.advance(block)
+                work = _Work(states, goal_of(fit, states, dense_states), span, behind)
                 trained = span[0].index not in known
-                done = _trained(states, dense_states, fit, span, masks) if trained else None
-                yield span, done
+                yield span, _trained(work, fit, masks) if trained else None
                 for block in span if span[-1].index != last else ():
                     states.advance(block)
+
+
+class _Work(NamedTuple):
+    """Blocks that are trained, what runs behind them as it is, and how far they are off.
+
+    A whole model's activations are made again in the pass back: kept, they would be larger than
+    the model.
+    """
+
+    states: HiddenStates
+    goal: Goal
+    span: Sequence[Block]
+    behind: Sequence[Block]
+
+    def output(self, index: int) -> torch.Tensor:
+        """The hidden states of a batch behind all of them."""
+        states, hidden = self.states, self.states.entering(index)
+        autocast = hidden.dtype in (torch.bfloat16, torch.float16)
+        again = torch.is_grad_enabled() and isinstance(self.goal, Predictions)
+        with torch.autocast(states.device.type, torch.bfloat16, enabled=autocast):
+            for block in (*self.span, *self.behind):
+                if again:
+                    hidden = checkpoint(states.run, block, index, hidden, use_reentrant=False)
+                else:
+                    hidden = states.run(block, index, hidden)
+        return hidden
+
+    def mean_error(self, indices: Sequence[int]) -> float:
+        """Over batches of all processes."""
+        with torch.no_grad():
+            sums = [
+                (float(self.goal.error(i, self.output(i))), self.goal.count(i)) for i in indices
+            ]
+        total, count = distributed.sum_(
+            torch.tensor(sums or [(0.0, 0)]).double().sum(dim=0)
+        ).tolist()
+        return total / count
 
 
 class _Span:
@@ -101,11 +145,23 @@ class _Span:
             for parameter in self.parameters
         ]
 
-    def gradients(self, tokens: float) -> None:
-        """Make of the gradients of sums those of means over all processes, without what is gone."""
-        for parameter, keep_OI in zip(self.parameters, self._masks, strict=True):
-            gradient = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
-            parameter.grad = distributed.sum_(gradient) / tokens
+    def learn(self, work: _Work, index: int | None) -> None:
+        """Set gradients of the mean error over a batch of each process; None: this one has none."""
+        gradients: Sequence[torch.Tensor | None] = [None] * len(self.parameters)
+        if index is not None:
+            with torch.enable_grad():
+                output = work.output(index)
+                gradients = torch.autograd.grad(
+                    output,
+                    self.parameters,
+                    work.goal.gradient(index, output).to(output.dtype),
+                    allow_unused=True,
+                )
+        count = 0 if index is None else work.goal.count(index)
+        every = float(distributed.sum_(torch.tensor(float(count))))
+        for parameter, keep_OI, found in zip(self.parameters, self._masks, gradients, strict=True):
+            gradient = torch.zeros_like(parameter) if found is None else found
+            parameter.grad = distributed.sum_(gradient) / every
             if keep_OI is not None:
                 parameter.grad *= keep_OI.to(parameter.device)
 
@@ -123,52 +179,22 @@ class _Span:
                 parameter.copy_(value)
 
 
-def _trained(
-    states: HiddenStates,
-    dense_states: HiddenStates,
-    fit: BlockFit,
-    span: Sequence[Block],
-    masks: Callable[[Block], Masks],
-) -> Fitted:
+def _trained(work: _Work, fit: BlockFit, masks: Callable[[Block], Masks]) -> Fitted:
     """Train a span, and leave it at its best."""
-    inner = _Span(span, masks)
-    best = inner.copies()
-    learnt, judged = _divided(states.indices, fit.held_out)
-
-    def error(index: int) -> tuple[torch.Tensor, int]:
-        hidden = states.entering(index)
-        autocast = inner.dtype in (torch.bfloat16, torch.float16)
-        with torch.autocast(states.device.type, torch.bfloat16, enabled=autocast):
-            for block in span:
-                hidden = states.run(block, index, hidden)
-        keep_BT = states.keep(index)
-        tokens = hidden.shape[:2].numel() if keep_BT is None else int(keep_BT.sum())
-        return relative_error(hidden, dense_states.entering(index), keep_BT), tokens
-
-    def judge() -> float:
-        with torch.no_grad():
-            errors = [error(index) for index in judged]
-        sums = torch.tensor([[float(e), n] for e, n in errors] or [[0.0, 0.0]]).double().sum(dim=0)
-        total, tokens = distributed.sum_(sums).tolist()
-        return total / tokens
-
+    inner = _Span(work.span, masks)
+    best, done = inner.copies(), 0
+    learnt, judged = _divided(work.states.indices, fit.held_out)
     try:
-        before = lowest = judge()
-        optimizer = torch.optim.Adam(inner.groups(fit.rate), betas=(0.9, 0.95))
+        before = lowest = work.mean_error(judged)
+        optimizer = torch.optim.Adam(inner.groups(fit.step_length), betas=(0.9, 0.95))
         shape = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(_length, steps=fit.steps))
-        done = 0
         for step in range(fit.steps):
-            tokens = 0
-            if learnt:
-                with torch.enable_grad():
-                    wrong, tokens = error(learnt[step % len(learnt)])
-                    wrong.backward()
-            inner.gradients(float(distributed.sum_(torch.tensor(float(tokens)))))
+            inner.learn(work, learnt[step % len(learnt)] if learnt else None)
             optimizer.step()
             optimizer.zero_grad()
             shape.step()
             if (step + 1) % max(1, fit.steps // CHECKS) == 0 or step + 1 == fit.steps:
-                now = judge()
+                now = work.mean_error(judged)
                 if not math.isfinite(now):
                     break
                 if now < lowest:  # worse for a while is no reason to stop: steps become shorter
@@ -179,7 +205,7 @@ def _trained(
 
 
 def _length(step: int, steps: int) -> float:
-    """Of a step, in parts of the longest: it rises for an eighth of the steps, and falls to zero."""
+    """Of a step, in parts of the longest: it rises for an eighth of the time, and falls to zero."""
     return min(1.0, 8 * (step + 1) / steps) * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 

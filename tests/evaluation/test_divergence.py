@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from lightning_prune.anatomy import Anatomy, Block
-from lightning_prune.evaluation.divergence import Divergence, divergence_of
+from lightning_prune.evaluation.divergence import Divergence
+from lightning_prune.sweep import divergence_of
 from tests.contract.cases import assert_same_state, even_model, state
 from tests.tiny import tiny_batch
 

@@ -29,6 +29,7 @@ from lightning_prune import (
     sweep_methods,
     vary_arguments,
 )
+from lightning_prune.anatomy import Anatomy
 from lightning_prune.checkpoints.journal import Journal
 from lightning_prune.evaluation import perplexity
 from lightning_prune.evaluation.divergence import Divergence
@@ -78,14 +79,21 @@ def test_a_cell_is_what_pruning_alone_gives(
 def test_methods_that_cut_are_in_the_table_too(
     module: CausalLM, data: TextData, model_folder: Path
 ) -> None:
-    """By their ratio; what is cut off counts as zeros; a pattern is none for them."""
+    """As many parameters go, whatever a method cuts; a pattern is none for them."""
     methods = [Magnitude, partial(FLAP, attention=False), {"class_path": "WandaSP"}]
     grid = sweep_methods(module, data, methods, [0.25])
     model = load(model_folder)
-    prune(model, FLAP(ratio=0.25, attention=False), data.calibration_dataloader())
+    total = sum(parameter.numel() for parameter in model.parameters())
+    units = sum(
+        block.units(kind) * block.unit_size(kind)
+        for block in Anatomy(model).blocks
+        for kind in ("group", "neuron")
+    )
+    method = FLAP(parameters=total - round(units / 4), attention=False)
+    prune(model, method, data.calibration_dataloader())
     assert grid.cells[1].perplexity == perplexity(model, list(data.val_dataloader()))
     assert [cell.error for cell in grid.cells] == ["", "", ""]
-    assert grid.cells[2].sparsity == pytest.approx(0.25, abs=0.05)
+    assert [cell.sparsity for cell in grid.cells] == pytest.approx([0.25] * 3, abs=0.05)
     with pytest.raises(ValueError, match="WandaSP cuts units off, and 2:4 is a pattern of zeros"):
         sweep_methods(module, data, [*methods[:1], "WandaSP"], [0.25, "2:4"])
 
