@@ -86,6 +86,10 @@ def fitting_sweep(
                     states.advance(block)
 
 
+# What blocks make is the same every time: they are as in evaluation.
+_again = partial(checkpoint, use_reentrant=False, determinism_check="none")
+
+
 class _Work(NamedTuple):
     """Blocks that are trained, what runs behind them as it is, and how far they are off.
 
@@ -101,15 +105,16 @@ class _Work(NamedTuple):
     def output(self, index: int) -> torch.Tensor:
         """The hidden states of a batch behind all of them."""
         states, hidden = self.states, self.states.entering(index)
-        autocast = hidden.dtype in (torch.bfloat16, torch.float16)
+        dtype = hidden.dtype
+        autocast = dtype in (torch.bfloat16, torch.float16)
         again = torch.is_grad_enabled() and isinstance(self.goal, Predictions)
         with torch.autocast(states.device.type, torch.bfloat16, enabled=autocast):
             for block in (*self.span, *self.behind):
                 if again:
-                    hidden = checkpoint(states.run, block, index, hidden, use_reentrant=False)
+                    hidden = _again(states.run, block, index, hidden)
                 else:
                     hidden = states.run(block, index, hidden)
-        return hidden
+        return hidden.to(dtype)
 
     def mean_error(self, indices: Sequence[int]) -> float:
         """Over batches of all processes."""
@@ -154,7 +159,7 @@ class _Span:
                 gradients = torch.autograd.grad(
                     output,
                     self.parameters,
-                    work.goal.gradient(index, output).to(output.dtype),
+                    work.goal.gradient(index, output),
                     allow_unused=True,
                 )
         count = 0 if index is None else work.goal.count(index)

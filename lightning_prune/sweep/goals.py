@@ -6,7 +6,7 @@ Axes: C some columns of the tokens, K classes, N predictions.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch.nn import functional as F
@@ -16,6 +16,10 @@ from lightning_prune.sweep.states import HiddenStates
 from lightning_prune.tokens import IGNORED
 
 __all__ = ["Goal", "Predictions", "divergence_of", "goal_of"]
+
+
+Error = Callable[[torch.Tensor], torch.Tensor]
+"""The summed error of hidden states, or of some columns of them."""
 
 
 class Goal(ABC):
@@ -30,8 +34,8 @@ class Goal(ABC):
         self.states, self.dense_states = states, dense_states
 
     @abstractmethod
-    def parts(self, index: int, hidden: torch.Tensor) -> Iterator[torch.Tensor]:
-        """Numbers that add up to the error of a batch; each can be differentiated by itself."""
+    def parts(self, index: int) -> Iterator[tuple[torch.Tensor | slice, Error]]:
+        """Columns of a batch's hidden states, and the error that they make, some at a time."""
 
     @abstractmethod
     def count(self, index: int) -> int:
@@ -40,23 +44,24 @@ class Goal(ABC):
     def error(self, index: int, hidden: torch.Tensor) -> torch.Tensor:
         """The error of a batch."""
         zero = torch.zeros((), device=hidden.device)
-        return sum((part.detach() for part in self.parts(index, hidden)), zero)
+        return sum((error(hidden[:, columns]) for columns, error in self.parts(index)), zero)
 
     def gradient(self, index: int, hidden: torch.Tensor) -> torch.Tensor:
         """Of the error, with respect to the hidden states; they need no graph."""
-        hidden = hidden.detach().requires_grad_()
         gradient = torch.zeros_like(hidden)
-        for part in self.parts(index, hidden):
-            gradient += torch.autograd.grad(part, hidden)[0]
+        for columns, error in self.parts(index):
+            seen = hidden[:, columns].detach().requires_grad_()
+            gradient[:, columns] = torch.autograd.grad(error(seen), seen)[0]
         return gradient
 
 
 class Stream(Goal):
     """The dense model's hidden states, token by token."""
 
-    def parts(self, index: int, hidden: torch.Tensor) -> Iterator[torch.Tensor]:
+    def parts(self, index: int) -> Iterator[tuple[torch.Tensor | slice, Error]]:
         """The relative error, all at once."""
-        yield relative_error(hidden, self.dense_states.entering(index), self.states.keep(index))
+        target_BTD, keep_BT = self.dense_states.entering(index), self.states.keep(index)
+        yield slice(None), lambda hidden_BTD: relative_error(hidden_BTD, target_BTD, keep_BT)
 
     def count(self, index: int) -> int:
         """Tokens that count."""
@@ -65,31 +70,35 @@ class Stream(Goal):
 
 
 class Predictions(Goal):
-    """What the dense model says next: the divergence from it, where a next token is asked of.
+    """What the dense model says next: the divergence from it, where a next token is asked for.
 
     The head sees some columns at a time, so that the logits of all are never there at once.
     """
 
-    def parts(self, index: int, hidden: torch.Tensor) -> Iterator[torch.Tensor]:
+    def parts(self, index: int) -> Iterator[tuple[torch.Tensor | slice, Error]]:
         """By columns."""
         wanted = self.dense_states.entering(index)
         for columns_C, target in self.states.parts(self.states.targets(index)):
-            asked = (target != IGNORED).to(hidden.device)
+            here = slice(None) if columns_C is None else columns_C.to(wanted.device)
+            asked = (target != IGNORED).to(wanted.device)
             with torch.no_grad():
-                wanted_NK = self._logits(index, wanted, columns_C)[asked].float()
-            ours_NK = self._logits(index, hidden, columns_C)[asked]
-            yield divergence_of(wanted_NK.log_softmax(dim=-1), ours_NK).sum()
+                logits = self.states.logits(index, wanted[:, here], columns_C)
+            log_p = logits.float().log_softmax(dim=-1)
+
+            def error(
+                hidden: torch.Tensor,
+                columns_C: torch.Tensor | None = columns_C,
+                log_p: torch.Tensor = log_p,
+                asked: torch.Tensor = asked,
+            ) -> torch.Tensor:
+                logits = self.states.logits(index, hidden, columns_C)
+                return divergence_of(log_p, logits).where(asked, 0).sum()
+
+            yield here, error
 
     def count(self, index: int) -> int:
         """Predictions that are asked for."""
         return int((self.states.targets(index) != IGNORED).sum())
-
-    def _logits(
-        self, index: int, hidden: torch.Tensor, columns_C: torch.Tensor | None
-    ) -> torch.Tensor:
-        if columns_C is not None:
-            hidden = hidden[:, columns_C.to(hidden.device)]
-        return self.states.logits(index, hidden, columns_C)
 
 
 def goal_of(fit: BlockFit, states: HiddenStates, dense_states: HiddenStates) -> Goal:

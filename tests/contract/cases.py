@@ -41,6 +41,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"sparsity": 0.29, "propagate": "layer"},
         {"sparsity": 0.29, "adaptive": True, "propagate": "none"},
         {"sparsity": 0.29, "block_fit": BlockFit(steps=4)},
+        {"pattern": "2:4", "block_fit": BlockFit(steps=4, target="logits")},
     ],
     "RIA": [
         {"sparsity": 0.29},

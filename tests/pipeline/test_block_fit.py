@@ -79,6 +79,51 @@ def test_a_first_step_is_a_hundredth_of_each_tensor_against_the_gradient(target:
     assert plan.provenance["block_fit"][0]["steps"] == 1
 
 
+def test_a_first_step_towards_the_logits_is_one_against_the_divergence() -> None:
+    """Of the dense model's next tokens, in every block; what is padding is not asked for."""
+    dense, model, expected = (tiny_model("llama") for _ in range(3))
+    batch = batches(2)[0] | {"attention_mask": torch.ones(2, 12, dtype=torch.long)}
+    batch["attention_mask"][0, 8:] = 0
+    fit = BlockFit(steps=1, target="logits", rate=0.01, held_out=0)
+    plan = prune(model, Magnitude(sparsity=0.5, block_fit=fit), [batch])
+
+    prune(expected, Magnitude(sparsity=0.5), None)
+    with torch.no_grad():
+        wanted = dense(**batch).logits.log_softmax(-1)
+    ours = expected(**batch).logits.log_softmax(-1)
+    divergence_BT = (wanted.exp() * (wanted - ours)).sum(-1)
+    asked = [(0, t) for t in range(7)] + [(1, t) for t in range(11)]
+    loss = torch.stack([divergence_BT[b, t] for b, t in asked]).mean()
+    loss.backward()
+    note = plan.provenance["block_fit"][0]
+    assert note["blocks"] == [0, 1, 2]
+    assert note["before"] == pytest.approx(loss.item(), rel=1e-5)
+    for block in range(3):
+        name = f"model.layers.{block}.mlp.up_proj.weight"
+        weight_OI, trained_OI = expected.get_parameter(name), model.get_parameter(name)
+        assert weight_OI.grad is not None
+        keep_OI = plan.mask(name) & (weight_OI.grad.abs() > 1e-6)  # of less Adam makes no sign
+        step = 0.01 * weight_OI.detach()[plan.mask(name)].square().mean().sqrt()
+        moved_OI = weight_OI - step * weight_OI.grad.sign()
+        torch.testing.assert_close(
+            trained_OI[keep_OI], moved_OI[keep_OI], rtol=0, atol=0.05 * float(step)
+        )
+        assert not trained_OI[~plan.mask(name)].any()
+
+
+def test_blocks_behind_those_that_are_trained_are_run_through() -> None:
+    """Towards the logits, when the last blocks are not pruned: they stay, and have no gradients."""
+    model, before = tiny_model("llama"), tiny_model("llama")
+    fit = BlockFit(steps=8, target="logits", rate=1e-3, held_out=0)
+    plan = prune(model, Wanda(sparsity=0.5, layer_start=1, layer_end=2, block_fit=fit), batches())
+    note = plan.provenance["block_fit"][0]
+    assert note["blocks"] == [1]
+    assert note["after"] < note["before"]
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is None
+        assert ".1." in name or torch.equal(parameter, before.get_parameter(name))
+
+
 def test_nothing_ends_worse_than_it_began() -> None:
     """Steps that are far too long are not kept: weights are what they were, bit for bit."""
     model, alone = tiny_model("llama"), tiny_model("llama")
@@ -155,14 +200,17 @@ def quickstart() -> tuple[nn.Module, Batches, Batches]:
 @pytest.mark.parametrize(
     ("cls", "settings"), [(Wanda, {"pattern": "2:4"}), (CFSP, {"ratio": 0.3, "repair": None})]
 )
-def test_it_pays_on_a_model_that_was_trained(cls: Any, settings: dict[str, Any]) -> None:
+@pytest.mark.parametrize("target", ["stream", "logits"])
+def test_it_pays_on_a_model_that_was_trained(
+    cls: Any, settings: dict[str, Any], target: Any
+) -> None:
     """Perplexity on other text rises less than half as much."""
     model, calibration, validation = quickstart()
     dense = perplexity(model, validation)
     prune(model, cls(**settings), calibration)
     alone = perplexity(model, validation)
     model, calibration, validation = quickstart()
-    prune(model, cls(**settings, block_fit=BlockFit()), calibration)
+    prune(model, cls(**settings, block_fit=BlockFit(target=target)), calibration)
     assert perplexity(model, validation) - dense < 0.5 * (alone - dense)
 
 
@@ -181,6 +229,7 @@ def test_worse_for_a_while_is_no_reason_to_stop() -> None:
         (lambda: BlockFit(span=0.5), "span=0.5"),  # type: ignore[arg-type]
         (lambda: BlockFit(rate=0), "rate=0"),
         (lambda: BlockFit(held_out=1), "held_out=1"),
+        (lambda: BlockFit(span=2, target="logits"), 'logits" trains all blocks together'),
         (lambda: DropBlocks(count=1, block_fit=BlockFit()), "what is dropped has no fit"),
     ],
 )

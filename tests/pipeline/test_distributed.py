@@ -116,19 +116,20 @@ def test_two_processes_decide_as_one(name: str, pair: Pair) -> None:
                 torch.testing.assert_close(weight, alone_weights[key], rtol=1e-5, atol=1e-5)
 
 
-def trained_of_share(owners: list[int]) -> Decided:
+def trained_of_share(owners: list[int], target: Any) -> Decided:
     """By its share, with what is left of the blocks trained."""
     pairs = zip(batches(size=1), owners, strict=True)
     share = [batch for batch, owner in pairs if owner == distributed.rank()]
-    model = even_model("llama")
-    return prune(model, Wanda(sparsity=0.5, block_fit=BlockFit(steps=4)), share), model.state_dict()
+    model, fit = even_model("llama"), BlockFit(steps=4, target=target, rate=1e-3, held_out=0)
+    return prune(model, Wanda(sparsity=0.5, block_fit=fit), share), model.state_dict()
 
 
+@pytest.mark.parametrize("target", ["stream", "logits"])
 @pytest.mark.parametrize("share", SHARES)
-def test_two_processes_train_the_same_weights(share: str, pair: Pair) -> None:
+def test_two_processes_train_the_same_weights(share: str, target: str, pair: Pair) -> None:
     """Those of one process, where one has all the text."""
-    (first, weights), (second, others) = pair.run(trained_of_share, SHARES[share]).results
-    alone, alone_weights = trained_of_share([0, 0, 0, 0])
+    (first, weights), (second, others) = pair.run(trained_of_share, SHARES[share], target).results
+    alone, alone_weights = trained_of_share([0, 0, 0, 0], target)
     assert_same_plan(first, alone)
     assert first.fingerprint() == second.fingerprint()
     assert any(note["steps"] for note in first.provenance["block_fit"])

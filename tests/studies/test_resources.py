@@ -112,6 +112,11 @@ def test_training_blocks_takes_copies_of_one_span_and_passes_by_its_steps(
     assert training.device["training"] == 6 * 4 * 2 * block
     assert training.host["dense blocks"] == 4 * block * len(Anatomy(model).blocks)
     assert resources.passes == {"forward": 2 + 2 + 2 + 2.5, "backward": 2.0}
+    method = Wanda(sparsity=0.5, block_fit=BlockFit(steps=4, target="logits"))
+    resources = planned(model_folder, method, device="cuda", device_memory=10**9)
+    training, blocks = of(resources, "BlockFit: training"), len(Anatomy(model).blocks)
+    assert training.device["training"] == 6 * 4 * blocks * block
+    assert resources.passes == {"forward": 2 + 2 + 2 * 2 + 2.5, "backward": 2.0}
 
 
 def test_neither_weights_nor_shards_are_read(
