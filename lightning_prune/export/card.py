@@ -25,6 +25,7 @@ from lightning_prune.modeling.registry import auto_class
 from lightning_prune.plan import Plan
 from lightning_prune.report.evaluation import perplexity_table, task_table, zeros_note
 from lightning_prune.report.measures import ACCURACY, PERPLEXITY
+from lightning_prune.report.names import without_places
 from lightning_prune.report.report import Report
 from lightning_prune.report.tables import as_markdown
 from lightning_prune.tokens import begun
@@ -165,7 +166,7 @@ def _decisions(plan: Plan) -> str:
 def _call(step: dict[str, Any]) -> str:
     """The method with what it was told, places on a disk left out."""
     if "call" in step:
-        return f"`{step['call']}`"
+        return f"`{without_places(step['call'])}`"
     arguments = {k: v for k, v in step.get("arguments", {}).items() if k != "plan"}
     return f"`{step['method']}({', '.join(f'{k}={v!r}' for k, v in arguments.items())})`"
 

@@ -7,11 +7,12 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-__all__ = ["file_names", "model_name", "named_paths", "short_names"]
+__all__ = ["file_names", "model_name", "named_paths", "short_names", "without_places"]
 
 STAGES = ("pruned", "recovered", "model", "best")
 """Folders of a run that hold models: the run tells them apart."""
 CACHED = re.compile(r"models--(.+?)/snapshots/[^/]+/?$")
+QUOTED = re.compile(r"(['\"])(.+?)\1")
 
 
 def model_name(path: str) -> str:
@@ -68,6 +69,18 @@ def named_paths(paths: Sequence[str]) -> dict[str, str]:
             raise ValueError(f"{path} is named twice; name each once")
     names = file_names(paths)
     return {names[path]: path for path in paths}
+
+
+def without_places(text: str) -> str:
+    """A text in which a place on a disk is called by its name alone, and so is a quoted one."""
+
+    def named(quoted: re.Match[str]) -> str:
+        mark, inside = quoted.groups()
+        return f"{mark}{without_places(inside)}{mark}"
+
+    if Path(text).is_absolute():
+        return model_name(text) or text
+    return QUOTED.sub(named, text)
 
 
 def _is_place(name: str) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_prune.report.names import file_names, model_name, short_names
+from lightning_prune.report.names import file_names, model_name, short_names, without_places
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,21 @@ def test_a_folder_beside_one_is_a_place(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     assert model_name("runs/mine") == "mine"
     assert model_name("org/mine") == "org/mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("/home/me/texts/calibration.jsonl", "calibration.jsonl"),
+        ("['/home/me/a b.txt', 'wikitext2']", "['a b.txt', 'wikitext2']"),
+        ('Circuit(units="/data/circuit.json")', 'Circuit(units="circuit.json")'),
+        ("Distillation(teacher='/runs/flap/pruned')", "Distillation(teacher='flap/pruned')"),
+        ("org/model, 3/4 of it, runs/mine", "org/model, 3/4 of it, runs/mine"),
+    ],
+)
+def test_places_are_called_by_their_names(text: str, shown: str) -> None:
+    """Alone or quoted in what an object says of itself; other slashes stay."""
+    assert without_places(text) == shown
 
 
 def test_names_are_as_short_as_tells_them_apart() -> None:
