@@ -204,8 +204,7 @@ def answer_table(evaluations: Evaluations) -> Table | None:
             for answer in evaluation.answers
             if answer.prompt == prompt
         ]
-    header = ("", "", "what they say")
-    return Table("", header, rows, words=3) if rows else None
+    return Table("", ("", "", "what they say"), rows, words=3) if rows else None
 
 
 def evaluation_document(
