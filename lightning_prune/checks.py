@@ -96,10 +96,12 @@ ELSEWHERE = {
     **dict.fromkeys(("seqlen", "seq_len", "sequence_length", "max_seq_length"), ("length",)),
     **dict.fromkeys(("prune_ratio", "pruning_ratio"), ("ratio",)),
     **dict.fromkeys(("block_size", "blocksize"), ("columns",)),
+    "layer": ("matrix",),  # scopes
+    "block": ("columns",),
     "percdamp": ("damping",),
     "lr": ("learning_rate",),
 }
-"""What an argument is called elsewhere, where the letters are not alike: what it may be here."""
+"""What an argument, or a value, is called elsewhere: what it may be here."""
 
 
 def nearest(word: str, allowed: Sequence[str]) -> str | None:

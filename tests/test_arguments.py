@@ -67,6 +67,8 @@ def test_what_is_no_object_says_how_to_make_one(make: Any, message: str) -> None
     ("make", "name", "meant"),
     [
         (lambda: Wanda(sparsity=0.5, scope="rwo"), "Wanda: scope='rwo'", "row"),
+        (lambda: Wanda(sparsity=0.5, scope="block"), "Wanda: scope='block'", "columns"),
+        (lambda: Wanda(sparsity=0.5, scope="layer"), "Wanda: scope='layer'", "matrix"),
         (lambda: Wanda(sparsity=0.5, propagate="blok"), "Wanda: propagate='blok'", "block"),
         (lambda: Magnitude(sparsity=0.5, offload="dsik"), "Magnitude: offload='dsik'", "disk"),
         (lambda: CFSP(ratio=0.3, formula="papr"), "CFSP: formula='papr'", "paper"),
@@ -106,7 +108,10 @@ def test_a_value_of_a_few_names_the_nearest(make: Any, name: str, meant: str | N
         (lambda: TextData(nsamples=True), "TextData: nsamples=True .* it is a whole number$"),
         (lambda: TextData(begin_token="yes"), "begin_token='yes' .* True or False or None$"),
         (lambda: LoRA(r="8"), "LoRA: r='8' is not allowed; it is a whole number$"),
-        (lambda: Evaluate("wikitext2"), "Evaluate: texts='wikitext2' .* it is a list of texts$"),
+        (
+            lambda: Evaluate("wikitext2"),
+            r"Evaluate: texts='wikitext2' .* texts: write \['wikitext2'\]$",
+        ),
         (lambda: WriteReport(speed=1), "WriteReport: speed=1 is not .* it is True or False$"),
     ],
 )

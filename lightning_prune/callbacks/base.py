@@ -125,8 +125,8 @@ class PruningCallback(Method, Callback):
         data = getattr(trainer, "datamodule", None)
         if self.calibrates and not isinstance(data, Calibrating):
             raise ValueError(
-                f"{type(self).__name__} needs calibration text: give fit a datamodule with a "
-                "calibration_dataloader, such as lightning_prune.TextData"
+                f"{type(self).__name__} needs calibration data: give fit a datamodule with a "
+                "calibration_dataloader, such as lightning_prune.TextData or ImageData"
             )
         early.check_training(trainer, pl_module)
 

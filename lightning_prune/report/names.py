@@ -6,13 +6,26 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Protocol
 
-__all__ = ["file_names", "model_name", "named_paths", "short_names", "without_places"]
+__all__ = ["file_names", "model_name", "named_paths", "short_names", "unit_names", "without_places"]
 
 STAGES = ("pruned", "recovered", "model", "best")
 """Folders of a run that hold models: the run tells them apart."""
 CACHED = re.compile(r"models--(.+?)/snapshots/[^/]+/?$")
 QUOTED = re.compile(r"(['\"])(.+?)\1")
+
+
+class HasHeads(Protocol):
+    """A block, or its shape."""
+
+    @property
+    def heads(self) -> int:
+        """Query heads."""
+
+    @property
+    def kv_heads(self) -> int:
+        """Key/value heads."""
 
 
 def model_name(path: str) -> str:
@@ -81,6 +94,13 @@ def without_places(text: str) -> str:
     if Path(text).is_absolute():
         return model_name(text) or text
     return QUOTED.sub(named, text)
+
+
+def unit_names(blocks: Iterable[HasHeads]) -> dict[str, str]:
+    """What the units of a model are called, by kind: a group of one query head is a head."""
+    shared = any(block.heads != block.kv_heads for block in blocks)
+    group = "GQA groups" if shared else "attention heads"
+    return {"group": group, "neuron": "MLP neurons", "block": "blocks"}
 
 
 def _is_place(name: str) -> bool:

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from lightning_prune.report.names import file_names, model_name, short_names, without_places
+from lightning_prune.report.names import (
+    file_names,
+    model_name,
+    short_names,
+    unit_names,
+    without_places,
+)
 
 
 @pytest.mark.parametrize(
@@ -25,6 +32,13 @@ from lightning_prune.report.names import file_names, model_name, short_names, wi
 def test_a_model_is_called_by_its_name(path: str, name: str) -> None:
     """That of its folder, of its run, or on the hub."""
     assert model_name(path) == name
+
+
+def test_a_group_of_one_query_head_is_a_head() -> None:
+    """As of most image classifiers; not where one block of many shares a key/value head."""
+    alone, shared = SimpleNamespace(heads=4, kv_heads=4), SimpleNamespace(heads=4, kv_heads=2)
+    assert unit_names([alone, alone])["group"] == "attention heads"
+    assert unit_names([alone, shared])["group"] == "GQA groups"
 
 
 def test_a_folder_beside_one_is_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
