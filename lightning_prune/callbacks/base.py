@@ -24,10 +24,10 @@ from lightning_prune.anatomy import Anatomy
 from lightning_prune.callbacks import early
 from lightning_prune.callbacks.observers.base import observers_of
 from lightning_prune.data.protocols import Calibrating, Windowed, sources_of
+from lightning_prune.digests import fingerprint
 from lightning_prune.methods.base import Method
 from lightning_prune.models.module import PrunableModule
 from lightning_prune.pipeline.fit import check_fits
-from lightning_prune.pipeline.provenance import fingerprint
 from lightning_prune.pipeline.unfinished import Unfinished, clear_finished
 from lightning_prune.plan import Plan
 from lightning_prune.sweep import placement_of
