@@ -12,10 +12,20 @@ Importing the package makes transformers able to load pruned models with uneven 
 else is imported when it is first asked for; the names are in `__init__.pyi`.
 """
 
+from typing import Any
+
 import lazy_loader
 
+from lightning_prune.checks import meant
 from lightning_prune.modeling.registry import register_all
 
 register_all()
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_imported, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> Any:
+    """A public name; of one that is none, the nearest is said."""
+    if name not in __all__:
+        raise AttributeError(f"{__name__} has no {name!r}.{meant(name, __all__)}")
+    return _imported(name)

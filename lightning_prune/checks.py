@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import types
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from functools import cache, wraps
 from inspect import signature
-from typing import Any, Literal, ParamSpec, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, ParamSpec, get_type_hints
 
 from typing_extensions import dataclass_transform
+
+from lightning_prune.annotations import choices_of, classes_of, described, fits, members
 
 __all__ = [
     "Configured",
@@ -34,9 +35,9 @@ class Configured:
     stands in the signature of every class. What is not annotated, or annotated as a ClassVar, is
     no argument.
 
-    An argument of a wrong name, a value that a Literal type does not allow, and an object of a
-    class that is not the one asked for are refused when the object is made. Subclasses check ranges
-    in `__post_init__`, with `require`, and call that of their base first.
+    An argument of a wrong name, and a value that is not of its annotated type, are refused when the
+    object is made. Subclasses check ranges in `__post_init__`, with `require`, and call that of
+    their base first.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -46,12 +47,10 @@ class Configured:
         # for them here.
         with suppress(NameError):
             cls.__init__.__annotations__ = _argument_types(cls) | {"return": None}
-        cls.__init__ = _naming_typos(cls.__init__)  # type: ignore[method-assign]
+        cls.__init__ = _checking(cls.__init__)  # type: ignore[method-assign]
 
     def __post_init__(self) -> None:
-        """Check the types that can be checked without knowing what a class is about."""
-        for name, allowed in _checkable_arguments(type(self)).items():  # type: ignore[arg-type]
-            allowed.check(f"{type(self).__name__}: {name}", getattr(self, name))
+        """Check what the types do not say; here nothing."""
 
     def require(self, name: str, holds: bool, allowed: str) -> None:
         """Refuse the value of an argument.
@@ -88,7 +87,7 @@ def argument_defaults(cls: type[Configured]) -> dict[str, Any]:
     return {argument.name: argument.default for argument in fields(cls) if argument.init}  # type: ignore[arg-type]
 
 
-def _argument_types(cls: type[Configured]) -> dict[str, Any]:
+def _argument_types(cls: type) -> dict[str, Any]:
     hints = get_type_hints(cls)
     return {name: hints[name] for name in argument_defaults(cls)}
 
@@ -97,10 +96,12 @@ ELSEWHERE = {
     **dict.fromkeys(("seqlen", "seq_len", "sequence_length", "max_seq_length"), ("length",)),
     **dict.fromkeys(("prune_ratio", "pruning_ratio"), ("ratio",)),
     **dict.fromkeys(("block_size", "blocksize"), ("columns",)),
+    "layer": ("matrix",),  # scopes
+    "block": ("columns",),
     "percdamp": ("damping",),
     "lr": ("learning_rate",),
 }
-"""What an argument is called elsewhere, where the letters are not alike: what it may be here."""
+"""What an argument, or a value, is called elsewhere: what it may be here."""
 
 
 def nearest(word: str, allowed: Sequence[str]) -> str | None:
@@ -142,11 +143,11 @@ def check_choice(name: str, value: Any, allowed: Sequence[Any]) -> None:
     Raises:
         ValueError: it is none of these.
     """
-    _Allowed(tuple(allowed)).check(name, value)
+    _check(name, value, Literal[tuple(allowed)])
 
 
 def known_arguments(init: Callable[P, None]) -> Callable[P, None]:
-    """A constructor that refuses unknown arguments, and values that a Literal type does not allow.
+    """A constructor that refuses unknown arguments, and values that are not of their types.
 
     For classes that are no `Configured`, and so write their constructor themselves.
     """
@@ -158,9 +159,7 @@ def known_arguments(init: Callable[P, None]) -> Callable[P, None]:
         for name in kwargs:
             _refuse_unknown(owner, name, names)
         values = dict(zip(names, args[1:], strict=False)) | kwargs
-        for name, allowed in _checkable_parameters(init).items():
-            if name in values:
-                allowed.check(f"{owner.__name__}: {name}", values[name])
+        _check_types(owner, values, _types_of_parameters(init))
         init(*args, **kwargs)
 
     return checked
@@ -172,8 +171,8 @@ def _refuse_unknown(cls: type, name: str, names: Sequence[str]) -> None:
         raise TypeError(f"{cls.__name__} has no argument {name!r}.{meant(name, names)} {allowed}")
 
 
-def _naming_typos(init: Any) -> Any:
-    """A constructor that names the class, and the nearest argument, when one is unknown."""
+def _checking(init: Any) -> Any:
+    """A constructor that refuses unknown arguments, and values that are not of their types."""
 
     @wraps(init)
     def checked(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -182,12 +181,14 @@ def _naming_typos(init: Any) -> Any:
             _refuse_unknown(type(self), name, names)
         if args:
             hints = _argument_types(type(self))
-            fitting = [name for name in names if type(args[0]) in _members(hints.get(name))]
+            fitting = [name for name in names if type(args[0]) in members(hints.get(name))]
             example = f"{(fitting or names or [''])[0]}={args[0]!r}"
             raise TypeError(
                 f"{type(self).__name__} takes its arguments by name, as in "
                 f"{type(self).__name__}({example}); got {args[0]!r} without one"
             )
+        hints = _types_of_fields(type(self))  # type: ignore[arg-type]
+        _check_types(type(self), kwargs, hints)
         init(self, **kwargs)
 
     return checked
@@ -208,74 +209,38 @@ def _names_below(classes: Sequence[type]) -> list[str]:
     return names
 
 
-def _members(hint: Any) -> tuple[Any, ...]:
-    """The types of a union, or the one type."""
-    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+def _check_types(cls: type, values: dict[str, Any], hints: dict[str, Any]) -> None:
+    for name, value in values.items():
+        _check(f"{cls.__name__}: {name}", value, hints.get(name, Any))
 
 
-@dataclass(frozen=True)
-class _Allowed:
-    """What an argument can be.
+def _check(name: str, value: Any, hint: Any) -> None:
+    """Refuse a value that is not of its argument's type.
 
-    Args:
-        choices: one of these values,
-        classes: or an object of one of these classes.
+    Raises:
+        ValueError: it is not; what is allowed, and what was meant.
     """
-
-    choices: tuple[Any, ...]
-    classes: tuple[type, ...] = ()
-
-    def check(self, name: str, value: Any) -> None:
-        """Refuse any other value of the argument of a name.
-
-        Raises:
-            ValueError: it is another one; what is allowed, and what was meant.
-        """
-        if not isinstance(value, self.classes) and value not in self.choices:
-            raise ValueError(f"{name}={value!r} is not allowed; it is {self._instead_of(value)}")
-
-    def _instead_of(self, value: Any) -> str:
-        objects = [f"an object of the class {cls.__name__}" for cls in self.classes]
-        if self.choices not in ((), (None,)):
-            values = f"one of {', '.join(map(repr, self.choices))}"
-            words = ", or ".join([values, *objects])
-        else:
-            words = " or ".join([*objects, *map(repr, self.choices)])
-        if isinstance(value, type):
-            return f"{words}: write {value.__name__}()"
-        guess = meant_value(value, self.choices)
-        if isinstance(value, str) and not guess:
-            guess = meant(value, _names_below(self.classes))
-        return f"{words}.{guess}" if guess else words
+    if not fits(value, hint):
+        raise ValueError(f"{name}={value!r} is not allowed; it is {_instead_of(value, hint)}")
 
 
-def _allowed(hint: Any) -> _Allowed | None:
-    """What a type allows, if it is of Literals, perhaps beside classes, or of our classes alone."""
-    members = _members(hint)
-    literals = [member for member in members if get_origin(member) is Literal]
-    none, switch = type(None) in members, bool in members
-    classes = tuple(m for m in members if isinstance(m, type) and m not in (bool, type(None)))
-    if len(literals) + len(classes) + none + switch < len(members):
-        return None
-    if literals:
-        values = tuple(value for member in literals for value in get_args(member))
-        return _Allowed((False, True) * switch + values + (None,) * none, classes)
-    if classes and not switch and all(issubclass(cls, Configured) for cls in classes):
-        return _Allowed((None,) * none, classes)
-    return None
-
-
-def _checkable(hints: dict[str, Any]) -> dict[str, _Allowed]:
-    """By argument, what it can be, where that can be checked."""
-    table = {name: _allowed(hint) for name, hint in hints.items()}
-    return {name: allowed for name, allowed in table.items() if allowed is not None}
+def _instead_of(value: Any, hint: Any) -> str:
+    words, classes = described(hint), classes_of(hint)
+    if isinstance(value, type):
+        return f"{words}: write {value.__name__}()"
+    if isinstance(value, str) and fits([value], hint):
+        return f"{words}: write {[value]!r}"
+    guess = meant_value(value, choices_of(hint))
+    if isinstance(value, str) and not guess:
+        guess = meant(value, _names_below(classes))
+    return f"{words}.{guess}" if guess else words
 
 
 @cache
-def _checkable_arguments(cls: type[Configured]) -> dict[str, _Allowed]:
-    return _checkable(_argument_types(cls))
+def _types_of_fields(cls: type) -> dict[str, Any]:
+    return _argument_types(cls)
 
 
 @cache
-def _checkable_parameters(init: Callable[..., None]) -> dict[str, _Allowed]:
-    return _checkable(get_type_hints(init))
+def _types_of_parameters(init: Callable[..., None]) -> dict[str, Any]:
+    return get_type_hints(init)

@@ -37,7 +37,10 @@ def _(mo):
 def _(Results, db, html, mo):
     results = Results(db.value, wait=10)
     try:
-        overview = results.query("SELECT * FROM overview ORDER BY run").records()
+        overview = results.query(
+            "SELECT * REPLACE (strftime(created, '%Y-%m-%d %H:%M') AS created) "
+            "FROM overview ORDER BY run"
+        ).records()
     except (OSError, ValueError, ImportError) as error:
         overview = []
         mo.stop(True, mo.callout(mo.Html(html.escape(str(error))), kind="danger"))
@@ -66,7 +69,8 @@ def _(STYLE, block_plots, figures, mo, perplexity_plots, runs):
     # The pictures of the report in a frame of their own, as their style is a page's.
     plots = [*perplexity_plots(runs), *block_plots(runs)]
     page = f"<style>{STYLE}</style><main>{figures(plots)}</main>"
-    mo.iframe(page, height=f"{360 * (len(plots) + 1) // 2}px") if plots else mo.md(
+    rows = (len(plots) + 1) // 2  # two stand side by side
+    mo.iframe(page, height=f"{320 * rows}px") if plots else mo.md(
         "These runs have nothing to draw."
     )
     return

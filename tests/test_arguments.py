@@ -67,6 +67,8 @@ def test_what_is_no_object_says_how_to_make_one(make: Any, message: str) -> None
     ("make", "name", "meant"),
     [
         (lambda: Wanda(sparsity=0.5, scope="rwo"), "Wanda: scope='rwo'", "row"),
+        (lambda: Wanda(sparsity=0.5, scope="block"), "Wanda: scope='block'", "columns"),
+        (lambda: Wanda(sparsity=0.5, scope="layer"), "Wanda: scope='layer'", "matrix"),
         (lambda: Wanda(sparsity=0.5, propagate="blok"), "Wanda: propagate='blok'", "block"),
         (lambda: Magnitude(sparsity=0.5, offload="dsik"), "Magnitude: offload='dsik'", "disk"),
         (lambda: CFSP(ratio=0.3, formula="papr"), "CFSP: formula='papr'", "paper"),
@@ -96,6 +98,27 @@ def test_a_value_of_a_few_names_the_nearest(make: Any, name: str, meant: str | N
     ) as error:
         make()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: CausalLM("x", warmup_steps=2.5), "CausalLM: warmup_steps=2.5 .* a whole number$"),
+        (lambda: CausalLM("x", learning_rate="1e-3"), "learning_rate='1e-3' .* it is a number$"),
+        (lambda: TextData(nsamples=True), "TextData: nsamples=True .* it is a whole number$"),
+        (lambda: TextData(begin_token="yes"), "begin_token='yes' .* True or False or None$"),
+        (lambda: LoRA(r="8"), "LoRA: r='8' is not allowed; it is a whole number$"),
+        (
+            lambda: Evaluate("wikitext2"),
+            r"Evaluate: texts='wikitext2' .* texts: write \['wikitext2'\]$",
+        ),
+        (lambda: WriteReport(speed=1), "WriteReport: speed=1 is not .* it is True or False$"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(make: Any, message: str) -> None:
+    """Before it is used, by class and argument, in one line."""
+    with pytest.raises(ValueError, match=message):
+        make()
 
 
 def test_an_adapter_is_a_name_or_an_object() -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import pytest
 
 from lightning_prune import (
@@ -12,6 +15,7 @@ from lightning_prune import (
     FLAP,
     OWL,
     Bias,
+    BlockFit,
     CFSPSigmoid,
     Inverse,
     LeastSquares,
@@ -206,6 +210,32 @@ def test_positions_are_no_names(make: Any, message: str) -> None:
         ),  # type: ignore[arg-type]
         (lambda: MagnitudeSP(ratio=0.3, norm=None), "norm=None is not allowed; it is one of 1, 2"),  # type: ignore[arg-type]
         (
+            lambda: Small(name="a", size="3"),
+            "Small: size='3' is not .*; it is a whole number$",
+        ),  # type: ignore[arg-type]
+        (
+            lambda: Wanda(sparsity=0.5, layer_start="a"),
+            "layer_start='a' .* it is a whole number$",
+        ),  # type: ignore[arg-type]
+        (lambda: Wanda(sparsity="0.5"), "sparsity='0.5' is not allowed; it is a number or None$"),  # type: ignore[arg-type]
+        (lambda: Wanda(sparsity=True), "sparsity=True is not allowed; it is a number or None$"),
+        (
+            lambda: Wanda(sparsity=0.5, adaptive=1),
+            "adaptive=1 is not .* it is True or False$",
+        ),  # type: ignore[arg-type]
+        (lambda: Wanda(sparsity=0.5, offload=1), "offload=1 is not .* one of False, True, 'disk'$"),  # type: ignore[arg-type]
+        (
+            lambda: Wanda(pattern=2.5),
+            "pattern=2.5 .* it is a text or a whole number or None$",
+        ),  # type: ignore[arg-type]
+        (lambda: Wanda(sparsity=0.5, include=3), "include=3 .* it is a text or a list of texts$"),  # type: ignore[arg-type]
+        (lambda: Wanda(sparsity=0.5, exclude=["a", 3]), r"exclude=\['a', 3\] is not allowed"),  # type: ignore[list-item]
+        (lambda: Wanda(plan=3), "it is an object of the class Plan or a path or None$"),  # type: ignore[arg-type]
+        (lambda: PerBlock(fractions=0.5), "fractions=0.5 is not allowed; it is a list of numbers$"),  # type: ignore[arg-type]
+        (lambda: PerBlock(fractions="0.5"), "fractions='0.5' is not .*; it is a list of numbers$"),  # type: ignore[arg-type]
+        (lambda: BlockFit(steps=2.5), "BlockFit: steps=2.5 is not allowed; it is a whole number$"),  # type: ignore[arg-type]
+        (lambda: MagnitudeSP(ratio=0.3, norm=True), "norm=True is not allowed; it is one of 1, 2"),  # type: ignore[arg-type]
+        (
             lambda: Progressive(method=Wanda(sparsity=0.5)),  # type: ignore[arg-type]
             "Progressive: method=Wanda.* is not allowed; it is an object of the class UnitPruning",
         ),
@@ -215,6 +245,33 @@ def test_values_that_the_type_does_not_allow_are_refused(make: Any, message: str
     """When the object is made; the message names class, argument, value and what is allowed."""
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_numbers_are_numbers_of_numpy_too() -> None:
+    """A whole one is a number, a path a text, and a tuple a list."""
+    wanda = Wanda(sparsity=np.float32(0.5), layer_start=np.int64(1), exclude=("a",))
+    assert (wanda.layer_start, wanda.exclude) == (1, ("a",))
+    assert LeastSquares(ridge=1).ridge == 1
+    assert Base(size=np.int64(2)).size == 2
+    assert Wanda(plan=Path("plan")).plan == Path("plan")
+
+
+class Handed(Configured):
+    """Types of which nothing is known, and functions."""
+
+    anything: Any
+    function: Callable[[int], int] | None = None
+    table: dict[str, Any] | None = None
+
+
+def test_what_has_no_type_is_anything() -> None:
+    """A function is what can be called."""
+    assert Handed(anything=Base).anything is Base
+    assert Handed(anything=3, function=abs, table={}).function is abs
+    with pytest.raises(ValueError, match="function=3 is not allowed; it is a function or None$"):
+        Handed(anything=3, function=3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="table=3 is not allowed; it is a mapping or None$"):
+        Handed(anything=3, table=3)  # type: ignore[arg-type]
 
 
 def test_none_is_none_where_it_is_allowed() -> None:

@@ -48,6 +48,8 @@ class MatrixPortrait:
         curve: of its scores, or of the magnitudes of its weights; None: neither is known.
         scores: what the curve is of.
         weights: counts and edges of its weights that are not zero; None: unknown.
+        strange: how many of its weights, or scores, are infinite or not a number; curve and weights
+            are of the others.
     """
 
     shape: tuple[int, int]
@@ -57,6 +59,7 @@ class MatrixPortrait:
     curve: Curve | None
     scores: str
     weights: tuple[np.ndarray, np.ndarray] | None
+    strange: int = 0
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ class Portrait:
                     "rows": _quantiles(m.zeros_O),
                     "columns": _quantiles(m.zeros_I),
                     "scores": m.scores,
+                    "not_finite": m.strange,
                     "held_by_kept": None if m.curve is None else m.curve.held_by_kept,
                 }
                 for name, m in self.matrices.items()
@@ -145,14 +149,20 @@ def _matrix(masks: Masks, name: str, keep_OI: np.ndarray) -> MatrixPortrait:
     values_OI = np.concatenate([v for v, _ in masks.rows(name)]) if masks.has_values else None
     scored = masks.scores(name)
     score_OI = scored[1] if scored is not None else values_OI
+    known = [np.isfinite(one) for one in (score_OI, values_OI) if one is not None]
+    finite_OI = np.logical_and.reduce(known) if known else np.ones_like(keep_OI)
+    curve = None
+    if score_OI is not None and finite_OI.any():
+        curve = _curve(np.abs(score_OI[finite_OI]), keep_OI[finite_OI])
     return MatrixPortrait(
         masks.shapes[name],
         density(keep_OI),
         1 - keep_OI.mean(axis=1),
         1 - keep_OI.mean(axis=0),
-        None if score_OI is None else _curve(np.abs(score_OI).ravel(), keep_OI.ravel()),
+        curve,
         "magnitudes of weights" if scored is None else f"scores of {scored[0]}",
-        None if values_OI is None else np.histogram(values_OI[values_OI != 0], BINS),
+        None if values_OI is None else np.histogram(values_OI[finite_OI & (values_OI != 0)], BINS),
+        int(np.count_nonzero(~finite_OI)),
     )
 
 

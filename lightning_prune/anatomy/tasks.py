@@ -53,6 +53,8 @@ class Task(ABC):
         windows_of: name of the tensor of a batch whose first axis counts its members.
         judged_by: what models of this kind are compared by.
         unit: what a batch is so many of, as in "tokens a second".
+        rows: what the rows of its hidden states are.
+        more: what to give where these are few.
     """
 
     inputs: tuple[str, ...]
@@ -60,6 +62,8 @@ class Task(ABC):
     auto_class: str
     judged_by: Literal["perplexity", "accuracy"] = "perplexity"
     unit: str = "tokens"
+    rows: str = "tokens"
+    more: str = "more nsamples, or a higher length"
 
     @property
     def windows_of(self) -> str:
@@ -204,7 +208,7 @@ class ImageTask(Task):
     inputs = ("pixel_values",)
     auto_class = "AutoModelForImageClassification"
     judged_by = "accuracy"
-    unit = "images"
+    unit, rows, more = "images", "patches", "more nsamples"
     form = "dicts with pixel_values (B, channels, height, width)"
 
     def __init__(self, head_path: str = "classifier") -> None:

@@ -45,6 +45,11 @@ class Attributions:
         """How many parts there are."""
         return sum(value.numel() for value in self.values.values())
 
+    @property
+    def models(self) -> set[str]:
+        """Hashes of the models that they were made of; none, if that is not said."""
+        return _models(self.facts)
+
     def fingerprint(self) -> str:
         """A hash of the kind, the names and the numbers."""
         digest = hashlib.sha256(self.kind.encode())
@@ -144,6 +149,11 @@ def contrast(
         ValueError: they are not of the same parts, or the same numbers.
     """
     general.check_alike(undesired)
+    if len(general.models | undesired.models) > 1:
+        raise ValueError(
+            "the general and the undesired attributions are of different models, or of one before "
+            "and after its weights were changed: make both of one."
+        )
     if general.fingerprint() == undesired.fingerprint():
         raise ValueError(
             "the general and the undesired attributions are the same numbers: there is nothing in "
@@ -156,6 +166,13 @@ def contrast(
         values[name] = kept / one - undesired.values[name] / other
     facts = {"contrast": how, "general": general.facts, "undesired": undesired.facts}
     return Attributions(general.kind, values, facts)
+
+
+def _models(facts: Mapping[str, Any]) -> set[str]:
+    """Those that the facts name, and those of what it is made of."""
+    named = {str(facts["model"])} if facts.get("model") else set()
+    parts = [facts[name] for name in ("general", "undesired") if name in facts]
+    return named.union(*map(_models, [*facts.get("mean_of", []), *parts]))
 
 
 def _scale(attributions: Attributions) -> float:

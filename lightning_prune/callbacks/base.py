@@ -24,10 +24,10 @@ from lightning_prune.anatomy import Anatomy
 from lightning_prune.callbacks import early
 from lightning_prune.callbacks.observers.base import observers_of
 from lightning_prune.data.protocols import Calibrating, Windowed, sources_of
+from lightning_prune.digests import fingerprint
 from lightning_prune.methods.base import Method
 from lightning_prune.models.module import PrunableModule
 from lightning_prune.pipeline.fit import check_fits
-from lightning_prune.pipeline.provenance import fingerprint
 from lightning_prune.pipeline.unfinished import Unfinished, clear_finished
 from lightning_prune.plan import Plan
 from lightning_prune.sweep import placement_of
@@ -125,8 +125,8 @@ class PruningCallback(Method, Callback):
         data = getattr(trainer, "datamodule", None)
         if self.calibrates and not isinstance(data, Calibrating):
             raise ValueError(
-                f"{type(self).__name__} needs calibration text: give fit a datamodule with a "
-                "calibration_dataloader, such as lightning_prune.TextData"
+                f"{type(self).__name__} needs calibration data: give fit a datamodule with a "
+                "calibration_dataloader, such as lightning_prune.TextData or ImageData"
             )
         early.check_training(trainer, pl_module)
 

@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import (
+    BackboneFinetuning,
+    DeviceStatsMonitor,
+    GradientAccumulationScheduler,
+    LearningRateMonitor,
+)
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch.utils.data import DataLoader, DistributedSampler
 
@@ -112,14 +118,16 @@ def check_training(trainer: Trainer, module: PrunableModule) -> None:
 
     Raises:
         ValueError: limit_train_batches or limit_val_batches (overfit_batches sets both) is less
-            than one batch, val_check_interval is more than an epoch, no batch makes a step, or the
-            learning rate is to fall to an end that there is not.
+            than one batch, val_check_interval is more than an epoch, no batch makes a step, the
+            learning rate is to fall to an end that there is not, or a callback of Lightning's lacks
+            what it works with.
     """
     if trainer.accumulate_grad_batches < 1:
         raise ValueError(
             f"trainer.accumulate_grad_batches={trainer.accumulate_grad_batches}; a step takes one "
             "batch at least"
         )
+    _check_callbacks(trainer, module)
     fit = trainer.fit_loop
     endless = trainer.max_steps == -1 and trainer.max_epochs == -1
     if trainer.limit_train_batches and endless:
@@ -135,6 +143,31 @@ def check_training(trainer: Trainer, module: PrunableModule) -> None:
             "Make it smaller, or a fraction of an epoch such as 0.5; with "
             "check_val_every_n_epoch=null it counts batches across epochs."
         )
+
+
+def _check_callbacks(trainer: Trainer, module: PrunableModule) -> None:
+    """Refuse callbacks of Lightning's that it would refuse itself when training starts."""
+    trains = bool(trainer.limit_train_batches)  # `prune` does not
+    logging = (DeviceStatsMonitor, LearningRateMonitor) if trains else DeviceStatsMonitor
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    for callback in callbacks:
+        name = type(callback).__name__
+        if isinstance(callback, logging) and not trainer.loggers:
+            raise ValueError(
+                f"{name} writes to a logger, and trainer.logger is off. Give the trainer a logger, "
+                "such as CSVLogger, or leave the callback out."
+            )
+        if isinstance(callback, BackboneFinetuning) and not hasattr(module, "backbone"):
+            raise ValueError(
+                f"{name} freezes the module's `backbone`, and {type(module).__name__} has none. "
+                "Leave the callback out; with an adapter, the model itself is frozen."
+            )
+        each = trainer.accumulate_grad_batches
+        if isinstance(callback, GradientAccumulationScheduler) and each != 1 and trains:
+            raise ValueError(
+                f"{name} and trainer.accumulate_grad_batches={each} both say how many batches make "
+                "a step. Leave one of them out."
+            )
 
 
 def _batches(source: Any, stage: str, trainer: Trainer) -> int | None:

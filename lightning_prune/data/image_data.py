@@ -67,8 +67,6 @@ class ImageData(Splits):
         check_amounts(nsamples, batch_size, num_workers)
         if not 0 < held_out < 1:
             raise ValueError(f"held_out={held_out}; a share between 0 and 1 is needed")
-        if isinstance(classes, str):
-            raise ValueError(f"classes={classes!r} is one name; give a list, [{classes!r}]")
         others = {"calibration": calibration, "validation": validation, "test": test}
         self.sources = {"train": source, **{use: other or source for use, other in others.items()}}
         self.source, self.nsamples, self.classes = source, nsamples, classes
@@ -94,7 +92,7 @@ class ImageData(Splits):
 
         Raises:
             FileNotFoundError: there are no such images.
-            ValueError: they do not go with the model.
+            ValueError: they do not go with the model, or some of the files are no images.
         """
         module: Any = self.trainer.lightning_module if self.trainer is not None else None
         if getattr(module, "preparation", None) is not None:
@@ -147,6 +145,7 @@ class ImageData(Splits):
                 pictures = pictures.taken(drawn, pictures.part)
             known, classes = self.preparation.known, self.preparation.classes
             pictures = pictures.numbered(known, classes, source)
+            pictures.check(source)
             self.images[use] = Prepared(pictures, self.preparation)
         return self.images[use]
 

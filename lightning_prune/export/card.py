@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from lightning_prune.modeling.registry import auto_class
 from lightning_prune.plan import Plan
 from lightning_prune.report.evaluation import perplexity_table, task_table, zeros_note
 from lightning_prune.report.measures import ACCURACY, PERPLEXITY
+from lightning_prune.report.names import unit_names, without_places
 from lightning_prune.report.report import Report
 from lightning_prune.report.tables import as_markdown
 from lightning_prune.tokens import begun
@@ -75,7 +76,7 @@ def model_card(
             "(`tie_word_embeddings` is false)."
         )
     if plan is not None:
-        parts += ["## What was pruned", _decisions(plan)]
+        parts += ["## What was pruned", _decisions(plan, unit_names(Anatomy(model).blocks))]
     if report is not None and report.stages:
         parts += ["## What was measured", _measured(report, dtype)]
         tables = (perplexity_table(evaluations), task_table(evaluations))
@@ -147,7 +148,7 @@ def _results(evaluations: dict[str, Evaluation]) -> Iterator[EvalResult]:
             )
 
 
-def _decisions(plan: Plan) -> str:
+def _decisions(plan: Plan, names: Mapping[str, str]) -> str:
     lines = [f"- Method: {_call(step)}" for step in plan.steps if "method" in step]
     if plan.mask_names:
         lines.append(
@@ -156,16 +157,15 @@ def _decisions(plan: Plan) -> str:
     for kind in plan.kinds:
         kept = plan.blocks(kind).values()
         removed, total = sum(k.removed for k in kept), sum(k.total for k in kept)
-        name = {"group": "GQA groups", "neuron": "MLP neurons", "block": "blocks"}.get(kind, kind)
         where = "" if kind == "block" else f" in {len(kept)} blocks"
-        lines.append(f"- {removed} of {total} {name}{where} are removed")
+        lines.append(f"- {removed} of {total} {names.get(kind, kind)}{where} are removed")
     return "\n".join([*lines, "", "`plan.json` and `plan.safetensors` hold every decision."])
 
 
 def _call(step: dict[str, Any]) -> str:
     """The method with what it was told, places on a disk left out."""
     if "call" in step:
-        return f"`{step['call']}`"
+        return f"`{without_places(step['call'])}`"
     arguments = {k: v for k, v in step.get("arguments", {}).items() if k != "plan"}
     return f"`{step['method']}({', '.join(f'{k}={v!r}' for k, v in arguments.items())})`"
 
@@ -198,8 +198,12 @@ def _measured(report: Report, dtype: torch.dtype) -> str:
 
 
 def _blocks(model: nn.Module) -> str:
+    blocks = Anatomy(model).blocks
+    if all(block.heads == block.kv_heads for block in blocks):
+        rows = ["| block | heads | MLP width |", "|---|---|---|"]
+        return "\n".join([*rows, *(f"| {b.index} | {b.heads} | {b.width} |" for b in blocks)])
     rows = ["| block | query heads | key/value heads | MLP width |", "|---|---|---|---|"]
-    for block in Anatomy(model).blocks:
+    for block in blocks:
         rows.append(f"| {block.index} | {block.heads} | {block.kv_heads} | {block.width} |")
     return "\n".join(rows)
 

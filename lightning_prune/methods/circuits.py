@@ -5,6 +5,7 @@ Axes: O output features, I input features, U units of one block.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +16,13 @@ import torch
 from lightning_prune.anatomy import Anatomy, Block
 from lightning_prune.attribution.attributions import Attributions, Contrast, Kind, contrast
 from lightning_prune.attribution.circuits import CircuitUnits
+from lightning_prune.digests import fingerprint
 from lightning_prune.methods.base import Decision, Method, Scores
 from lightning_prune.repair import Repair
 
 __all__ = ["CircuitPruning"]
+
+_log = logging.getLogger(__name__)
 
 
 class CircuitPruning(Method):
@@ -143,6 +147,8 @@ class CircuitPruning(Method):
         single = parts.kind == "weight"
         self.require("cut", not (self.cut and single), "single weights cannot be cut off")
         self._check_known(_sizes(anatomy.blocks, parts.kind))
+        if self.ranked is not None:
+            _check_model(self.ranked, anatomy)
         blocks = self.blocks(anatomy)
         sizes, circuit = _sizes(blocks, parts.kind), self.circuit(blocks)
         if not len(circuit):
@@ -258,6 +264,21 @@ def _weight_masks(
             keep_OI[tuple(torch.tensor(places[site.weight_name]).T)] = False
             masks[site.weight_name] = keep_OI
     return masks
+
+
+def _check_model(ranked: Attributions, anatomy: Anatomy) -> None:
+    """Refuse attributions of another model of the same shapes."""
+    if not ranked.models:
+        _log.warning(
+            "The attributions do not say of which model they are: that it is this one is taken for "
+            "granted."
+        )
+    elif ranked.models != {fingerprint(anatomy.model)}:
+        raise ValueError(
+            "the attributions are of a model of the same shapes, and of other weights (another "
+            "model, another dtype, or this one before it was trained or pruned): make them of the "
+            "model as it is here, or give a list (units=…), which fits every model of its shapes."
+        )
 
 
 def _loaded(given: Attributions | str | Path) -> Attributions:

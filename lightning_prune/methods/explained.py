@@ -37,5 +37,5 @@ class Explained(Method):
         classes = anatomy.head.sites[0].module.out_features
         for name in ("token", "against"):
             value = getattr(self, name)
-            known = value is None or (isinstance(value, int) and 0 <= value < classes)
+            known = value is None or 0 <= value < classes
             self.require(name, known, f"it is a number from 0 to {classes - 1}, or None")

@@ -69,10 +69,9 @@ class UnitPruning(Method):
                 f"{type(self).__name__} takes ratio=0.3 or parameters=…, one of the two; got "
                 f"ratio={self.ratio}, parameters={self.parameters}"
             )
-        number = isinstance(self.ratio, (int, float))
         self.require(
             "ratio",
-            self.ratio is None or (number and 0 < self.ratio < 1),
+            self.ratio is None or 0 < self.ratio < 1,
             "it is in (0, 1): the fraction of the parameters of all units that is removed, and 1 "
             "would remove every GQA group and every neuron",
         )
@@ -84,8 +83,7 @@ class UnitPruning(Method):
                 "it needs attention=True and mlp=True: neurons make up the rest of the budget",
             )
         for name in ("min_units", "round_to"):
-            value = getattr(self, name)
-            self.require(name, isinstance(value, int) and value >= 1, "it is whole, 1 or more")
+            self.require(name, getattr(self, name) >= 1, "it is 1 or more")
 
     # --- what is pruned ---
 

@@ -78,10 +78,9 @@ class WeightPruning(Method):
                 f"{type(self).__name__} takes sparsity=0.5 or pattern='2:4', one of the two; got "
                 f"sparsity={self.sparsity}, pattern={self.pattern!r}"
             )
-        number = self.sparsity is None or isinstance(self.sparsity, (int, float))
         self.require(
             "sparsity",
-            number and (self.sparsity is None or 0 <= self.sparsity < 1),
+            self.sparsity is None or 0 <= self.sparsity < 1,
             "it is in [0, 1): the fraction of weights set to zero, 0.5 for half of them",
         )
         self._check_pattern()

@@ -141,7 +141,8 @@ class PrunableModule(TaskModule):
         if self.model is not None:
             return
         if self._trainer is not None:
-            check_monitors(self.trainer, self.logged, Distillation.logged)
+            taught = () if self.distillation is None else self.distillation.logged
+            check_monitors(self.trainer, (*self.logged, *taught))
         if self.device_mesh is not None:
             data_mesh(self.device_mesh)
         self.model = self.origin.model(self.dtype_name, self.attn_implementation, **self._placed())

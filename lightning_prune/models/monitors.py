@@ -1,36 +1,62 @@
-"""Callbacks that stop a run, or keep its best weights, by something that the module logs."""
+"""Callbacks that stop a run, or keep or name its best weights, by something that is logged."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+from collections.abc import Iterator, Sequence
 
-from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
+
+from lightning_prune.checks import meant
 
 __all__ = ["check_monitors"]
 
+COUNTERS = ("epoch", "step")
+"""What a ModelCheckpoint knows though nobody logs it."""
+KNOWN_PACKAGES = ("lightning", "lightning_prune")
+"""Whose callbacks log nothing that can be monitored, the learning rates apart."""
 
-def check_monitors(trainer: Trainer, logged: Collection[str], more: Collection[str] = ()) -> None:
-    """Refuse a monitor that nothing logs, before hours of training end in Lightning's own error.
 
-    A run may also end before its first validation. What was trained is merged and saved then, so
-    early stopping warns in place of raising.
+def check_monitors(trainer: Trainer, logged: Sequence[str]) -> None:
+    """Refuse a metric that nothing logs, before hours of training end in Lightning's own error.
+
+    Callbacks of the user's own may log what the module does not: with one of them no name is
+    refused. A run may also end before its first validation. What was trained is merged and saved
+    then, so early stopping warns in place of raising.
 
     Args:
         trainer: whose callbacks are looked at.
         logged: names that the module logs.
-        more: names that it may log, and that the message leaves out.
 
     Raises:
-        ValueError: a callback monitors something else.
+        ValueError: a callback monitors something else, or names its files by it.
     """
-    known = {*logged, *more}
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        monitor = getattr(callback, "monitor", None)
-        if monitor is not None and monitor.startswith(("val_", "train_")) and monitor not in known:
-            raise ValueError(
-                f"{type(callback).__name__} monitors {monitor!r}, which nothing logs. Logged are "
-                f"{', '.join(logged)}."
-            )
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    closed = all(_package(callback) in KNOWN_PACKAGES for callback in callbacks)
+    rates = any(isinstance(callback, LearningRateMonitor) for callback in callbacks)
+    for callback in callbacks:
+        for how, name in _named(callback):
+            if closed and name not in logged and not (rates and name.startswith("lr-")):
+                raise ValueError(
+                    f"{type(callback).__name__} {how} {name!r}, which nothing logs."
+                    f"{meant(name, logged)} Logged are {', '.join(logged)}."
+                )
         if isinstance(callback, EarlyStopping):
             callback.strict = False
+
+
+def _package(callback: Callback) -> str:
+    return type(callback).__module__.partition(".")[0]
+
+
+def _named(callback: Callback) -> Iterator[tuple[str, str]]:
+    """The metrics that a callback reads, each with what it does by it."""
+    counters = COUNTERS if isinstance(callback, ModelCheckpoint) else ()
+    monitor = getattr(callback, "monitor", None)
+    if monitor is not None and monitor not in counters:
+        yield "monitors", monitor
+    if isinstance(callback, ModelCheckpoint):
+        for name in re.findall(r"\{(.*?)[:}]", callback.filename or ""):  # Lightning writes a 0
+            if name not in counters:
+                yield "names its files by", name

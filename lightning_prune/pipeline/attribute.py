@@ -16,6 +16,7 @@ from lightning_prune import distributed
 from lightning_prune.anatomy import Anatomy, Block, Site
 from lightning_prune.anatomy.choosing import as_patterns, matching
 from lightning_prune.attribution.attributions import Attributions, Kind
+from lightning_prune.digests import fingerprint
 from lightning_prune.evidence import (
     Evidence,
     Gradients,
@@ -25,7 +26,6 @@ from lightning_prune.evidence import (
     Relevance,
     TaskLoss,
 )
-from lightning_prune.pipeline.provenance import fingerprint
 from lightning_prune.pipeline.stages import Batch
 from lightning_prune.progress import BlockProgress
 from lightning_prune.scores.magnitude import magnitude_score

@@ -12,19 +12,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from lightning_prune.digests import digests
+from lightning_prune.digests import fingerprint
 from lightning_prune.methods.base import Method
 from lightning_prune.version import __version__
 
-__all__ = ["fingerprint", "provenance", "work_of"]
-
-
-def fingerprint(model: nn.Module) -> str:
-    """A hash of all of a model's tensors: names, shapes, types and values."""
-    digest, state = hashlib.sha256(), model.state_dict()
-    for (name, tensor), values in zip(state.items(), digests(state.values()), strict=True):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} {values}".encode())
-    return digest.hexdigest()
+__all__ = ["provenance", "work_of"]
 
 
 def work_of(

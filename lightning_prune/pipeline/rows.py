@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from lightning_prune import distributed
 from lightning_prune.anatomy import Block
+from lightning_prune.anatomy.tasks import Task
 from lightning_prune.evidence import Evidence
 
 __all__ = ["few_rows", "say_few_rows"]
@@ -15,13 +16,16 @@ __all__ = ["few_rows", "say_few_rows"]
 _log = logging.getLogger(__name__)
 
 
-def few_rows(requests: Iterable[Evidence], blocks: Sequence[Block], rows: int) -> str | None:
+def few_rows(
+    requests: Iterable[Evidence], blocks: Sequence[Block], rows: int, task: Task
+) -> str | None:
     """One line, if some evidence wants more rows than there are; else None.
 
     Args:
         requests: the evidence that is collected.
         blocks: with the sites at whose inputs it is.
-        rows: tokens that count, of all processes.
+        rows: those that count, of all processes.
+        task: says what they are.
     """
     wanted = max((evidence.rows_per_feature for evidence in requests), default=0)
     if not wanted:
@@ -31,15 +35,17 @@ def few_rows(requests: Iterable[Evidence], blocks: Sequence[Block], rows: int) -
     if rows >= wanted * width:
         return None
     return (
-        f"{rows:,} calibration tokens are few for inputs {width:,} wide ({widest.name}): how they "
-        f"go together can be relied on from {wanted * width:,} tokens on, and counts for less "
-        "until then. Give more nsamples, or a higher length."
+        f"{rows:,} calibration {task.rows} are few for inputs {width:,} wide ({widest.name}): how "
+        f"they go together can be relied on from {wanted * width:,} {task.rows} on, and counts for "
+        f"less until then. Give {task.more}."
     )
 
 
-def say_few_rows(requests: Iterable[Evidence], blocks: Sequence[Block], rows: int) -> None:
+def say_few_rows(
+    requests: Iterable[Evidence], blocks: Sequence[Block], rows: int, task: Task
+) -> None:
     """Log the line of `few_rows` in process 0, each but once."""
-    line = few_rows(requests, blocks, rows)
+    line = few_rows(requests, blocks, rows, task)
     if line is not None and distributed.rank() == 0:
         _once(line)
 

@@ -235,15 +235,15 @@ class Run:
 
     def _states(self, batches: Iterable[Batch]) -> HiddenStates:
         states = HiddenStates(self.anatomy, batches, self.placement, self.method.offload)
-        rows = int(distributed.sum_(torch.tensor(states.rows)))
+        rows, task = int(distributed.sum_(torch.tensor(states.rows))), self.anatomy.task
         if rows == 0:
             raise ValueError(
-                f"no calibration tokens: pass batches, {self.anatomy.task.form}, in which some "
-                "count. An iterator that was read before is empty: pass a list."
+                f"no calibration {task.rows}: pass batches, {task.form}, in which some count. An "
+                "iterator that was read before is empty: pass a list."
             )
         repair = self.method.effective_repair
         evidence = self.method.requests(self.blocks) + ((repair.evidence,) if repair else ())
-        say_few_rows([kind for kind in evidence if kind is not None], self.blocks, rows)
+        say_few_rows([kind for kind in evidence if kind is not None], self.blocks, rows, task)
         return states
 
     def _shares(self, importance: list[float], budget: float) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -35,4 +36,6 @@ def _cell(value: Any) -> Cell:
         return ""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return moment_text(value.isoformat()) if isinstance(value, datetime) else str(value)
+    if not math.isfinite(value):
+        return Figure(value, "not a number" if math.isnan(value) else "infinite")
     return Figure(value, f"{value:.6g}" if isinstance(value, float) else str(value))

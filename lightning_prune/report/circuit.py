@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from html import escape
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 from lightning_prune.evaluation.rates import Rate
@@ -19,6 +20,7 @@ from lightning_prune.report.tables import Column, Figure, Row, Table, as_html
 
 __all__ = ["REPETITION", "CircuitResult", "Judged", "circuit_document"]
 
+SCORE = "mean score"
 REPETITION = "repetition (1 - different tokens / tokens)"
 """What completions are scored by where no scorer is given."""
 
@@ -35,6 +37,7 @@ class Judged:
         score: mean score of the completions.
         unique: mean share of different tokens in a completion.
         silent: share of the completions that have no token; nothing can be found in them.
+        draw: which of several draws of random parts.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Judged:
     score: Rate
     unique: Rate
     silent: float = 0.0
+    draw: int = 1
 
 
 @dataclass(frozen=True)
@@ -75,15 +79,40 @@ class CircuitResult:
         """How many parts were removed, from few to many."""
         return sorted({row.count for row in self.rows[1:]})
 
+    def draws(self, name: str, count: int) -> list[Judged]:
+        """What was judged without so many parts of a list; of random ones each draw."""
+        return [row for row in self.rows if (row.name, row.count) == (name, count)]
+
     def row(self, name: str, count: int) -> Judged:
-        """What was judged without so many parts of a list."""
-        return next(row for row in self.rows if (row.name, row.count) == (name, count))
+        """The mean of these draws, with the lowest and the highest in place of intervals."""
+        first, *others = draws = self.draws(name, count)
+        if not others:
+            return first
+        return replace(
+            first,
+            perplexity=fmean(row.perplexity for row in draws),
+            rate=_over([row.rate for row in draws]),
+            score=_over([row.score for row in draws]),
+            unique=_over([row.unique for row in draws]),
+            silent=fmean(row.silent for row in draws),
+        )
+
+    @property
+    def means(self) -> list[Judged]:
+        """The rows, draws of one number as one."""
+        return [self.row(row.name, row.count) for row in self.rows if row.draw == 1]
+
+
+def _over(rates: Sequence[Rate]) -> Rate:
+    values = [rate.value for rate in rates]
+    return Rate(fmean(values), min(values), max(values), rates[0].count)
 
 
 def circuit_document(result: CircuitResult) -> Document:
     """A result as it is printed and written: Markdown, CSV, JSON, a picture and a page."""
     model, facts = model_name(result.model), _facts(result)
     table = _table(result, f"{model} without what the undesired answers are due to")
+    narrow = replace(table, **_without(table, SCORE))
     plots = _plots(result)
     body = [
         ("", f"<p>{'</p><p>'.join(map(escape, facts))}</p>"),
@@ -93,12 +122,19 @@ def circuit_document(result: CircuitResult) -> Document:
     return Document(
         "result",
         asdict(result),
-        printed=[table, *facts, ""],
+        printed=[narrow, *facts, ""],
         written=[f"# {table.title}", *facts, _table(result, "")],
         rows=_rows(result),
         picture=document("circuit", model, facts[:1], plots),
         texts={"result.html": page(f"{model}: without a circuit", "circuit report", body)},
     )
+
+
+def _without(table: Table, column: str) -> dict[str, Any]:
+    """Header and rows but for a column, for which a terminal has no room."""
+    at = list(map(str, table.header)).index(column)
+    header, *rows = ([*row[:at], *row[at + 1 :]] for row in (table.header, *table.rows))
+    return {"header": header, "rows": rows}
 
 
 def _facts(result: CircuitResult) -> list[str]:
@@ -120,8 +156,18 @@ def _facts(result: CircuitResult) -> list[str]:
         f"scored by {scorer}{'; ' * bool(misses)}{misses}",
         f"perplexity of {s['windows']} windows of {s['length']} tokens; 95%: the interval of a "
         "bootstrap over prompts",
+        *([_drawn(result)] if any(row.draw > 1 for row in result.rows) else []),
         *([_agreed(agreed)] if agreed else []),
     ]
+
+
+def _drawn(result: CircuitResult) -> str:
+    """What stands in the rows of random parts."""
+    draws = max(row.draw for row in result.rows)
+    return (
+        f"random: the mean of {draws} draws of parts, ± the standard deviation of their "
+        "perplexities, and the lowest and the highest rate in place of an interval"
+    )
 
 
 def _agreed(a: Mapping[str, Any]) -> str:
@@ -142,20 +188,22 @@ def _table(result: CircuitResult, title: str) -> Table:
         Column("perplexity", "x dense"),
         Column("rate", "x dense"),
         "95%",
-        "mean score",
+        SCORE,
         "unique tokens",
         "silent",
     )
     rows: list[Row] = []
-    for row in result.rows:
+    for row in result.means:
         related = row is not dense
+        draws = result.draws(row.name, row.count)
+        apart = f" ± {stdev(d.perplexity for d in draws):.2g}" if len(draws) > 1 else ""
         rows.append(
             (
                 f"{row.count:,}" if row.count else "none",
                 row.name,
                 Figure(
                     row.perplexity,
-                    perplexity_text(row.perplexity),
+                    perplexity_text(row.perplexity) + apart,
                     times(row.perplexity, dense.perplexity) if related else "",
                 ),
                 Figure(
@@ -163,7 +211,7 @@ def _table(result: CircuitResult, title: str) -> Table:
                     share_text(row.rate.value),
                     times(row.rate.value, dense.rate.value) if related else "",
                 ),
-                f"{100 * row.rate.low:.1f}-{100 * row.rate.high:.1f}%",
+                f"{100 * row.rate.low:.0f}-{100 * row.rate.high:.0f}%",
                 Figure(row.score.value, f"{row.score.value:.3f}"),
                 Figure(row.unique.value, share_text(row.unique.value)),
                 Figure(row.silent, share_text(row.silent)),
@@ -175,7 +223,7 @@ def _table(result: CircuitResult, title: str) -> Table:
 def _rows(result: CircuitResult) -> Table:
     """Every number, for CSV."""
     names = ("rate", "score", "unique")
-    header = ["removed", "of", "perplexity"]
+    header = ["removed", "of", "draw", "perplexity"]
     header += [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
     header.append("silent")
     rows: list[Row] = []
@@ -184,7 +232,7 @@ def _rows(result: CircuitResult) -> Table:
         numbers = [row.perplexity, *(value for three in ends for value in three)]
         numbers.append(row.silent)
         figures = [Figure(number, str(number)) for number in numbers]
-        rows.append((Figure(row.count, str(row.count)), row.name, *figures))
+        rows.append((Figure(row.count, str(row.count)), row.name, str(row.draw), *figures))
     return Table("", header, rows)
 
 
@@ -202,7 +250,8 @@ def _plots(result: CircuitResult) -> list[Plot]:
         return Point(row.rate.value, row.rate.low, row.rate.high)
 
     def value(row: Judged) -> Point:
-        return Point(row.perplexity)
+        values = [draw.perplexity for draw in result.draws(row.name, row.count)]
+        return Point(row.perplexity, min(values), max(values))
 
     return [
         series_plot(

@@ -12,6 +12,7 @@ from lightning_prune.report.names import short_names
 from lightning_prune.report.numbers import (
     count_text,
     perplexity_text,
+    rate_text,
     roughly,
     seconds_text,
     share_text,
@@ -203,8 +204,7 @@ def answer_table(evaluations: Evaluations) -> Table | None:
             for answer in evaluation.answers
             if answer.prompt == prompt
         ]
-    header = ("", "", "what they say")
-    return Table("", header, rows, words=3) if rows else None
+    return Table("", ("", "", "what they say"), rows, words=3) if rows else None
 
 
 def evaluation_document(
@@ -251,9 +251,9 @@ _SIZES: tuple[tuple[str, Any, Any], ...] = (
     ("bytes on disk", lambda s: s.disk, size_text),
 )
 _SPEEDS: tuple[tuple[str, Any, Any], ...] = (
-    ("prefill, tokens/s", lambda s: s.prefill_tokens_per_second, lambda v: f"{v:,.0f}"),
+    ("prefill, tokens/s", lambda s: s.prefill_tokens_per_second, rate_text),
     ("time to first token", lambda s: s.prefill_seconds, seconds_text),
-    ("decode, tokens/s", lambda s: s.decode_tokens_per_second, lambda v: f"{v:,.1f}"),
+    ("decode, tokens/s", lambda s: s.decode_tokens_per_second, rate_text),
     ("time per token", lambda s: s.decode_seconds, seconds_text),
     ("peak memory", lambda s: s.peak_bytes, size_text),
 )

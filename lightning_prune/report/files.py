@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_prune.files import atomic_write
 from lightning_prune.report.numbers import finite
-from lightning_prune.report.tables import Table, as_csv, as_markdown, print_table
+from lightning_prune.report.tables import Table, as_csv, as_markdown
+from lightning_prune.report.terminal import print_table
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightning_prune.evaluation.results import Evaluation
-from lightning_prune.report.numbers import roughly, seconds_text, size_text
+from lightning_prune.report.numbers import rate_text, roughly, seconds_text, size_text
 from lightning_prune.report.tables import Figure, Row, Table
 
 __all__ = ["forward_table"]
 
 _KINDS: tuple[tuple[str, Any, Any], ...] = (
-    ("images/s", lambda f: f.images_per_second, lambda v: f"{v:,.0f}"),
+    ("images/s", lambda f: f.images_per_second, rate_text),
     ("time for a batch", lambda f: f.seconds, seconds_text),
     ("peak memory", lambda f: f.peak_bytes, size_text),
 )

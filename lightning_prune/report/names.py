@@ -6,12 +6,26 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Protocol
 
-__all__ = ["file_names", "model_name", "named_paths", "short_names"]
+__all__ = ["file_names", "model_name", "named_paths", "short_names", "unit_names", "without_places"]
 
 STAGES = ("pruned", "recovered", "model", "best")
 """Folders of a run that hold models: the run tells them apart."""
 CACHED = re.compile(r"models--(.+?)/snapshots/[^/]+/?$")
+QUOTED = re.compile(r"(['\"])(.+?)\1")
+
+
+class HasHeads(Protocol):
+    """A block, or its shape."""
+
+    @property
+    def heads(self) -> int:
+        """Query heads."""
+
+    @property
+    def kv_heads(self) -> int:
+        """Key/value heads."""
 
 
 def model_name(path: str) -> str:
@@ -68,6 +82,25 @@ def named_paths(paths: Sequence[str]) -> dict[str, str]:
             raise ValueError(f"{path} is named twice; name each once")
     names = file_names(paths)
     return {names[path]: path for path in paths}
+
+
+def without_places(text: str) -> str:
+    """A text in which a place on a disk is called by its name alone, and so is a quoted one."""
+
+    def named(quoted: re.Match[str]) -> str:
+        mark, inside = quoted.groups()
+        return f"{mark}{without_places(inside)}{mark}"
+
+    if Path(text).is_absolute():
+        return model_name(text) or text
+    return QUOTED.sub(named, text)
+
+
+def unit_names(blocks: Iterable[HasHeads]) -> dict[str, str]:
+    """What the units of a model are called, by kind: a group of one query head is a head."""
+    shared = any(block.heads != block.kv_heads for block in blocks)
+    group = "GQA groups" if shared else "attention heads"
+    return {"group": group, "neuron": "MLP neurons", "block": "blocks"}
 
 
 def _is_place(name: str) -> bool:

@@ -14,6 +14,7 @@ __all__ = [
     "moment_text",
     "of_text",
     "perplexity_text",
+    "rate_text",
     "roughly",
     "seconds_text",
     "share_text",
@@ -28,7 +29,10 @@ def times(value: float | None, dense: float | None) -> str:
     """A value in multiples of the dense model's; empty where that says nothing."""
     if value is None or not dense or not math.isfinite(value / dense):
         return ""
-    return f"{value / dense:.2f}x" if value < 100 * dense else f"{value / dense:.0e}x"
+    share = value / dense
+    if 0 < abs(share) < 0.095:
+        return f"{share:.2g}x"
+    return f"{share:.2f}x" if share < 100 else f"{share:.0e}x"
 
 
 def roughly(value: float | None, dense: float | None) -> str:
@@ -50,6 +54,11 @@ def perplexity_text(value: float | None) -> str:
     return f"{value:.2e}"
 
 
+def rate_text(value: float) -> str:
+    """So many a second: whole from a hundred on, three digits below."""
+    return f"{value:,.0f}" if value >= 99.95 else f"{value:#.3g}"
+
+
 def count_text(value: int) -> str:
     """With a unit: thousands, millions, billions."""
     for unit, name in ((10**9, "B"), (10**6, "M"), (10**3, "K")):
@@ -66,8 +75,10 @@ def short_text(value: float) -> str:
 
 
 def size_text(value: int) -> str:
-    """Bytes as MB or GB (millions, billions)."""
+    """Bytes as kB, MB or GB (thousands, millions, billions)."""
     unit, name = (10**9, "GB") if value >= 10**10 else (10**6, "MB")
+    if 0 < abs(value) < 10**5:
+        unit, name = 10**3, "kB"
     return f"{value / unit:,.2f} {name}" if value < 100 * unit else f"{value / unit:,.0f} {name}"
 
 

@@ -13,10 +13,12 @@ from urllib.parse import quote
 from lightning_prune.report.charts import Curve, curves
 from lightning_prune.report.evaluation import ZEROS, perplexity_table, speed_table, task_table
 from lightning_prune.report.measures import ACCURACY, PERPLEXITY
+from lightning_prune.report.names import without_places
 from lightning_prune.report.numbers import (
     count_text,
     duration_text,
     moment_text,
+    rate_text,
     roughly,
     size_text,
     unique_text,
@@ -57,9 +59,10 @@ def head(report: Report) -> str:
         report.settings.get("dtype"),
     ]
     line = " · ".join(escape(str(fact)) for fact in facts if fact)
+    method = escape(without_places(report.method))
     return (
         f'<header><p class="kicker">Pruning report</p><h1>{escape(report.model)}</h1>'
-        f'<p><code>{escape(report.method)}</code></p><p class="meta">{line}</p></header>'
+        f'<p><code>{method}</code></p><p class="meta">{line}</p></header>'
     )
 
 
@@ -251,7 +254,7 @@ def _speed_tile(report: Report, last: str) -> list[tuple[str, str, str]]:
         if before and now:
             figure = roughly(now, before).replace("x", "×")
             unit = report.settings.get("unit", "tokens")
-            return [(name, figure, f"{before:,.0f} → {now:,.0f} {unit}/s")]
+            return [(name, figure, f"{rate_text(before)} → {rate_text(now)} {unit}/s")]
     return []
 
 
@@ -275,9 +278,9 @@ def _pairs(values: Mapping[str, Any]) -> str:
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Names and texts of what is given; None and empty texts are left out."""
+    """Names and texts of what is given, without places on a disk; what is empty is left out."""
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
         elif value not in (None, ""):
-            yield f"{prefix}{name}", str(value)
+            yield f"{prefix}{name}", without_places(str(value))

@@ -6,7 +6,13 @@ from collections.abc import Callable
 from itertools import compress
 
 from lightning_prune.report.measures import MEASURES
-from lightning_prune.report.numbers import count_text, duration_text, roughly, size_text
+from lightning_prune.report.numbers import (
+    count_text,
+    duration_text,
+    rate_text,
+    roughly,
+    size_text,
+)
 from lightning_prune.report.report import Report, StageMetrics
 from lightning_prune.report.tables import Column, Figure, Row, Table
 from lightning_prune.tokens import begun
@@ -83,7 +89,7 @@ def _figures(
         Figure(stage.bytes, size_text(stage.bytes)),
         Figure(
             speed,
-            "-" if speed is None else f"{speed:,.0f}",
+            "-" if speed is None else rate_text(speed),
             roughly(speed, speed_before) if differs else "",
         ),
     ]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from lightning_prune.analysis.store.compared import StoredRun
 from lightning_prune.report.numbers import (
     count_text,
     perplexity_text,
+    rate_text,
     share_text,
     short_text,
     size_text,
@@ -24,13 +26,13 @@ __all__ = [
     "tasks_table",
 ]
 
-SHOWN = {
+SHOWN: dict[str, Callable[[Any], str]] = {
     "parameters": count_text,
     "bytes": size_text,
     "disk_bytes": size_text,
-    "forward_tokens_per_second": lambda value: f"{value:,.0f}",
-    "prefill_tokens_per_second": lambda value: f"{value:,.0f}",
-    "decode_tokens_per_second": lambda value: f"{value:,.0f}",
+    "forward_tokens_per_second": rate_text,
+    "prefill_tokens_per_second": rate_text,
+    "decode_tokens_per_second": rate_text,
 }
 """Size and speed, and how they are written."""
 ELSEWHERE = {*SHOWN, "perplexity", "nonzero", "sparsity", "peak_bytes", "loss"}

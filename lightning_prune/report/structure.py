@@ -52,6 +52,8 @@ def importance_plots(report: Report) -> list[Plot]:
 def whole_words(blocks: Sequence[BlockShape]) -> str:
     """Of blocks that have lost nothing: what they have in all."""
     kinds = {"query heads": "heads", "key/value heads": "kv_heads", "MLP neurons": "width"}
+    if not _shared(blocks):
+        kinds = {"attention heads": "heads", "MLP neurons": "width"}
     totals = {name: sum(getattr(b, kind) for b in blocks) for name, kind in kinds.items()}
     counts = ", ".join(f"{total:,} {name}" for name, total in totals.items())
     return f"Nothing is cut off: {len(blocks)} blocks with {counts} in all."
@@ -65,6 +67,13 @@ def gone_words(blocks: Sequence[BlockShape]) -> str:
 
 def _heads(blocks: Sequence[BlockShape], room: float) -> Plot:
     query, key_value = _of(blocks, "heads"), _of(blocks, "kv_heads")
+    if not _shared(blocks):
+        rows = [
+            Bars("heads when dense", [b.dense_heads for b in blocks], "pale", kind="dense"),
+            Bars("heads", [b.heads for b in blocks], "blue", kind="heads", numbered=True),
+        ]
+        alt = f"Bars for each of {len(blocks)} blocks: attention heads {query}"
+        return _bars("Attention heads", alt, blocks, rows, [Key(f"kept {query}", "blue")], room)
     rows = [
         Bars("query heads when dense", [b.dense_heads for b in blocks], "pale", kind="dense"),
         Bars("query heads", [b.heads for b in blocks], "blue", kind="heads", numbered=True),
@@ -112,6 +121,11 @@ def _zeros(blocks: Sequence[BlockShape], room: float) -> Plot:
     alt = "The fraction of weights that are zero, by matrix and block"
     indices = [block.index for block in blocks]
     return heat_map("Weights set to zero", alt, indices, rows, room=room)
+
+
+def _shared(blocks: Sequence[BlockShape]) -> bool:
+    """Whether some query heads share a key/value head."""
+    return any(block.dense_heads != block.dense_kv_heads for block in blocks)
 
 
 def _of(blocks: Sequence[BlockShape], kind: str) -> str:

@@ -4,16 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import rich.table
-    from rich.console import Console
-    from rich.text import Text
 
 __all__ = [
     "Cell",
@@ -24,14 +17,9 @@ __all__ = [
     "as_csv",
     "as_html",
     "as_markdown",
-    "print_table",
+    "full_name",
+    "is_related",
 ]
-
-UNLIMITED = 10_000
-"""Characters; a terminal as wide as this breaks nothing."""
-
-SHORT = 8
-"""Characters of a name that is never folded."""
 
 
 @dataclass(frozen=True)
@@ -116,32 +104,9 @@ class Table:
         return column < self.words or (isinstance(head, Column) and head.words)
 
 
-def print_table(table: Table, console: Console) -> None:
-    """Print a table that fits the terminal: words are folded, and nothing is cut off.
-
-    Where there are too many numbers for that, lines are longer than the terminal is wide.
-    """
-    from rich.text import Text
-
-    def least(table: Table) -> int:
-        wide = console.options.update(width=UNLIMITED)
-        return _for_terminal(table).__rich_measure__(console, wide).minimum
-
-    if table.compared > 1 and least(table) > console.width:
-        table = _below_each_other(table)
-    made = _for_terminal(table)
-    if least(_shortened(table)) > console.width:  # rich would cut numbers off
-        made.width = least(table)
-    if table.title:
-        console.print(Text(table.title, "bold"), soft_wrap=True)
-    console.print(made, crop=False)
-    if table.note:
-        console.print(Text(table.note, "dim"), end="\n\n")
-
-
 def as_markdown(table: Table) -> str:
     """A pipe table with the note below it; without the title."""
-    names = [f"{c.name} ({c.relation})" if _related(c) else str(c) for c in table.header]  # type: ignore[union-attr]
+    names = [full_name(column) for column in table.header]
     rule = ["---" if table.has_words(i) else "---:" for i in range(len(names))]
     rows = [[_marked(cell) for cell in row] for row in table.rows]
     if table.code:
@@ -177,101 +142,18 @@ def as_csv(table: Table) -> str:
     return text.getvalue()
 
 
-# --- parts ---
+def full_name(column: str | Column) -> str:
+    """Of a column, with what the relations of its figures are."""
+    related = isinstance(column, Column) and column.relation
+    return f"{column} ({related})" if related else str(column)
 
 
-def _for_terminal(table: Table) -> rich.table.Table:
-    import rich.table
-    from rich import box
-
-    made = rich.table.Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    columns = [_lines(table, i) for i in range(len(table.header))]
-    for i, (head, _) in enumerate(columns):
-        made.add_column(head, no_wrap=not table.has_words(i), overflow="fold")
-    for number in range(len(table.rows)):
-        last = table.total and number == len(table.rows) - 1
-        if last:
-            made.add_section()
-        made.add_row(*(cells[number] for _, cells in columns), style="bold" * last)
-    return made
-
-
-def _shortened(table: Table) -> Table:
-    """The same with words as short as they are folded at most."""
-    rows = [
-        [str(cell)[:SHORT] if table.has_words(i) else cell for i, cell in enumerate(row)]
-        for row in table.rows
-    ]
-    return replace(table, rows=rows)
-
-
-def _lines(table: Table, i: int) -> tuple[Text, list[Text]]:
-    """The head and the cells of a column; figures with room for their relations.
-
-    Numbers are moved to the right by spaces, so that figures stand below each other.
-    """
-    from rich.cells import cell_len
-    from rich.text import Text
-
-    column = table.header[i]
-    below = [f"({column.relation})"] if isinstance(column, Column) and column.relation else []
-    relations = [_relation(row[i], column) for row in table.rows]
-    room = max(map(len, relations), default=0)
-    figures = [_figure(row[i]) for row in table.rows]
-    texts = [figure.text for figure in figures]
-    if table.has_words(i):
-        return Text("\n".join([str(column), *below])), [Text(text) for text in texts]
-    widest = max((cell_len(text) + room for text in texts), default=0)
-    head = [*_folded(str(column), widest), *below]
-    width = max([widest, *map(cell_len, head)])
-
-    def pad(text: str, after: int = 0) -> str:
-        return " " * (width - after - cell_len(text))
-
-    cells = []
-    for figure, relation in zip(figures, relations, strict=True):
-        shown = (figure.text, "bold" * figure.best), (f"{relation:{room}}", "dim")
-        cells.append(Text.assemble(pad(figure.text, room), *shown))
-    return Text("\n".join(pad(line) + line for line in head)), cells
-
-
-def _folded(name: str, width: int) -> list[str]:
-    """A long name in two lines of whole words at most, about as wide as what stands below it."""
-    widths = range(max(width * 3 // 2, SHORT), len(name) + 1)
-    folds = (textwrap.wrap(name, wide, break_long_words=False) for wide in widths)
-    return next((lines for lines in folds if len(lines) <= 2), [name])
-
-
-def _figure(cell: Cell) -> Figure:
-    return cell if isinstance(cell, Figure) else Figure(None, cell)
-
-
-def _relation(cell: Cell, column: str | Column) -> str:
-    if isinstance(cell, str) or not cell.relation:
-        return ""
-    return f"  {cell.relation}" if _related(column) else f" ({cell.relation})"
-
-
-def _below_each_other(table: Table) -> Table:
-    """The same with one row for each of what is compared, in place of one column."""
-    keys = len(table.header) - table.compared
-    rows: list[Row] = []
-    for row in table.rows:
-        for i, cell in enumerate(row[keys:]):
-            before = row[:keys] if i == 0 else ("",) * keys
-            words, numbers = before[: table.words], before[table.words :]
-            rows.append((*words, str(table.header[keys + i]), *numbers, cell))
-    header = (
-        *table.header[: table.words],
-        table.of,
-        *table.header[table.words : keys],
-        "",
-    )
-    return replace(table, header=header, rows=rows, words=table.words + 1, compared=0)
-
-
-def _related(column: str | Column) -> bool:
+def is_related(column: str | Column) -> bool:
+    """Whether its figures are followed by their relation to others."""
     return isinstance(column, Column) and bool(column.relation)
+
+
+# --- parts ---
 
 
 def _marked(cell: Cell) -> str:

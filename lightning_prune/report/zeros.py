@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from lightning_prune.analysis.zeros import MatrixZeros, SparsityReport, fraction
@@ -55,6 +56,11 @@ def _conclusions(report: SparsityReport) -> list[str]:
         f"({report.zeros:,} of {report.parameters:,}, as stored)",
         f"pattern           {_pattern(report)}",
     ]
+    if strange := [m.name for m in report.matrices if not math.isfinite(m.norm)]:
+        lines.append(
+            f"not finite        weights of {len(strange)} matrices are infinite or not a number: "
+            f"{', '.join(strange[:3])}{', …' * (len(strange) > 3)}"
+        )
     if report.packed:
         lines.append(
             f"not counted       {report.packed:,} packed integers: their zeros mean nothing"

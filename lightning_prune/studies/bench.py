@@ -19,6 +19,7 @@ from lightning_prune.anatomy import Anatomy
 from lightning_prune.checkpoints.journal import Journal
 from lightning_prune.data.image_data import ImageData
 from lightning_prune.data.protocols import Calibrating, Windowed, begun_with, sources_of
+from lightning_prune.digests import fingerprint
 from lightning_prune.evaluation import classify, window_losses
 from lightning_prune.files import is_disk_full
 from lightning_prune.methods.base import Method
@@ -26,7 +27,6 @@ from lightning_prune.models import CausalLM
 from lightning_prune.models.image_classifier import ImageClassifier
 from lightning_prune.models.module import PrunableModule
 from lightning_prune.pipeline import prune
-from lightning_prune.pipeline.provenance import fingerprint
 from lightning_prune.pipeline.reuse import Reuse
 from lightning_prune.report.grid import Cell
 from lightning_prune.report.measures import MEASURES

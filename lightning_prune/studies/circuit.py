@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -19,13 +19,13 @@ from lightning_prune.callbacks.circuit import Circuit
 from lightning_prune.data.prompts import Prompts
 from lightning_prune.data.records import Labelled
 from lightning_prune.data.references import References
+from lightning_prune.digests import fingerprint
 from lightning_prune.evaluation.agreement import agreement
 from lightning_prune.evaluation.completions import Sampling
 from lightning_prune.evaluation.scorers.base import Scorer, as_scorer
 from lightning_prune.evidence import Logit, Places
 from lightning_prune.models import CausalLM
 from lightning_prune.pipeline.attribute import By, attribute, count_parts
-from lightning_prune.pipeline.provenance import fingerprint
 from lightning_prune.report.circuit import CircuitResult
 from lightning_prune.studies.bench import attach
 from lightning_prune.studies.without import Judge
@@ -53,6 +53,7 @@ def study_circuit(
     places: Places = "last",
     include: str | Sequence[str] = "*",
     controls: Sequence[Control] = ("random", "magnitude"),
+    random_draws: int = 3,
     sampling: Sampling | None = None,
     windows: int | None = None,
     device: torch.device | str | None = None,
@@ -85,6 +86,7 @@ def study_circuit(
         include: patterns of names of Linears, of kind "weight".
         controls: what else is removed in the same numbers: "random" parts, or those of least
             "magnitude".
+        random_draws: how many times random parts are drawn; their mean and spread are shown.
         sampling: how completions are drawn.
         windows: perplexity is of so many validation windows at most; None: of all of them.
         device: where the model runs; None: where it is.
@@ -104,6 +106,8 @@ def study_circuit(
             raise ValueError(f"{name}={value!r} is not allowed; it is one of {', '.join(choices)}")
     if by == "magnitude":
         raise ValueError("by='magnitude' looks at no samples, so that the two sets cannot differ")
+    if random_draws < 1:
+        raise ValueError(f"random_draws={random_draws}; give 1 or more, or no random control")
     scorer = None if scorer is None else as_scorer(scorer)
     module.load()
     attach(data, module)
@@ -119,19 +123,22 @@ def study_circuit(
     ranked = contrasted(sets[0], sets[1], contrast)
     circuit = CircuitUnits.lowest(ranked, counts[-1])
     circuit.save(folder / "circuit.json")
-    lists = {"circuit": circuit}
+    lists = {("circuit", 1): circuit}
     if "random" in controls:
-        lists["random"] = CircuitUnits.random(ranked, counts[-1], seeds[0])
+        for draw in range(random_draws):
+            drawn = CircuitUnits.random(ranked, counts[-1], seeds[0] + draw)
+            lists["random", draw + 1] = drawn
     if "magnitude" in controls:
         smallest = maker.made("magnitude", None, {**ways, "by": "magnitude"})
-        lists["magnitude"] = CircuitUnits.lowest(smallest, counts[-1])
+        lists["magnitude", 1] = CircuitUnits.lowest(smallest, counts[-1])
     anatomy = Anatomy(module.base)
     for listed in lists.values():
         Circuit(units=listed).check(anatomy)
     agreed = None if scorer is None or labelled is None else _agreement(scorer, labelled)
     rows = [judge.dense()]
     for count in counts:
-        rows += [judge.without(name, listed.first(count)) for name, listed in lists.items()]
+        for (name, draw), listed in lists.items():
+            rows.append(replace(judge.without(name, listed.first(count)), draw=draw))
     settings = judge.settings() | {
         "general": dict(sets[0].facts),
         "undesired": dict(sets[1].facts),

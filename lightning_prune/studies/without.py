@@ -14,13 +14,13 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning_prune.attribution.circuits import CircuitUnits
 from lightning_prune.callbacks.circuit import Circuit
 from lightning_prune.checkpoints.journal import Journal
+from lightning_prune.digests import fingerprint
 from lightning_prune.evaluation.completions import Sampling, completions
 from lightning_prune.evaluation.perplexity import perplexity
 from lightning_prune.evaluation.rates import Rate, mean_of, rate_of
 from lightning_prune.evaluation.scorers.base import Scorer
 from lightning_prune.models import CausalLM
 from lightning_prune.pipeline import prune
-from lightning_prune.pipeline.provenance import fingerprint
 from lightning_prune.report.circuit import REPETITION, Judged
 from lightning_prune.report.numbers import perplexity_text, share_text
 from lightning_prune.studies.bench import digest_of, first_windows

@@ -81,6 +81,24 @@ def test_a_curve_is_what_the_highest_hold(tmp_path: Path) -> None:
     assert valued.curve.held_by_kept == pytest.approx(1)
 
 
+def test_numbers_that_are_none_are_counted_and_left_out(tmp_path: Path) -> None:
+    """Curve and histogram are those of the others; where there are no others there is no curve."""
+    name, weight_OI = UP.format(0), random(6, 8, seed=0)
+    weight_OI[0, 0], weight_OI[1, 1] = float("nan"), float("inf")
+    save_file({name: weight_OI}, tmp_path / "some.safetensors")
+    found = portrait(Masks(tmp_path / "some.safetensors"), [name])
+    drawn = found.matrices[name]
+    assert drawn.strange == 2
+    assert found.to_dict()["matrices"][name]["not_finite"] == 2
+    assert drawn.weights is not None
+    assert drawn.weights[0].sum() == 46
+    assert drawn.curve is not None
+    assert np.isfinite(drawn.curve.held_Q).all()
+    save_file({name: torch.full((6, 8), float("nan"))}, tmp_path / "all.safetensors")
+    drawn = portrait(Masks(tmp_path / "all.safetensors"), [name]).matrices[name]
+    assert (drawn.strange, drawn.curve) == (48, None)
+
+
 def test_all_matrices_have_their_zeros_counted(tmp_path: Path) -> None:
     """Also those that are not drawn one by one; rows and columns of those that are."""
     masks = opened(tmp_path, 3, blocks=3)

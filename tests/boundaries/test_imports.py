@@ -20,7 +20,7 @@ ROOT_ROOM = "lightning_prune"
 LAYERS = (
     {
         *("version", "files", "checks", "digests", "distributed"),
-        *("tokens", "progress", "parsing", "class_paths", "machine"),
+        *("tokens", "progress", "parsing", "class_paths", "machine", "annotations"),
     },
     {"plan", "anatomy", "attribution", "evidence", "selection", "scores", "allocation", "repair"},
     {"methods"},

@@ -134,6 +134,8 @@ def test_every_public_name_is_reachable_and_listed(name: str) -> None:
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
-    """A typing mistake is not taken for something to import."""
-    with pytest.raises(AttributeError, match="Wandah"):
+    """A typing mistake is not taken for something to import; the nearest name is said."""
+    with pytest.raises(AttributeError, match=r"has no 'Wandah'\. Did you mean Wanda\?$"):
         lightning_prune.Wandah  # noqa: B018
+    with pytest.raises(AttributeError, match=r"has no 'colour'\.$"):
+        lightning_prune.colour  # noqa: B018

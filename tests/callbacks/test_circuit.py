@@ -38,6 +38,31 @@ def logits(model: nn.Module) -> torch.Tensor:
     return made
 
 
+def test_attributions_of_another_model_of_these_shapes_are_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By a hash of its weights; those that do not say of which model they are go, with a line."""
+    model, other = tiny_model("llama"), tiny_model("llama")
+    with torch.no_grad():
+        next(other.parameters()).mul_(1.5)
+    halves = tiny_batch(4, 9).split(2)
+    made = [attribute(model, [{"input_ids": ids_BT}]) for ids_BT in halves]
+    paths = [a.save(tmp_path / f"{i}.safetensors") for i, a in enumerate(made)]
+    pair = {"general": Attributions.mean([made[0], made[0]]), "undesired": paths[1], "count": 3}
+    prune(model, Circuit(**pair))
+    before = state(other)
+    with pytest.raises(ValueError, match="of a model of the same shapes, and of other weights"):
+        prune(other, Circuit(**pair))
+    assert_same_state(other, before)
+    mixed = {"general": made[0], "undesired": attribute(other, batches()), "count": 3}
+    with pytest.raises(ValueError, match="attributions are of different models"):
+        prune(other, Circuit(**mixed))  # type: ignore[arg-type]
+    assert "which model" not in caplog.text
+    unsaid = [Attributions(a.kind, a.values, {}) for a in made]
+    prune(other, Circuit(general=unsaid[0], undesired=unsaid[1], count=3))
+    assert "do not say of which model they are" in caplog.text
+
+
 @pytest.mark.parametrize("kind", ["neuron", "group"])
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
 def test_what_is_masked_computes_what_is_cut(model_type: str, kind: Any) -> None:

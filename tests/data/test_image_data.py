@@ -182,12 +182,27 @@ def test_images_that_do_not_go_with_the_model_are_refused(
 
 
 def test_what_is_no_image_is_told_by_its_name(animals: Path) -> None:
-    """A file that is cut short, too."""
-    whole = (animals / "cat" / "3.png").read_bytes()
-    (animals / "cat" / "3.png").write_bytes(whole[: len(whole) // 2])
+    """A file that is cut short behind its header, too."""
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).save(animals / "cat" / "3.jpg")
+    whole = (animals / "cat" / "3.jpg").read_bytes()
+    (animals / "cat" / "3.jpg").write_bytes(whole[:-99])
+    (animals / "cat" / "3.png").unlink()
     data = ImageData(str(animals), nsamples=18).attach(prepared())
-    with pytest.raises(ValueError, match=r"cat/3\.png cannot be read as an image"):
+    with pytest.raises(ValueError, match=r"cat/3\.jpg cannot be read as an image"):
         list(data.calibration_dataloader())
+
+
+def test_damaged_files_are_noticed_when_images_are_listed(animals: Path) -> None:
+    """All of a split by their headers, those that are trained on too; counted, the first named."""
+    for i in range(4):
+        (animals / "dog" / f"{i}.png").write_bytes(b"no image" * (i % 2))
+    data = ImageData(str(animals), validation="builtin", held_out=0.01).attach(prepared())
+    message = r"^4 of 20 files of .* cannot be read as images \(.*, …\)\. Take"
+    with pytest.raises(ValueError, match=message) as told:
+        data.setup("fit")
+    assert str(told.value).count(".png") == 3
+    assert "\n" not in str(told.value)
 
 
 def test_sources_that_are_none_are_refused(tmp_path: Path) -> None:
@@ -209,7 +224,7 @@ def test_sources_that_are_none_are_refused(tmp_path: Path) -> None:
         ({"nsamples": 0}, "nsamples=0; at least 1"),
         ({"num_workers": -1}, "num_workers=-1; at least 0"),
         ({"held_out": 1.5}, "held_out=1.5; a share between 0 and 1"),
-        ({"classes": "cat"}, r"classes='cat' is one name; give a list, \['cat'\]"),
+        ({"classes": "cat"}, r"it is a list of texts or None: write \['cat'\]"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: str) -> None:

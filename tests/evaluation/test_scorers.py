@@ -65,7 +65,10 @@ def test_a_pattern_is_found_or_not() -> None:
     [
         (lambda: WordList(), "words=None is not allowed; give either words or a file"),
         (lambda: WordList(words=["a"], file="b"), "give either words or a file"),
-        (lambda: WordList(words="abc"), "words='abc' is not allowed; it is a list of words"),
+        (
+            lambda: WordList(words="abc"),
+            "words='abc' is not .*; it is a list of texts or None",
+        ),
         (lambda: WordList(words=[" "]), r"words=\[' '\] is not allowed; it has to hold a word"),
         (lambda: Pattern(regex="a("), r"regex='a\(' is not allowed; it is no regular expression"),
         (lambda: Pattern(regex="a", threshold=0), r"threshold=0 is not allowed; it is in \(0, 1\]"),

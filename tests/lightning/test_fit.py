@@ -192,7 +192,7 @@ def test_a_method_without_calibration_text_is_refused(tmp_path: Path, model_fold
     """Training loaders alone do not say what to calibrate on."""
     loader = [{"input_ids": torch.zeros(1, 4, dtype=torch.long)}]
     trainer = make_trainer(tmp_path, Wanda(sparsity=0.5))
-    with pytest.raises(ValueError, match="needs calibration text"):
+    with pytest.raises(ValueError, match="needs calibration data"):
         trainer.fit(CausalLM(str(model_folder)), loader, loader)
 
 

@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import (
+    BackboneFinetuning,
+    DeviceStatsMonitor,
+    EarlyStopping,
+    GradientAccumulationScheduler,
+    LearningRateMonitor,
+    ModelCheckpoint,
+)
+from lightning.pytorch.loggers import CSVLogger
 
 from lightning_prune import CausalLM, DropBlocks, Wanda
 from lightning_prune.callbacks.early import check_training
@@ -58,6 +67,72 @@ def test_a_training_that_cannot_be_is_refused_before_pruning(
     assert not (tmp_path / "plan").exists()
 
 
+MISFITS: dict[str, tuple[Callback, dict[str, Any], str]] = {
+    "checkpoint": (
+        ModelCheckpoint(monitor="perplexity"),
+        {},
+        "ModelCheckpoint monitors 'perplexity', which nothing logs. Did you mean val_perplexity. "
+        "Logged are val_perplexity, val_loss, train_loss",
+    ),
+    "file name": (
+        ModelCheckpoint(monitor="val_loss", filename="{step}-{val_los:.2f}"),
+        {},
+        "ModelCheckpoint names its files by 'val_los', .* mean val_loss",
+    ),
+    "early stopping": (
+        EarlyStopping(monitor="accuracy"),
+        {},
+        "EarlyStopping monitors 'accuracy', which nothing logs. Logged are val_perplexity",
+    ),
+    "no teacher": (EarlyStopping(monitor="train_kl"), {}, "'train_kl', which nothing logs"),
+    "rates": (LearningRateMonitor(), {}, "LearningRateMonitor writes to a logger"),
+    "device": (DeviceStatsMonitor(), {}, "DeviceStatsMonitor writes to a logger"),
+    "backbone": (BackboneFinetuning(), {}, "`backbone`, and CausalLM has none"),
+    "batches of a step": (
+        GradientAccumulationScheduler({0: 2}),
+        {"accumulate_grad_batches": 2},
+        "GradientAccumulationScheduler and trainer.accumulate_grad_batches=2 both say",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", MISFITS)
+def test_a_callback_that_cannot_work_is_refused_before_pruning(
+    tmp_path: Path, model_folder: Path, text_file: Path, kind: str
+) -> None:
+    """Lightning says it when training starts or ends, or writes a 0 into a file's name."""
+    callback, settings, said = MISFITS[kind]
+    trainer = make_trainer(tmp_path, Wanda(sparsity=0.5), callback, **settings)
+    with pytest.raises(ValueError, match=said):
+        trainer.fit(CausalLM(str(model_folder)), make_data(text_file))
+    assert not (tmp_path / "plan").exists()
+
+
+class LogsMore(Callback):
+    """Logs something that the module does not."""
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
+        pl_module.log("train_more", float(trainer.global_step))
+
+
+def test_what_is_logged_can_be_monitored(
+    tmp_path: Path, model_folder: Path, text_file: Path
+) -> None:
+    """By the module, by a callback of one's own, or by Lightning's of learning rates."""
+    named = ModelCheckpoint(tmp_path / "a", monitor="step", mode="max", filename="{val_loss:.2f}")
+    own = ModelCheckpoint(tmp_path / "b", monitor="train_more", mode="max", filename="own")
+    for callbacks in ([named], [own, LogsMore()]):
+        trainer = make_trainer(tmp_path, DropBlocks(count=1), *callbacks, steps=2)
+        trainer.fit(CausalLM(str(model_folder)), make_data(text_file))
+    assert (tmp_path / "b" / "own.ckpt").is_file()
+    rate = ModelCheckpoint(tmp_path / "c", monitor="lr-AdamW/pg1", every_n_train_steps=1)
+    callbacks = [DropBlocks(count=1), LearningRateMonitor(), rate]
+    trainer = make_trainer(tmp_path, *callbacks, steps=2, log_every_n_steps=1)
+    trainer.loggers = [CSVLogger(tmp_path)]
+    trainer.fit(CausalLM(str(model_folder), learning_rate=1e-3), make_data(text_file))
+    assert float(rate.best_model_score) == pytest.approx(1e-3)
+
+
 def test_validation_is_compared_with_the_batches_of_a_process(
     tmp_path: Path, model_folder: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,11 +166,15 @@ def test_without_training_its_intervals_do_not_matter(
     ("more", "said"),
     [
         (["--trainer.val_check_interval=5000"], "val_check_interval=5000 is more than"),
+        (
+            ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=perplexity"],
+            "EarlyStopping monitors 'perplexity', which nothing logs. Did you mean val_perplexity?",
+        ),
         (["--ckpt_path=best"], "is not configured to save the best model"),
         (["--ckpt_path=hpc"], "no HPC checkpoint was found"),
         (["--ckpt_path=text.txt"], "text.txt is no Lightning checkpoint"),
     ],
-    ids=["val_check_interval", "best", "hpc", "no checkpoint"],
+    ids=["val_check_interval", "monitor", "best", "hpc", "no checkpoint"],
 )
 def test_the_command_says_it_in_one_line(
     tmp_path: Path,

@@ -32,7 +32,7 @@ from lightning_prune import (
     prune,
     save,
 )
-from lightning_prune.pipeline.provenance import fingerprint
+from lightning_prune.digests import fingerprint
 from lightning_prune.pipeline.unfinished import Unfinished
 from lightning_prune.repair import rows
 from tests.contract.cases import batches, even_model

@@ -10,6 +10,7 @@ import torch
 
 from lightning_prune import FLAP, Bias, Magnitude, ResidualFit, SparseGPT, Wanda, prune
 from lightning_prune.anatomy import Anatomy
+from lightning_prune.anatomy.tasks import ImageTask
 from lightning_prune.evidence import Gram, InputNorm
 from lightning_prune.pipeline import rows
 from lightning_prune.pipeline.rows import few_rows
@@ -25,17 +26,22 @@ def nothing_said_yet() -> None:
 
 def test_the_line_says_how_many_tokens_there_are_and_how_many_are_enough() -> None:
     """By the widest input, which is the one that lacks most."""
-    blocks = Anatomy(tiny_model("llama")).blocks
+    anatomy = Anatomy(tiny_model("llama"))
+    blocks, task = anatomy.blocks, anatomy.task
     sites = [site for block in blocks for site in block.sites]
     width = max(site.module.in_features for site in sites)
-    line = few_rows([InputNorm(), Gram()], blocks, 4 * width - 1)
+    line = few_rows([InputNorm(), Gram()], blocks, 4 * width - 1, task)
     assert line is not None
     assert line.startswith(f"{4 * width - 1:,} calibration tokens are few for inputs {width} wide")
     assert "model.layers.0.self_attn.o_proj" in line
     assert f"from {4 * width:,} tokens on" in line
-    assert few_rows([InputNorm(), Gram()], blocks, 4 * width) is None
-    assert few_rows([InputNorm()], blocks, 1) is None
-    assert few_rows([], blocks, 1) is None
+    assert few_rows([InputNorm(), Gram()], blocks, 4 * width, task) is None
+    assert few_rows([InputNorm()], blocks, 1, task) is None
+    assert few_rows([], blocks, 1, task) is None
+    images = few_rows([Gram()], blocks, 1, ImageTask())
+    assert images is not None
+    assert images.startswith("1 calibration patches are few")
+    assert images.endswith("Give more nsamples.")
 
 
 @pytest.mark.parametrize(

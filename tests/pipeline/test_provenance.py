@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from lightning_prune import GQATaylor, Magnitude, prune
-from lightning_prune.pipeline.provenance import fingerprint
+from lightning_prune.digests import fingerprint
 from tests.contract.cases import batches, even_model
 from tests.tiny import tiny_model
 

@@ -2,7 +2,7 @@
 
 s_j is the mean over tokens of x_j squared within a chunk of images, added up over chunks; the dense
 model is run once, block by block; only Linears in blocks are pruned; compared are the weights of a
-row, or of the whole matrix ("layer").
+row, of the whole matrix ("layer"), or of some consecutive columns ("block").
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lightning_prune import Magnitude, Wanda, prune
 from lightning_prune.anatomy import Anatomy
 from tests.image_models import image_batches, image_model
 
-CHUNK = 8
+CHUNK, COLUMNS = 8, 10
 
 
 def means(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -44,12 +44,25 @@ def means(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: torch.tensor(sums, dtype=torch.float64) for name, sums in found.items()}
 
 
+def compared(matrix: Any, granularity: str) -> list[list[Any]]:
+    """What of a matrix is compared with each other."""
+    rows = torch.as_tensor(matrix).tolist()
+    if granularity == "row":
+        return rows
+    width = COLUMNS if granularity == "block" else len(rows[0])
+    starts = range(0, len(rows[0]), width)
+    return [[value for row in rows for value in row[start : start + width]] for start in starts]
+
+
 @pytest.mark.parametrize("family", ["vit", "convnext"])
-@pytest.mark.parametrize("granularity", ["row", "layer"])
+@pytest.mark.parametrize("granularity", ["row", "layer", "block"])
 @pytest.mark.parametrize("metric", ["wanda", "magnitude"])
-def test_scores_and_masks_are_the_references(family: str, granularity: str, metric: str) -> None:
+def test_scores_and_masks_are_the_references(
+    family: str, granularity: str, metric: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """To 1e-6 in scores, once the constant factor of tokens is taken out; exact counts."""
-    scope: Any = {"row": "row", "layer": "matrix"}[granularity]
+    monkeypatch.setattr("lightning_prune.selection.scope.COLUMNS", COLUMNS)
+    scope: Any = {"row": "row", "layer": "matrix", "block": "columns"}[granularity]
     made: dict[str, Any] = {"sparsity": 0.5, "scope": scope, "keep_scores": True}
     method = Wanda(propagate="none", **made) if metric == "wanda" else Magnitude(**made)
     model, dense = image_model(family), image_model(family)
@@ -69,9 +82,8 @@ def test_scores_and_masks_are_the_references(family: str, granularity: str, metr
         score_OI *= expected_OI.norm() / score_OI.norm()
         torch.testing.assert_close(score_OI, expected_OI, rtol=1e-6, atol=1e-6)
         keep_OI = plan.mask(f"{name}.weight")
-        rows = expected if granularity == "row" else [[v for row in expected for v in row]]
-        kept = keep_OI.tolist() if granularity == "row" else [keep_OI.flatten().tolist()]
-        for values, stays in zip(rows, kept, strict=True):
+        values_of, stays_of = compared(expected_OI, granularity), compared(keep_OI, granularity)
+        for values, stays in zip(values_of, stays_of, strict=True):
             gone = len(values) - sum(stays)
             assert gone == int(len(values) * 0.5)
             highest_gone = max(v for v, s in zip(values, stays, strict=True) if not s)

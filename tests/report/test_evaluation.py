@@ -63,13 +63,19 @@ def test_each_is_compared_with_the_first() -> None:
 def test_speeds_are_compared_where_the_work_differs() -> None:
     """In two digits; models of one size differ in zeros at most, and what is measured is noise."""
     smaller = {"dense": (100, 400), "pruned": (80, 320)}
-    assert rows(speed_table(BOTH, smaller))[0] == ("prefill, tokens/s", "1", "8", "16", "32 (2.0x)")
+    assert rows(speed_table(BOTH, smaller))[0] == (
+        "prefill, tokens/s",
+        "1",
+        "8",
+        "16.0",
+        "32.0 (2.0x)",
+    )
     table = speed_table(BOTH)
-    assert rows(table)[0] == ("prefill, tokens/s", "1", "8", "16", "32")
+    assert rows(table)[0] == ("prefill, tokens/s", "1", "8", "16.0", "32.0")
     assert table is not None
     assert "it does the same work, and what differs is noise" in table.note
     halved = speed_table(BOTH, {"dense": (100, 400), "pruned": (100, 200)})
-    assert rows(halved)[0][-1] == "32 (2.0x)"
+    assert rows(halved)[0][-1] == "32.0 (2.0x)"
     assert halved is not None
     assert "noise" not in halved.note
 

@@ -212,6 +212,30 @@ def test_settings_without_a_value_are_left_out() -> None:
     assert "<dt>length</dt>" in page
 
 
+def test_places_on_a_disk_are_no_matter_of_the_page() -> None:
+    """The method and the settings name what lies there; report.json and config.yaml say where."""
+    report = replace(
+        example_report(),
+        method="Circuit(units='/home/me/circuit.json')",
+        configuration={"data": {"source": "/home/me/texts.jsonl"}},
+    )
+    read_page = read(report).text
+    assert "/home" not in read_page
+    assert "Circuit(units='circuit.json')" in read_page
+    assert "sourcetexts.jsonl" in read_page
+
+
+def test_a_slow_model_has_a_speed() -> None:
+    """Less than one token a second is not none."""
+    report = example_report()
+    slow = {"dense": Evaluation([], [], [], [Speed(1, 128, 1.0, 0.2, 1)])}
+    slow["pruned"] = Evaluation([], [], [], [Speed(1, 128, 1.0, 2.0, 1)])
+    stages = {name: report.stages[name] for name in slow}
+    text = read(replace(report, stages=stages, evaluations=slow)).text
+    assert "5.00 → 0.500 tokens/s" in text
+    assert "decode, tokens/s11285.000.500" in text
+
+
 def test_a_size_that_stays_is_said_to_stay() -> None:
     """Not to change by "+0.0%"."""
     report = example_report(sparsity=0.5)

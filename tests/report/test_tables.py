@@ -15,8 +15,8 @@ from lightning_prune.report.tables import (
     as_csv,
     as_html,
     as_markdown,
-    print_table,
 )
+from lightning_prune.report.terminal import print_table
 
 TABLE = Table(
     "Perplexity",
@@ -34,6 +34,33 @@ def printed(table: Table, width: int = 80) -> str:
     file = io.StringIO()
     print_table(table, Console(file=file, width=width))
     return file.getvalue()
+
+
+STAGES = ("dense", "pruned", "recovered")
+
+
+def stages(names: tuple[str, ...] = STAGES) -> Table:
+    """Numbers that need 87 columns."""
+    figures = (Figure(0.7, "100.00%", "+0.00"), Figure(1.0, "100.00%", "+0.00"))
+    rows = [(name, *figures, *figures, *figures) for name in names]
+    columns = [Column(f"accuracy {i}", "points") for i in range(6)]
+    return Table("", ("stage", *columns), rows)
+
+
+def test_a_table_of_few_rows_is_turned_where_that_makes_it_fit() -> None:
+    """In place of breaking the names of its rows; with room it stands as it is."""
+    lines = printed(stages()).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[1].split() == ["stage", *STAGES]
+    assert lines[3].split()[:4] == ["accuracy", "0", "(points)", "100.00%"]
+    assert printed(stages(), 120).splitlines()[1].split()[0] == "accuracy"
+
+
+def test_no_name_is_broken_where_nothing_fits() -> None:
+    """Lines are longer than the terminal is wide, then."""
+    text = printed(stages(STAGES * 4))
+    assert all(name in text for name in STAGES)
+    assert max(map(len, text.splitlines())) > 80
 
 
 def test_the_same_rows_stand_everywhere() -> None:
@@ -87,8 +114,8 @@ def test_many_numbers_are_shown_whole_in_longer_lines() -> None:
     """More than the terminal has room for; a part of a number would be another number."""
     numbers = [Figure(v, str(v)) for v in range(100_000, 100_012)]
     header = (Column("name", words=True), *(f"n{i}" for i in range(12)))
-    text = printed(Table("", header, [("model.layers.0.mlp", *numbers)]), 80)
-    (line,) = (line for line in text.splitlines() if "100000" in line)
+    text = printed(Table("", header, [("model.layers.0.mlp", *numbers)] * 5), 80)
+    (line, *_) = (line for line in text.splitlines() if "100000" in line)
     assert line.split() == ["model.layers.0.mlp", *map(str, range(100_000, 100_012))]
 
 

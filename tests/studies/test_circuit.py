@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -51,7 +52,7 @@ def test_rows_are_what_one_would_measure(
     module: CausalLM, data: TextData, tmp_path: Path, prompts: Path
 ) -> None:
     """Of the model without the first members of the list, which is left as it was."""
-    result = study(module, data, tmp_path / "run", prompts, controls=["random"])
+    result = study(module, data, tmp_path / "run", prompts, controls=["random"], random_draws=1)
     labels = [(row.name, row.count) for row in result.rows]
     assert labels == [*[("dense", 0), ("circuit", 1), ("random", 1), ("circuit", 3), ("random", 3)]]
     dense = load(module.path)
@@ -89,11 +90,34 @@ def test_what_is_done_is_not_done_again(
     assert calls == ["attribute"] * 3 + ["completions"] * 3
     assert_same_state(module.base, state(load(module.path)))
     result = study(module, data, folder, prompts)
-    assert calls[6:] == ["completions"] * 5
+    assert calls[6:] == ["completions"] * 9
     assert study(module, data, folder, prompts).rows == result.rows
-    assert len(calls) == 11
+    assert len(calls) == 15
     study(module, data, folder, prompts, seeds=[0, 1], counts=[1], controls=[])
-    assert calls[11:] in (["attribute"] * 2, ["attribute"] * 2 + ["completions"])
+    assert calls[15:] in (["attribute"] * 2, ["attribute"] * 2 + ["completions"])
+
+
+def test_random_parts_are_drawn_several_times(
+    module: CausalLM, data: TextData, tmp_path: Path, prompts: Path
+) -> None:
+    """Each draw is a row in CSV; the table has their mean, and how far they are apart."""
+    result = study(module, data, tmp_path / "run", prompts, counts=[5], controls=["random"])
+    draws = result.draws("random", 5)
+    assert [row.draw for row in draws] == [1, 2, 3]
+    values = [row.perplexity for row in draws]
+    assert len(set(values)) == 3
+    mean = result.row("random", 5)
+    assert mean.perplexity == pytest.approx(sum(values) / 3)
+    assert mean.rate.low == min(row.rate.value for row in draws)
+    document = circuit_document(result)
+    files = write(document, tmp_path)
+    said = Path(files["result.md"]).read_text()
+    assert "random: the mean of 3 draws" in said
+    (line,) = (line for line in said.splitlines() if "| random |" in line)
+    assert f"± {statistics.stdev(values):.2g} (" in line
+    assert len(Path(files["result.csv"]).read_text().splitlines()) == 1 + len(result.rows) == 6
+    more = study(module, data, tmp_path / "run", prompts, counts=[5], controls=[], random_draws=9)
+    assert more.rows == result.rows[:2]
 
 
 def test_silence_is_no_repetition(
@@ -168,6 +192,7 @@ def test_a_function_scores_again(
         ({"seeds": []}, r"seeds=\[\] is not allowed"),
         ({"seeds": [1, 1]}, "each once"),
         ({"by": "magnitude"}, "looks at no samples"),
+        ({"random_draws": 0}, "random_draws=0; give 1 or more"),
         ({"windows": -1}, "windows=-1; give 1 or more"),
         ({"counts": [999]}, "the model has 66 neurons"),
     ],

@@ -82,9 +82,6 @@ class Judge:
         self.rendering = Rendering(begin_token, day=day_of(date))
         if not (texts or tasks or prompts):
             raise ValueError("nothing to evaluate: give texts, tasks or prompts")
-        for name, value in (("texts", texts), ("tasks", tasks), ("prompts", prompts)):
-            if isinstance(value, str):
-                raise ValueError(f"{name}={value!r} is one name; give a list, [{value!r}]")
         check_lengths(lengths)
         for name in ("windows", "limit", "new_tokens", "batch_size"):
             value = getattr(self, name)

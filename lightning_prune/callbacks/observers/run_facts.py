@@ -15,7 +15,9 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from transformers import PreTrainedModel
 
+from lightning_prune.anatomy import Anatomy
 from lightning_prune.callbacks.base import PruningCallback
 from lightning_prune.callbacks.observers.evaluate import Evaluate
 from lightning_prune.callbacks.observers.save_pretrained import SavePretrained
@@ -23,7 +25,7 @@ from lightning_prune.data.protocols import sources_of
 from lightning_prune.evaluation import Evaluation
 from lightning_prune.models.module import PrunableModule
 from lightning_prune.plan import Plan
-from lightning_prune.report.names import model_name
+from lightning_prune.report.names import model_name, unit_names
 from lightning_prune.report.report import Asked, Report
 from lightning_prune.version import __version__
 
@@ -39,7 +41,6 @@ __all__ = [
 
 LIBRARIES = ("torch", "transformers", "lightning", "peft")
 BUDGETS = ("ratio", "parameters", "sparsity", "pattern", "attention_ratio", "count", "indices")
-UNITS = {"group": "GQA groups", "neuron": "MLP neurons", "block": "blocks"}
 
 
 def new_report(pl_module: PrunableModule) -> Report:
@@ -65,19 +66,22 @@ def _name(pl_module: PrunableModule) -> str:
     return f"{model_name(str(before[0]))} ({name})" if before and before[0] else name
 
 
-def asked_and_done(method: PruningCallback, plan: Plan, before: int, after: int) -> Asked:
+def asked_and_done(
+    method: PruningCallback, plan: Plan, model: PreTrainedModel, before: int
+) -> Asked:
     """One method's budget, and what it came to.
 
     Args:
         method: that has pruned.
         plan: its decisions.
+        model: as it is after it.
         before: parameters of the model before it.
-        after: parameters of the model after it.
     """
     inner = getattr(method, "method", method)  # Progressive has one inside
     budgets = {name: getattr(inner, name, None) for name in BUDGETS}
     asked = ", ".join(f"{name} {value}" for name, value in budgets.items() if value is not None)
-    done = []
+    done, names = [], unit_names(Anatomy(model).blocks)
+    after = sum(p.numel() for p in model.parameters())
     if plan.mask_names:
         total = sum(plan.mask_shape(name).numel() for name in plan.mask_names)
         done.append(f"{plan.sparsity():.2%} of {total:,} weights are zero")
@@ -85,7 +89,7 @@ def asked_and_done(method: PruningCallback, plan: Plan, before: int, after: int)
         kept = plan.blocks(kind).values()
         gone, total = sum(units.removed for units in kept), sum(units.total for units in kept)
         done.append(
-            f"{gone:,} of {total:,} {UNITS.get(kind, kind)} are gone ({gone / max(total, 1):.1%})"
+            f"{gone:,} of {total:,} {names.get(kind, kind)} are gone ({gone / max(total, 1):.1%})"
         )
     if after < before:
         share = (before - after) / before
@@ -132,11 +136,12 @@ def provenance(pl_module: PrunableModule) -> dict[str, Any]:
     plan = pl_module.plan
     steps = plan.steps if plan is not None else []
     identities = [step.get("identity") or {} for step in steps]
+    unit = Anatomy(pl_module.base).task.unit
     facts = {
         "plan (sha256)": plan.fingerprint() if plan is not None else None,
         "dense model (sha256)": _first(identities[:1], "model"),
         "model revision": _first(steps[:1], "revision"),
-        "calibration tokens (sha256)": _first(identities, "calibration"),
+        f"calibration {unit} (sha256)": _first(identities, "calibration"),
         "calibration": _first(steps, "calibration"),
         "global seed": os.environ.get("PL_GLOBAL_SEED"),
         "lightning_prune (git)": _commit(),

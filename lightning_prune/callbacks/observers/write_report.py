@@ -122,11 +122,11 @@ class WriteReport(PruneObserver):
             report = self._measure("pruned", trainer, pl_module, pl_module.base)
             methods = methods_of(trainer)
             done = [method for method in methods if method.has_pruned(pl_module)]
-            after = report.stages["pruned"].parameters
+            asked = asked_and_done(done[-1], plan, pl_module.base, self._parameters)
             self._reports[pl_module] = replace(
                 report,
                 method=", ".join(map(repr, methods)),
-                asked=[*report.asked, asked_and_done(done[-1], plan, self._parameters, after)],
+                asked=[*report.asked, asked],
                 importance=importance_of_blocks(pl_module.plans),
                 provenance=provenance(pl_module),
                 configuration=configuration(trainer, pl_module),

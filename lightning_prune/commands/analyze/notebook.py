@@ -26,11 +26,12 @@ def notebook(
     """Look at a store in a notebook, in the browser.
 
     Runs side by side, their matrices, and any query. The notebook is a marimo file that comes with
-    the package, explore.py; copy it to make it your own.
+    the package, explore.py; `edit` lays a copy of it into the current folder.
 
     Args:
         file: a store, which --db of the commands that measure, or the callback Store, has made.
-        edit: show its code, and let it be changed.
+        edit: show its code, and let it be changed: that of explore.py in the current folder, a copy
+            where there is none yet.
         port: of the server; if not given, a free one.
         out: a folder for explore.html, what the notebook shows at first, in place of a server; its
             scripts come from the network.
@@ -38,7 +39,7 @@ def notebook(
     Raises:
         FileNotFoundError: there is no such file.
         ImportError: marimo or DuckDB is not installed.
-        ValueError: it is no store, or the notebook fails.
+        ValueError: it is no store, the notebook fails, or another explore.py is in the way.
     """
     if find_spec("marimo") is None:
         raise ImportError(NEEDS)
@@ -62,10 +63,21 @@ def notebook(
         return
     where = ["--port", str(port)] if port is not None else []
     if edit:
-        _marimo("edit", str(_notebook()), *where, *arguments)
+        _marimo("edit", str(_own(_notebook())), *where, *arguments)
         return
     with _copied(_notebook()) as copy:
         _marimo("run", str(copy), *where, *arguments)
+
+
+def _own(notebook: Path) -> Path:
+    """The notebook in the current folder, which may be changed; a copy where there is none yet."""
+    mine = Path(notebook.name)
+    if not mine.exists():
+        shutil.copy(notebook, mine)
+    elif "marimo.App(" not in mine.read_text(encoding="utf-8", errors="replace"):
+        raise ValueError(f"{mine.resolve()} is no marimo notebook: rename it, or edit elsewhere")
+    print_files({mine.name: str(mine)})
+    return mine
 
 
 @contextmanager

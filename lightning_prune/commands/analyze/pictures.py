@@ -11,6 +11,7 @@ from lightning_prune.analysis.extra import check_extra
 from lightning_prune.analysis.masks import Masks
 from lightning_prune.analysis.portraits import intersections, portrait
 from lightning_prune.commands.arguments import writable_folder
+from lightning_prune.commands.output import say
 from lightning_prune.report.files import print_files
 from lightning_prune.report.names import named_paths
 from lightning_prune.report.portraits import write_portraits
@@ -52,4 +53,11 @@ def pictures(
         name: portrait(masks, middle_block(masks) if include is None else include)
         for name, masks in sources.items()
     }
+    for name, drawn in portraits.items():
+        for matrix, m in drawn.matrices.items():
+            if m.strange:
+                say(
+                    f"{name}: {m.strange:,} weights of {matrix} are infinite or not a number, and "
+                    "left out of histograms and scores"
+                )
     print_files(write_portraits(portraits, shared, activations, folder))

@@ -10,8 +10,12 @@ from typing import Any
 
 import torch
 
-__all__ = ["Pictures", "opened", "pillow"]
+__all__ = ["ImageFile", "Pictures", "pillow"]
 
+NAMED = 3
+"""So many files are named that cannot be read."""
+DAMAGED = (OSError, SyntaxError, ValueError)
+"""What Pillow raises of files that it cannot read, by their kind."""
 Read = Callable[[], Any]
 """Gives an image of Pillow, or an array of bytes (height, width) or (height, width, 3)."""
 
@@ -43,6 +47,20 @@ class Pictures:
         """
         read = self.reads[index]()
         return read if hasattr(read, "convert") else pillow().fromarray(read)
+
+    def check(self, source: str) -> None:
+        """Refuse files that are no images, by their headers; of PNG files by their checksums.
+
+        Raises:
+            ValueError: there are such files; they are counted, and the first are named.
+        """
+        files = [read for read in self.reads if isinstance(read, ImageFile)]
+        if strange := [str(file.path) for file in files if not file.is_image()]:
+            more = ", …" if len(strange) > NAMED else ""
+            raise ValueError(
+                f"{len(strange):,} of {len(files):,} files of {source!r} cannot be read as images "
+                f"({', '.join(strange[:NAMED])}{more}). Take them away, or put whole ones there."
+            )
 
     def taken(self, indices: Sequence[int], part: str = "") -> Pictures:
         """Those at these places, in this order."""
@@ -131,17 +149,33 @@ def pillow() -> Any:
     return Image
 
 
-def opened(path: Path) -> Any:
-    """The image in a file, read whole.
+@dataclass(frozen=True)
+class ImageFile:
+    """A file that is read when it is called."""
 
-    Raises:
-        ValueError: it holds none.
-    """
-    try:
-        with pillow().open(path) as image:
-            image.load()
-            return image
-    except (OSError, SyntaxError, ValueError) as error:  # of Pillow, by kind of file
-        raise ValueError(
-            f"{path} cannot be read as an image ({error}). Take it away, or put a whole one there."
-        ) from error
+    path: Path
+
+    def __call__(self) -> Any:
+        """The image, read whole.
+
+        Raises:
+            ValueError: the file holds none.
+        """
+        try:
+            with pillow().open(self.path) as image:
+                image.load()
+                return image
+        except DAMAGED as error:
+            raise ValueError(
+                f"{self.path} cannot be read as an image ({error}). Take it away, or put a whole "
+                "one there."
+            ) from error
+
+    def is_image(self) -> bool:
+        """Whether it is one, by its header, and by its checksums if its kind has any."""
+        try:
+            with pillow().open(self.path) as image:
+                image.verify()
+        except DAMAGED:
+            return False
+        return True

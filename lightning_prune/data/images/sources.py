@@ -13,7 +13,7 @@ import datasets
 import numpy as np
 
 from lightning_prune.checks import meant
-from lightning_prune.data.images.pictures import Pictures, opened
+from lightning_prune.data.images.pictures import ImageFile, Pictures
 from lightning_prune.data.images.shapes import drawn
 from lightning_prune.data.sources import SPLIT_OF_WORD
 
@@ -119,7 +119,7 @@ def _classes(folder: Path) -> Pictures:
             )
         files += mine
         labels += [label] * len(mine)
-    return Pictures([partial(opened, file) for file in files], labels, tuple(names))
+    return Pictures([ImageFile(file) for file in files], labels, tuple(names))
 
 
 # --- IDX files, as MNIST's are ---

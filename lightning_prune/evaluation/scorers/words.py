@@ -35,7 +35,6 @@ class WordList(Scorer):
         super().__post_init__()
         one_of_both = "give either words or a file"
         self.require("words", (self.words is None) != (self.file is None), one_of_both)
-        self.require("words", not isinstance(self.words, str), "it is a list of words")
         words = {" ".join(word.casefold().split()) for word in self._read()} - {""}
         name = "words" if self.file is None else "file"
         self.require(name, bool(words), "it has to hold a word")

@@ -133,7 +133,7 @@ def test_a_model_is_judged_when_it_is_tested(
     ("arguments", "message"),
     [
         ({}, "nothing to evaluate"),
-        ({"texts": "wikitext2"}, "texts='wikitext2' is one name; give a list"),
+        ({"texts": "wikitext2"}, "it is a list of texts: write"),
         ({"texts": ["builtin"], "windows": 0}, "windows=0; 1 at least"),
         ({"tasks": ["boolq"], "limit": -1}, "limit=-1; 1 at least"),
         ({"tasks": ["boolq"], "few_shot": -3}, "few_shot=-3; 0 at least"),

@@ -159,7 +159,7 @@ def test_without_validation_data_there_is_still_a_page(
 
 
 def test_each_use_of_text_is_named(tmp_path: Path, model_folder: Path, text_file: Path) -> None:
-    """Also where calibration, validation or test have a text of their own."""
+    """Also where calibration, validation or test have a text of their own; places only in JSON."""
     texts = {use: tmp_path / f"{use}.txt" for use in ("calibration", "validation", "test")}
     for path in texts.values():
         path.write_text(text_file.read_text())
@@ -169,7 +169,8 @@ def test_each_use_of_text_is_named(tmp_path: Path, model_folder: Path, text_file
     trainer.fit(CausalLM(str(model_folder)), data)
     assert report_of(tmp_path / "run").configuration["texts"] == {"train": str(text_file), **named}
     page = (tmp_path / "run" / "report.html").read_text()
-    assert all(path in page for path in named.values())
+    assert all(f"<dd>{path.name}</dd>" in page for path in texts.values())
+    assert str(tmp_path) not in page
 
 
 def test_measuring_can_be_shortened(tmp_path: Path, model_folder: Path, text_file: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from pyarrow import parquet
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from lightning_prune.analysis import extra
 from lightning_prune.cli import main
@@ -72,6 +72,27 @@ def test_what_cannot_be_compared_is_one_line(refused: Callable[..., str]) -> Non
     assert "say in which folder with out" in refused("similarity", "a", "a", "--features")
     unit_plan("ReFer", seed=0).save("plan")
     assert "no matrix in common" in refused("similarity", "a", "plan")
+
+
+def test_weights_that_are_no_numbers_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """By pictures, by `sparsity`, and by the store: not as nan."""
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("duckdb")
+    model("a", 0, blocks=1)
+    weights = load_file("a/model.safetensors")
+    weights[f"model.layers.0.{KINDS[1]}.weight"][2, :3] = float("nan")
+    save_file(weights, "a/model.safetensors")
+    main(["analyze", "pictures", "a", "--out", "out"])
+    said = capsys.readouterr().out
+    assert f"a: 3 weights of model.layers.0.{KINDS[1]}.weight are infinite or not a number" in said
+    assert Path("out/histograms-a.png").is_file()
+    main(["sparsity", "a", "--db", "r.duckdb"])
+    said = capsys.readouterr().out
+    assert "weights of 1 matrices are infinite or not a number: model.layers.0.mlp.up_proj" in said
+    main(["analyze", "db", "r.duckdb", "SELECT kind, norm FROM matrices"])
+    said = capsys.readouterr().out
+    assert "not a number" in said
+    assert "nan" not in said.split()
 
 
 def test_structure_is_printed_and_drawn(capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,6 +49,27 @@ def test_what_it_shows_is_not_left_beside_the_notebook(
     assert not run[0].exists()
 
 
+def test_a_copy_is_edited(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], refused: Callable[..., str]
+) -> None:
+    """In the current folder, and the same one again; never the file of the package."""
+    source = notebook._notebook()
+    before, run = source.read_text(), []
+    monkeypatch.setattr(notebook, "_marimo", lambda *arguments: run.append(arguments[:2]))
+    Results("r.duckdb").add([pruned("Wanda")])
+    main(["analyze", "notebook", "r.duckdb", "--edit"])
+    assert run == [("edit", "explore.py")]
+    assert "explore.py" in capsys.readouterr().out
+    mine = Path("explore.py")
+    assert mine.read_text() == before
+    mine.write_text(before + "# mine\n")
+    main(["analyze", "notebook", "r.duckdb", "--edit"])
+    assert mine.read_text().endswith("# mine\n")
+    assert source.read_text() == before
+    mine.write_text("print('something else')")
+    assert "explore.py is no marimo notebook" in refused("notebook", "r.duckdb", "--edit")
+
+
 def test_without_marimo_it_is_said_what_to_install(
     refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
