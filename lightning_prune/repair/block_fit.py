@@ -47,7 +47,7 @@ class BlockFit(Configured):
         steps: of Adam, for each span; every step sees one calibration batch.
         rate: length of the longest steps, relative to the root mean square of each tensor's
             entries; it rises over the first eighth of the steps, and falls to zero along a cosine.
-            None: 0.01; towards the logits, where all blocks change at once, 0.004.
+            None: 0.01; towards the logits, where all blocks change at once, 0.001.
         span: consecutive blocks that are trained together.
         target: "stream": the hidden states of the dense model; "block": what the dense blocks make
             of the pruned model's hidden states; "logits": what the dense model says next, and all
@@ -84,7 +84,7 @@ class BlockFit(Configured):
     @property
     def step_length(self) -> float:
         """Of the longest steps, relative to what weights are like."""
-        return self.rate or (0.004 if self.to_the_end else 0.01)
+        return self.rate or (0.001 if self.to_the_end else 0.01)
 
     def spans(self, blocks: Sequence[_Block]) -> list[Sequence[_Block]]:
         """What is trained together, from blocks that follow each other."""
