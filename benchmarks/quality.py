@@ -34,6 +34,7 @@ def named(name: str, method: str, **settings: Any) -> Spec:
 SPARSITIES, RATIOS = ["0.5", "0.6", "0.7", "2:4", "4:8"], ["0.125", "0.25", "0.375", "0.5"]
 SENSITIVITY = {"class_path": "Sensitivity"}
 BLOCK_FIT = {"class_path": "BlockFit"}
+TO_THE_END = {"class_path": "BlockFit", "init_args": {"target": "logits"}}
 WEIGHTS: dict[str, Spec] = {
     spec["name"]: spec  # type: ignore[index]
     for spec in (
@@ -53,11 +54,9 @@ WEIGHTS: dict[str, Spec] = {
         named("ResidualFit, tokens clipped", "ResidualFit", token_weight="clipped"),
         named("ResidualFit + Sensitivity", "ResidualFit", allocation=SENSITIVITY),
         named("ResidualFit + BlockFit", "ResidualFit", block_fit=BLOCK_FIT),
-        named(
-            "ResidualFit + Sensitivity + BlockFit",
-            "ResidualFit",
-            allocation=SENSITIVITY,
-            block_fit=BLOCK_FIT,
+        *(
+            named(f"{name} + BlockFit to the logits", name, block_fit=TO_THE_END)
+            for name in ("Wanda", "SparseGPT", "ResidualFit")
         ),
     )
 }
@@ -66,6 +65,7 @@ REPAIRS: dict[str, dict[str, Any]] = {
     ", no repair": {"repair": None},
     "": {},
     " + BlockFit": {"block_fit": BLOCK_FIT},
+    " + BlockFit to the logits": {"block_fit": TO_THE_END},
 }
 UNITS: dict[str, Spec] = {
     f"{name}{suffix}": named(f"{name}{suffix}", method, **settings)
@@ -108,6 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--nsamples", type=int, default=16, help="calibration windows")
     parser.add_argument("--length", type=int, default=512, help="tokens in a window")
+    parser.add_argument("--batch-size", type=int, default=4, help="calibration windows at once")
     parser.add_argument("--windows", type=int, default=24, help="validation windows")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--units", action="store_true", help="methods that cut units off")
@@ -123,7 +124,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     module, grids, floors = CausalLM(asked.model, dtype=asked.dtype), [], []
     for seed in asked.seeds:
         data = TextData(
-            asked.text, nsamples=asked.nsamples, length=asked.length, batch_size=2, seed=seed
+            asked.text,
+            nsamples=asked.nsamples,
+            length=asked.length,
+            batch_size=asked.batch_size,
+            seed=seed,
         )
         more = {"journal": asked.journal and f"{asked.journal}/{seed}", "windows": asked.windows}
         wanted = asked.targets or usual
