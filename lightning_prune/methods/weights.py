@@ -83,6 +83,8 @@ class WeightPruning(Method):
             self.sparsity is None or 0 <= self.sparsity < 1,
             "it is in [0, 1): the fraction of weights set to zero, 0.5 for half of them",
         )
+        dense_head = not (self.head and self.block_fit and self.block_fit.to_the_end)
+        self.require("head", dense_head, 'it is False: target="logits" is what the dense head says')
         self._check_pattern()
         self._check_allocation()
 

@@ -21,9 +21,11 @@ from lightning_prune import (
     Wanda,
     prune,
 )
+from lightning_prune.anatomy import Anatomy
 from lightning_prune.evaluation import perplexity
 from lightning_prune.repair.block_fit import relative_error
 from tests.copies import Template
+from tests.image_models import image_batches, image_model
 from tests.tiny import tiny_batch, tiny_model
 
 Batches = list[dict[str, torch.Tensor]]
@@ -182,6 +184,17 @@ def test_a_plan_brings_what_was_trained(tmp_path: Any) -> None:
         torch.testing.assert_close(again(**batch).logits, model(**batch).logits)
 
 
+@pytest.mark.parametrize("family", ["vit", "swin"])
+def test_classifiers_of_images_learn_what_the_dense_one_answers(family: str) -> None:
+    """Also where blocks differ in width and something stands between them."""
+    fit = BlockFit(steps=8, target="logits", rate=1e-3)
+    model = image_model(family)
+    plan = prune(model, Wanda(sparsity=0.5, block_fit=fit), image_batches())
+    note = plan.provenance["block_fit"][0]
+    assert note["blocks"] == list(range(len(Anatomy(model).blocks)))
+    assert note["after"] < note["before"]
+
+
 _QUICKSTART: dict[str, Template] = {}
 
 
@@ -230,6 +243,10 @@ def test_worse_for_a_while_is_no_reason_to_stop() -> None:
         (lambda: BlockFit(rate=0), "rate=0"),
         (lambda: BlockFit(held_out=1), "held_out=1"),
         (lambda: BlockFit(span=2, target="logits"), 'logits" trains all blocks together'),
+        (
+            lambda: Wanda(sparsity=0.5, head=True, block_fit=BlockFit(target="logits")),
+            'target="logits" is what the dense head says',
+        ),
         (lambda: DropBlocks(count=1, block_fit=BlockFit()), "what is dropped has no fit"),
     ],
 )
