@@ -15,6 +15,7 @@ from lightning_prune import (
     FLAP,
     SNIP,
     Bias,
+    BlockFit,
     DropBlocks,
     LeastSquares,
     Magnitude,
@@ -187,3 +188,13 @@ def test_neurons_have_attributions(family: str) -> None:
         expected_U = (weight_OI * weight_OI.grad).detach().sum(dim=0)
         limit = 1e-4 * float(expected_U.abs().max())
         torch.testing.assert_close(value_U.float(), expected_U, rtol=1e-3, atol=limit)
+
+
+@Family
+def test_what_is_left_learns_what_the_dense_model_answers(family: str) -> None:
+    """Also where blocks differ in width and something stands between them."""
+    model, fit = image_model(family), BlockFit(steps=8, target="logits", rate=1e-3)
+    plan = prune(model, Wanda(sparsity=0.5, block_fit=fit), image_batches())
+    note = plan.provenance["block_fit"][0]
+    assert note["blocks"] == list(range(len(Anatomy(model).blocks)))
+    assert note["after"] < note["before"]

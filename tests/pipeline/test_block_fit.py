@@ -21,11 +21,9 @@ from lightning_prune import (
     Wanda,
     prune,
 )
-from lightning_prune.anatomy import Anatomy
 from lightning_prune.evaluation import perplexity
 from lightning_prune.repair.block_fit import relative_error
 from tests.copies import Template
-from tests.image_models import image_batches, image_model
 from tests.tiny import tiny_batch, tiny_model
 
 Batches = list[dict[str, torch.Tensor]]
@@ -182,17 +180,6 @@ def test_a_plan_brings_what_was_trained(tmp_path: Any) -> None:
         prune(again, type(method)(plan=tmp_path))
         batch = batches()[0]
         torch.testing.assert_close(again(**batch).logits, model(**batch).logits)
-
-
-@pytest.mark.parametrize("family", ["vit", "swin"])
-def test_classifiers_of_images_learn_what_the_dense_one_answers(family: str) -> None:
-    """Also where blocks differ in width and something stands between them."""
-    fit = BlockFit(steps=8, target="logits", rate=1e-3)
-    model = image_model(family)
-    plan = prune(model, Wanda(sparsity=0.5, block_fit=fit), image_batches())
-    note = plan.provenance["block_fit"][0]
-    assert note["blocks"] == list(range(len(Anatomy(model).blocks)))
-    assert note["after"] < note["before"]
 
 
 _QUICKSTART: dict[str, Template] = {}
