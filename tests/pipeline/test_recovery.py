@@ -62,5 +62,5 @@ def test_batches_that_are_missing_are_called_what_the_family_reads() -> None:
     with registered():
         with pytest.raises(ValueError, match="needs calibration batches: dicts with pixel_values"):
             prune(tiny_classifier(), Wanda(sparsity=0.5))
-        with pytest.raises(ValueError, match="calibration tokens: pass batches, dicts with pixel"):
+        with pytest.raises(ValueError, match="calibration patches: pass batches, dicts with pixel"):
             prune(tiny_classifier(), Wanda(sparsity=0.5), [])
