@@ -10,6 +10,9 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
+import numpy as np
+import torch
+
 __all__ = ["choices_of", "classes_of", "described", "fits", "members"]
 
 
@@ -49,6 +52,8 @@ PLAIN = {
 
 def fits(value: Any, hint: Any) -> bool:
     """Whether a value is of an annotated type; it is of one that is not known here."""
+    if isinstance(value, np.generic):
+        value = value.item()
     kinds = map(_kind, members(hint))
     return any(kind is None or kind.holds(value) for kind in kinds)
 
@@ -90,8 +95,10 @@ def _kind(hint: Any) -> _Kind | None:
     arguments, origin = get_args(hint), get_origin(hint) or hint
     if origin is Literal:
         return _Kind("", lambda value: any(_same(value, choice) for choice in arguments))
-    if not isinstance(origin, type) or hint is Any:
+    if not isinstance(origin, type) or hint is Any or not _can_be_asked(origin):
         return None
+    if issubclass(origin, tuple) and arguments[-1:] != (...,):
+        return _list_of(Any)  # each place has a type of its own
     if issubclass(origin, abc.Sequence) and arguments:
         return _list_of(arguments[0])
     if origin is abc.Callable:
@@ -101,10 +108,21 @@ def _kind(hint: Any) -> _Kind | None:
     return _Kind(words, lambda value: isinstance(value, origin))
 
 
+def _can_be_asked(cls: type) -> bool:
+    """Whether isinstance knows it; of most protocols and typed dictionaries it does not."""
+    try:
+        isinstance(None, cls)
+    except TypeError:
+        return False
+    return True
+
+
 def _list_of(item: Any) -> _Kind:
     one = _kind(item)
 
     def holds(value: Any) -> bool:
+        if isinstance(value, (np.ndarray, torch.Tensor)) and value.ndim == 1:
+            value = value.tolist()
         is_list = isinstance(value, abc.Sequence) and not isinstance(value, (str, bytes))
         return is_list and all(fits(element, item) for element in value)
 

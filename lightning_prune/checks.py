@@ -188,7 +188,9 @@ def _checking(init: Any) -> Any:
                 f"{type(self).__name__}({example}); got {args[0]!r} without one"
             )
         hints = _types_of_fields(type(self))  # type: ignore[arg-type]
-        _check_types(type(self), kwargs, hints)
+        defaults = vars(type(self))
+        given = {n: v for n, v in kwargs.items() if n not in defaults or v is not defaults[n]}
+        _check_types(type(self), given, hints)
         init(self, **kwargs)
 
     return checked

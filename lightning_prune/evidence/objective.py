@@ -104,7 +104,7 @@ class Logit(HeadObjective):
         """
         for name in ("token", "against"):
             value = getattr(self, name)
-            known = value is None or (isinstance(value, int) and 0 <= value < classes)
+            known = value is None or 0 <= value < classes
             self.require(name, known, f"it is a number from 0 to {classes - 1}, or None")
         apart = self.against is None or self.against != self.token
         self.require("against", apart, "it is another token")

@@ -273,12 +273,17 @@ def _check_model(ranked: Attributions, anatomy: Anatomy) -> None:
             "The attributions do not say of which model they are: that it is this one is taken for "
             "granted."
         )
-    elif ranked.models != {fingerprint(anatomy.model)}:
+    elif not _on_meta(anatomy) and ranked.models != {fingerprint(anatomy.model)}:
         raise ValueError(
             "the attributions are of a model of the same shapes, and of other weights (another "
             "model, another dtype, or this one before it was trained or pruned): make them of the "
             "model as it is here, or give a list (units=…), which fits every model of its shapes."
         )
+
+
+def _on_meta(anatomy: Anatomy) -> bool:
+    """Whether there are shapes alone, as where a run is planned."""
+    return next(anatomy.model.parameters()).is_meta
 
 
 def _loaded(given: Attributions | str | Path) -> Attributions:

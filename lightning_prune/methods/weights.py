@@ -85,6 +85,8 @@ class WeightPruning(Method):
         )
         dense_head = not (self.head and self.block_fit and self.block_fit.to_the_end)
         self.require("head", dense_head, 'it is False: target="logits" is what the dense head says')
+        fitted = self.embeddings and self.block_fit is not None
+        self.require("embeddings", not fitted, "it is False: blocks are fitted from the dense ones")
         self._check_pattern()
         self._check_allocation()
 

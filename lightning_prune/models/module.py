@@ -142,7 +142,7 @@ class PrunableModule(TaskModule):
             return
         if self._trainer is not None:
             taught = () if self.distillation is None else self.distillation.logged
-            check_monitors(self.trainer, (*self.logged, *taught))
+            check_monitors(self.trainer, (*self.logged, *taught), self)
         if self.device_mesh is not None:
             data_mesh(self.device_mesh)
         self.model = self.origin.model(self.dtype_name, self.attn_implementation, **self._placed())

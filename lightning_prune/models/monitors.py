@@ -6,7 +6,12 @@ import re
 from collections.abc import Iterator, Sequence
 
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import (
+    EarlyStopping,
+    LambdaCallback,
+    LearningRateMonitor,
+    ModelCheckpoint,
+)
 
 from lightning_prune.checks import meant
 
@@ -18,22 +23,24 @@ KNOWN_PACKAGES = ("lightning", "lightning_prune")
 """Whose callbacks log nothing that can be monitored, the learning rates apart."""
 
 
-def check_monitors(trainer: Trainer, logged: Sequence[str]) -> None:
+def check_monitors(trainer: Trainer, logged: Sequence[str], module: object) -> None:
     """Refuse a metric that nothing logs, before hours of training end in Lightning's own error.
 
-    Callbacks of the user's own may log what the module does not: with one of them no name is
-    refused. A run may also end before its first validation. What was trained is merged and saved
-    then, so early stopping warns in place of raising.
+    Modules and callbacks of the user's own may log more: with one of them no name is refused. A run
+    may also end before its first validation. What was trained is merged and saved then, so early
+    stopping warns in place of raising.
 
     Args:
         trainer: whose callbacks are looked at.
         logged: names that the module logs.
+        module: it.
 
     Raises:
         ValueError: a callback monitors something else, or names its files by it.
     """
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    closed = all(_package(callback) in KNOWN_PACKAGES for callback in callbacks)
+    own = any(isinstance(callback, LambdaCallback) for callback in callbacks)
+    closed = not own and all(_package(one) in KNOWN_PACKAGES for one in (module, *callbacks))
     rates = any(isinstance(callback, LearningRateMonitor) for callback in callbacks)
     for callback in callbacks:
         for how, name in _named(callback):
@@ -46,8 +53,8 @@ def check_monitors(trainer: Trainer, logged: Sequence[str]) -> None:
             callback.strict = False
 
 
-def _package(callback: Callback) -> str:
-    return type(callback).__module__.partition(".")[0]
+def _package(value: object) -> str:
+    return type(value).__module__.partition(".")[0]
 
 
 def _named(callback: Callback) -> Iterator[tuple[str, str]]:

@@ -44,7 +44,7 @@ class BlockFit(Configured):
     Masks, and the units that stay, are not changed by it.
 
     Args:
-        steps: of Adam, for each span; every step sees one calibration batch.
+        steps: of Adam, for each span; every step sees one calibration batch of each process.
         rate: length of the longest steps, relative to the root mean square of each tensor's
             entries; it rises over the first eighth of the steps, and falls to zero along a cosine.
             None: 0.01; towards the logits, where all blocks change at once, 0.001.
@@ -69,7 +69,7 @@ class BlockFit(Configured):
     def __post_init__(self) -> None:
         for name in ("steps", "span"):
             value = getattr(self, name)
-            self.require(name, isinstance(value, int) and value >= 1, "it is whole, 1 or more")
+            self.require(name, value >= 1, "it is 1 or more")
         positive = self.rate is None or self.rate > 0
         self.require("rate", positive, "it is above 0; 0.01 is a hundredth of a weight")
         self.require("held_out", 0 <= self.held_out < 1, "it is in [0, 1); 0 judges by all")

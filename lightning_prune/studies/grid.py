@@ -127,6 +127,7 @@ def _method(spec: Spec, target: Mapping[str, Any], model: nn.Module | None) -> M
             "give it shares, such as 0.25, in a sweep of their own"
         )
     if cuts:
+        spec = without_arguments(spec, ("ratio", "parameters"))
         target = _size(target["sparsity"], model)
     elif "pattern" in target:
         spec = without_arguments(spec, VARIES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from itertools import product
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ def _short(value: Any) -> str:
 
 def _with_samples(data: Any, counts: Sequence[Any]) -> Any:
     """The same data with as many calibration windows as are ever asked for."""
-    if any(not isinstance(count, int) or count < 1 for count in counts):
+    if any(not isinstance(count, Integral) or count < 1 for count in counts):
         raise ValueError(f"search: nsamples={list(counts)} must be whole numbers, 1 or more")
     if not isinstance(data, Windowed):
         raise ValueError(f"search: {type(data).__name__} has no nsamples that could be varied")

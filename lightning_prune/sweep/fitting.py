@@ -125,7 +125,7 @@ class _Work(NamedTuple):
         total, count = distributed.sum_(
             torch.tensor(sums or [(0.0, 0)]).double().sum(dim=0)
         ).tolist()
-        return total / count
+        return total / max(count, 1)
 
 
 class _Span:
@@ -166,7 +166,7 @@ class _Span:
         every = float(distributed.sum_(torch.tensor(float(count))))
         for parameter, keep_OI, found in zip(self.parameters, self._masks, gradients, strict=True):
             gradient = torch.zeros_like(parameter) if found is None else found
-            parameter.grad = distributed.sum_(gradient) / every
+            parameter.grad = distributed.sum_(gradient) / max(every, 1)
             if keep_OI is not None:
                 parameter.grad *= keep_OI.to(parameter.device)
 
@@ -188,7 +188,8 @@ def _trained(work: _Work, fit: BlockFit, masks: Callable[[Block], Masks]) -> Fit
     """Train a span, and leave it at its best."""
     inner = _Span(work.span, masks)
     best, done = inner.copies(), 0
-    learnt, judged = _divided(work.states.indices, fit.held_out)
+    counted = [index for index in work.states.indices if work.goal.count(index)]
+    learnt, judged = _divided(counted, fit.held_out)
     try:
         before = lowest = work.mean_error(judged)
         optimizer = torch.optim.Adam(inner.groups(fit.step_length), betas=(0.9, 0.95))
@@ -198,7 +199,7 @@ def _trained(work: _Work, fit: BlockFit, masks: Callable[[Block], Masks]) -> Fit
             optimizer.step()
             optimizer.zero_grad()
             shape.step()
-            if (step + 1) % max(1, fit.steps // CHECKS) == 0 or step + 1 == fit.steps:
+            if (step + 1) % math.ceil(fit.steps / CHECKS) == 0 or step + 1 == fit.steps:
                 now = work.mean_error(judged)
                 if not math.isfinite(now):
                     break

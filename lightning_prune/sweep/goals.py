@@ -78,7 +78,7 @@ class Predictions(Goal):
     def parts(self, index: int) -> Iterator[tuple[torch.Tensor | slice, Error]]:
         """By columns."""
         wanted = self.dense_states.entering(index)
-        for columns_C, target in self.states.parts(self.states.targets(index)):
+        for columns_C, target in self.states.parts(self._places(index)):
             here = slice(None) if columns_C is None else columns_C.to(wanted.device)
             asked = (target != IGNORED).to(wanted.device)
             with torch.no_grad():
@@ -98,7 +98,12 @@ class Predictions(Goal):
 
     def count(self, index: int) -> int:
         """Predictions that are asked for."""
-        return int((self.states.targets(index) != IGNORED).sum())
+        return int((self._places(index) != IGNORED).sum())
+
+    def _places(self, index: int) -> torch.Tensor:
+        """Where a model answers: any number but `IGNORED`; the right answers need not be known."""
+        task = self.states.anatomy.task
+        return task.answered(self.states.batches[index], last=False)
 
 
 def goal_of(fit: BlockFit, states: HiddenStates, dense_states: HiddenStates) -> Goal:

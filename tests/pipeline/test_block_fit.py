@@ -111,6 +111,23 @@ def test_a_first_step_towards_the_logits_is_one_against_the_divergence() -> None
         assert not trained_OI[~plan.mask(name)].any()
 
 
+@pytest.mark.parametrize("target", ["stream", "logits"])
+@pytest.mark.parametrize("empty", [0, 3])
+def test_batches_of_padding_are_passed_over(empty: int, target: Any) -> None:
+    """Whether they would be learnt from, or judged by."""
+    every = [batch | {"attention_mask": torch.ones(1, 12, dtype=torch.long)}
+             for batch in batches(4, 1)]  # fmt: skip
+    every[empty]["attention_mask"][:] = 0
+    fit = BlockFit(steps=4, target=target, rate=1e-3)
+    plan = prune(tiny_model("llama"), Magnitude(sparsity=0.5, block_fit=fit), every)
+    alone = prune(
+        tiny_model("llama"),
+        Magnitude(sparsity=0.5, block_fit=fit),
+        [batch for i, batch in enumerate(every) if i != empty],
+    )
+    assert plan.provenance["block_fit"] == alone.provenance["block_fit"]
+
+
 def test_blocks_behind_those_that_are_trained_are_run_through() -> None:
     """Towards the logits, when the last blocks are not pruned: they stay, and have no gradients."""
     model, before = tiny_model("llama"), tiny_model("llama")
@@ -230,6 +247,10 @@ def test_worse_for_a_while_is_no_reason_to_stop() -> None:
         (lambda: BlockFit(rate=0), "rate=0"),
         (lambda: BlockFit(held_out=1), "held_out=1"),
         (lambda: BlockFit(span=2, target="logits"), 'logits" trains all blocks together'),
+        (
+            lambda: Wanda(sparsity=0.5, embeddings=True, block_fit=BlockFit()),
+            "blocks are fitted from the dense ones",
+        ),
         (
             lambda: Wanda(sparsity=0.5, head=True, block_fit=BlockFit(target="logits")),
             'target="logits" is what the dense head says',
