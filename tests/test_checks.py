@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pytest
@@ -298,28 +298,3 @@ def test_a_name_is_near_or_there_is_none() -> None:
     assert meant("blocksize", ["damping", "columns"]) == " Did you mean columns?"
     assert meant("accel", ["accelerator", "strategy"]) == " Did you mean accelerator?"
     assert meant("accel", ["accelerator", "accelerators_of_all"]) == ""
-
-
-class HasShape(Protocol):
-    """Of anything that has a shape; isinstance does not know it."""
-
-    shape: tuple[int, ...]
-
-
-class Theirs(Configured):
-    """With annotations of all kinds."""
-
-    shaped: HasShape | None = None
-    pair: tuple[str, float] = ("a", 1.0)
-    count: int = None  # type: ignore[assignment]
-    quick: bool = False
-
-
-def test_annotations_of_others_refuse_nothing_that_is_right() -> None:
-    """Protocols, tuples of several types, a None that is the default, numbers of NumPy."""
-    given = {"shaped": np.zeros(3), "pair": ("b", 2.0), "count": None, "quick": np.bool_(True)}
-    made = Theirs(**given)
-    assert made.pair == ("b", 2.0)
-    assert BlockFit(steps=np.int64(8)).steps == 8
-    with pytest.raises(ValueError, match="Theirs: quick='no' is not allowed"):
-        Theirs(quick="no")
