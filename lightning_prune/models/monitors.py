@@ -26,9 +26,10 @@ KNOWN_PACKAGES = ("lightning", "lightning_prune")
 def check_monitors(trainer: Trainer, logged: Sequence[str], module: object) -> None:
     """Refuse a metric that nothing logs, before hours of training end in Lightning's own error.
 
-    Modules and callbacks of the user's own may log more: with one of them no name is refused. A run
-    may also end before its first validation. What was trained is merged and saved then, so early
-    stopping warns in place of raising.
+    Callbacks of the user's own may log what the module does not, and so may a module of theirs that
+    leaves `logged` as it was: no name is refused then. A run may also end before its first
+    validation. What was trained is merged and saved then, so early stopping warns in place of
+    raising.
 
     Args:
         trainer: whose callbacks are looked at.
@@ -39,8 +40,9 @@ def check_monitors(trainer: Trainer, logged: Sequence[str], module: object) -> N
         ValueError: a callback monitors something else, or names its files by it.
     """
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    known = all(_package(type(callback)) in KNOWN_PACKAGES for callback in callbacks)
     own = any(isinstance(callback, LambdaCallback) for callback in callbacks)
-    closed = not own and all(_package(one) in KNOWN_PACKAGES for one in (module, *callbacks))
+    closed = known and not own and _says_what_it_logs(type(module))
     rates = any(isinstance(callback, LearningRateMonitor) for callback in callbacks)
     for callback in callbacks:
         for how, name in _named(callback):
@@ -53,8 +55,14 @@ def check_monitors(trainer: Trainer, logged: Sequence[str], module: object) -> N
             callback.strict = False
 
 
-def _package(value: object) -> str:
-    return type(value).__module__.partition(".")[0]
+def _says_what_it_logs(cls: type) -> bool:
+    """Whether a class is ours, or its author's `logged` stands in it."""
+    said_in = next((base for base in cls.__mro__ if "logged" in vars(base)), cls)
+    return _package(cls) in KNOWN_PACKAGES or _package(said_in) not in KNOWN_PACKAGES
+
+
+def _package(cls: type) -> str:
+    return cls.__module__.partition(".")[0]
 
 
 def _named(callback: Callback) -> Iterator[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from lightning_prune import CausalLM, Distillation, LoRA, Magnitude, Plan, SavePretrained, Wanda
 from lightning_prune.models.module import PrunableModule
+from lightning_prune.models.monitors import check_monitors
 from lightning_prune.models.task import TaskModule
 from lightning_prune.tokens import labels_of
 from tests.lightning.runs import Losses, checkpoints, make_trainer
@@ -143,6 +145,18 @@ def test_a_name_that_it_does_not_log_cannot_be_monitored(tmp_path: Path) -> None
     trainer = make_trainer(tmp_path, EarlyStopping(monitor="val_perplexity"))
     with pytest.raises(ValueError, match="'val_perplexity'.*Logged are val_accuracy, val_loss, tr"):
         trainer.fit(module, Texts(kinds=True))
+
+
+class Logging(CausalLM):
+    """Logs more than its class says."""
+
+
+def test_who_may_log_more_is_not_refused() -> None:
+    """A module of the user that leaves unsaid what it logs; ours is held to what it says."""
+    trainer = SimpleNamespace(callbacks=[EarlyStopping(monitor="accuracy")])
+    check_monitors(trainer, Logging.logged, Logging("quickstart"))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="'accuracy', which nothing logs"):
+        check_monitors(trainer, CausalLM.logged, CausalLM("quickstart"))  # type: ignore[arg-type]
 
 
 class TaughtClassifier(MODULES["documented"]):  # type: ignore[name-defined, misc]
