@@ -115,19 +115,19 @@ def product(left_NF: torch.Tensor, right_NI: torch.Tensor) -> torch.Tensor:
     """Sum over tokens of left rightᵀ, (F, I), in fp32 whatever the type of the factors."""
     if left_NF.is_cuda and left_NF.dtype != torch.float32:
         return torch.mm(left_NF.mT, right_NI, out_dtype=torch.float32)
-    with _matrix_units(left_NF.dtype):
+    with _matrix_units(left_NF.dtype, right_NI.dtype):
         return left_NF.mT.float() @ right_NI.float()
 
 
 @contextmanager
-def _matrix_units(dtype: torch.dtype) -> Iterator[None]:
-    """Context in which a CPU multiplies on its units for bfloat16 what came as that.
+def _matrix_units(*factors: torch.dtype) -> Iterator[None]:
+    """Context in which a CPU multiplies on its units for bfloat16 what came as that alone.
 
     Nothing is lost by it: such factors are what they were, and sums are made in fp32.
     """
     settings: Any = torch.backends.mkldnn
     precise = getattr(getattr(settings, "matmul", None), "fp32_precision", None)  # torch 2.9
-    if dtype != torch.bfloat16 or precise is None:
+    if {*factors} != {torch.bfloat16} or precise is None:
         yield
         return
     settings.matmul.fp32_precision = "bf16"

@@ -5,38 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
-from typing import NamedTuple
 
 import torch
 from torch import nn
 
-from lightning_prune.sweep.lending import tensors_of
+from lightning_prune.sweep.lending import Lent, tensors_of
 from lightning_prune.sweep.staging import Staging
 
 __all__ = ["ROOM", "Ahead"]
 
 ROOM = 16
 """A block comes ahead only where so many times its size is free: evidence needs room, too."""
-
-
-class _Coming(NamedTuple):
-    """A parameter, or buffer, that is being copied.
-
-    Attributes:
-        tensor: it.
-        home: its numbers where they were.
-        version: counts the changes to it.
-    """
-
-    tensor: torch.Tensor
-    home: torch.Tensor
-    version: int
-
-    @property
-    def is_as_it_was(self) -> bool:
-        """Whether what is being copied is still what there is."""
-        same = self.tensor.data_ptr() == self.home.data_ptr()
-        return same and self.tensor._version == self.version
 
 
 class Ahead:
@@ -54,12 +33,12 @@ class Ahead:
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._staging = Staging(device)
         self._worker = ThreadPoolExecutor(1, "weights-ahead")
-        self._coming: list[_Coming] = []
+        self._coming: list[Lent] = []
         self._copies: Future[list[torch.Tensor]] | None = None
 
     def begin(self, module: nn.Module) -> None:
         """Copy a module's tensors; those that were begun before, and not taken, are let go."""
-        self._coming = [_Coming(t, t.data, t._version) for t in tensors_of(module)]
+        self._coming = [Lent.of(tensor) for tensor in tensors_of(module)]
         self._copies = self._worker.submit(self._copied, [one.home for one in self._coming])
 
     def take(self, modules: Iterable[nn.Module]) -> dict[int, torch.Tensor]:
@@ -84,10 +63,11 @@ class Ahead:
             using.wait_stream(self._stream)
             for copy in made:
                 copy.record_stream(using)  # their memory is the other stream's
-        by_id = {
-            id(one.tensor): copy for one, copy in zip(coming, made, strict=True) if one.is_as_it_was
+        return {
+            id(one.tensor): copy
+            for one, copy in zip(coming, made, strict=True)
+            if id(one.tensor) in wanted and _is_at_home(one)
         }
-        return {key: copy for key, copy in by_id.items() if key in wanted}
 
     def forget(self) -> None:
         """Let go what was begun."""
@@ -97,3 +77,8 @@ class Ahead:
         """In the thread; what is not in the CPU's memory stays where it is."""
         with nullcontext() if self._stream is None else torch.cuda.stream(self._stream):
             return [self._staging.copied(home) if home.is_cpu else home for home in homes]
+
+
+def _is_at_home(one: Lent) -> bool:
+    """Whether what was copied is still what there is: neither changed nor replaced."""
+    return one.is_unchanged and one.tensor.data_ptr() == one.home.data_ptr()

@@ -11,11 +11,11 @@ from torch import nn
 
 from lightning_prune.sweep.staging import to_device
 
-__all__ = ["home_device", "move", "on_device", "tensors_of"]
+__all__ = ["Lent", "home_device", "move", "on_device", "tensors_of"]
 
 
-class _Lent(NamedTuple):
-    """A parameter, or buffer, that is on a device for a while.
+class Lent(NamedTuple):
+    """A parameter, or buffer, that is to be on a device for a while.
 
     Attributes:
         tensor: it.
@@ -26,6 +26,16 @@ class _Lent(NamedTuple):
     tensor: torch.Tensor
     home: torch.Tensor
     version: int
+
+    @classmethod
+    def of(cls, tensor: torch.Tensor) -> Lent:
+        """A tensor as it is now."""
+        return cls(tensor, tensor.data, tensor._version)
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether nothing has been written into it since, wherever it is."""
+        return self.tensor._version == self.version
 
 
 @contextmanager
@@ -49,13 +59,13 @@ def on_device(
     """
     homes = [(module, home_device(module)) for module in modules]
     homes = [(module, home) for module, home in homes if home != device]
-    lent: dict[int, _Lent] = {}
+    lent: dict[int, Lent] = {}
     copies = copies or {}
     try:
         for module, _ in homes:
             for tensor in tensors_of(module):
                 if id(tensor) not in lent:  # tied weights are there twice
-                    lent[id(tensor)] = _Lent(tensor, tensor.data, tensor._version)
+                    lent[id(tensor)] = Lent.of(tensor)
                     copy = copies.pop(id(tensor), None)
                     tensor.data = to_device(tensor.data, device) if copy is None else copy
         yield
@@ -63,7 +73,7 @@ def on_device(
         for module, home in homes:
             for tensor in tensors_of(module):
                 before = lent.get(id(tensor))
-                if before is not None and before.version == tensor._version:
+                if before is not None and before.is_unchanged:
                     tensor.data = before.home
                 elif before is not None and in_place and _fits(tensor.data, before.home):
                     tensor.data = before.home.copy_(tensor.data)

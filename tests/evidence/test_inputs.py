@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from lightning_prune.evidence import Gram, InputEvidence, InputNorm
+from lightning_prune.evidence.gram import product
 
 CPU = torch.device("cpu")
 PACKAGE = InputEvidence.__module__.partition(".")[0]
@@ -131,6 +132,14 @@ def test_the_gram_matrix_is_the_mean_of_outer_products(width: int, dtype: torch.
     mean_II = one.result()
     torch.testing.assert_close(mean_II.double(), expected_II, rtol=1e-5, atol=1e-6)
     assert torch.equal(mean_II, mean_II.mT)
+
+
+@pytest.mark.parametrize("right", [torch.float32, torch.bfloat16])
+def test_products_with_bfloat16_are_as_precise_as_their_factors(right: torch.dtype) -> None:
+    """What is fp32 in them is not rounded."""
+    left_NF, right_NI = inputs(1, 300, 40)[0].bfloat16(), inputs(1, 300, 30, seed=1)[0].to(right)
+    expected_FI = (left_NF.double().mT @ right_NI.double()).float()
+    torch.testing.assert_close(product(left_NF, right_NI), expected_FI, rtol=1e-5, atol=1e-3)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
