@@ -88,19 +88,18 @@ class Fitting:
         def masks(block: Block) -> Mapping[str, torch.Tensor]:
             return _kept_masks(block, plan)
 
-        with (
-            BlockProgress(len(spans), "BlockFit", enabled=distributed.rank() == 0) as progress,
-            closing(
-                fitting_sweep(states, fit, spans, lambda b: self._dense[b.index], masks, known)
-            ) as steps,
-        ):
+        def dense(block: Block) -> nn.Module:
+            return self._dense[block.index]
 
-            def shown() -> Iterator[Any]:
-                for span, fitted in steps:
-                    yield span, fitted
-                    progress.advance(span[-1].name)
+        total = fit.steps * sum(not _all(span, known) for span in spans)
+        first = distributed.rank() == 0
+        with BlockProgress(total, "BlockFit", enabled=first, unit="steps") as progress:
 
-            yield shown()
+            def stepped(span: Sequence[Block]) -> None:
+                progress.advance(span[-1].name if len(span) < len(self.blocks) else "all blocks")
+
+            with closing(fitting_sweep(states, fit, spans, dense, masks, known, stepped)) as steps:
+                yield steps
 
 
 def _all(span: Sequence[Block], finished: Collection[int]) -> bool:

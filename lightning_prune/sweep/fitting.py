@@ -48,6 +48,7 @@ def fitting_sweep(
     dense: Callable[[Block], nn.Module],
     masks: Callable[[Block], Masks],
     known: Collection[int] = (),
+    stepped: Callable[[Sequence[Block]], None] = lambda span: None,
 ) -> Generator[tuple[Sequence[Block], Fitted | None], None, None]:
     """Yield each span, on the device, when it is trained.
 
@@ -59,6 +60,7 @@ def fitting_sweep(
         masks: by block, of what was pruned in it.
         known: indices of blocks whose spans are not to be trained: they are yielded with None, for
             the caller to change.
+        stepped: called with a span after each of its steps.
     """
     blocks = states.anatomy.blocks
     first, last = spans[0][0].index, spans[-1][-1].index
@@ -81,7 +83,7 @@ def fitting_sweep(
                     dense_states.advance(block)
                 work = _Work(states, goal_of(fit, states, dense_states), span, behind)
                 trained = span[0].index not in known
-                yield span, _trained(work, fit, masks) if trained else None
+                yield span, _trained(work, fit, masks, stepped) if trained else None
                 for block in span if span[-1].index != last else ():
                     states.advance(block)
 
@@ -184,7 +186,12 @@ class _Span:
                 parameter.copy_(value)
 
 
-def _trained(work: _Work, fit: BlockFit, masks: Callable[[Block], Masks]) -> Fitted:
+def _trained(
+    work: _Work,
+    fit: BlockFit,
+    masks: Callable[[Block], Masks],
+    stepped: Callable[[Sequence[Block]], None],
+) -> Fitted:
     """Train a span, and leave it at its best."""
     inner = _Span(work.span, masks)
     best, done = inner.copies(), 0
@@ -199,6 +206,7 @@ def _trained(work: _Work, fit: BlockFit, masks: Callable[[Block], Masks]) -> Fit
             optimizer.step()
             optimizer.zero_grad()
             shape.step()
+            stepped(work.span)
             if (step + 1) % math.ceil(fit.steps / CHECKS) == 0 or step + 1 == fit.steps:
                 now = work.mean_error(judged)
                 if not math.isfinite(now):

@@ -141,6 +141,17 @@ def test_blocks_behind_those_that_are_trained_are_run_through() -> None:
         assert ".1." in name or torch.equal(parameter, before.get_parameter(name))
 
 
+@pytest.mark.parametrize(
+    ("fit", "steps"), [(BlockFit(steps=5), 15), (BlockFit(steps=5, target="logits"), 5)]
+)
+def test_how_far_it_is_is_counted_in_steps(
+    fit: BlockFit, steps: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A span may take minutes, and all blocks are one towards the logits."""
+    prune(tiny_model("llama"), Magnitude(sparsity=0.5, block_fit=fit), batches())
+    assert f"BlockFit: {steps}/{steps} steps in" in capsys.readouterr().err
+
+
 def test_nothing_ends_worse_than_it_began() -> None:
     """Steps that are far too long are not kept: weights are what they were, bit for bit."""
     model, alone = tiny_model("llama"), tiny_model("llama")
