@@ -199,7 +199,8 @@ def _trained(
     learnt, judged = _divided(counted, fit.held_out)
     try:
         before = lowest = work.mean_error(judged)
-        optimizer = torch.optim.Adam(inner.groups(fit.step_length), betas=(0.9, 0.95))
+        groups = inner.groups(fit.step_length)
+        optimizer = torch.optim.Adam(groups, betas=(0.9, 0.95), fused=True)
         shape = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(_length, steps=fit.steps))
         for step in range(fit.steps):
             inner.learn(work, learnt[step % len(learnt)] if learnt else None)
