@@ -65,7 +65,7 @@ class Grid:
     settings: Mapping[str, Any] = field(default_factory=dict)
     name: str = "sweep"
     title: str = "{} by method and sparsity"
-    axis: str = "zeros asked for (N:M: N kept of M)"
+    axis: str = "target"
 
     @property
     def methods(self) -> list[str]:

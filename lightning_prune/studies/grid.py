@@ -75,7 +75,16 @@ def sweep_methods(
     wanted = _asked(methods, sparsities, module.base)
     dense, reuse = bench.dense(), Reuse()
     cells = [bench.cell(asked, reuse) for asked in wanted]
-    return Grid(bench.name, dense, cells, bench.settings())
+    return Grid(bench.name, dense, cells, bench.settings(), axis=_axis(wanted))
+
+
+def _axis(asked: Sequence[Asked]) -> str:
+    """What the targets are of: zeros, parameters that go, or both."""
+    kinds = {isinstance(one.method, UnitPruning) for one in asked}
+    if kinds == {True}:
+        return "parameters of GQA groups and neurons that go"
+    zeros = "zeros asked for (N:M: N kept of M)"
+    return f"{zeros}, or parameters of units that go" if True in kinds else zeros
 
 
 def _asked(
