@@ -142,6 +142,8 @@ def replacing(path: str | Path, size: int | None = None) -> Iterator[Path]:
         temporary = hidden / path.name
         try:
             yield temporary
+            # For whom the umask says; safetensors writes for the owner alone.
+            temporary.chmod(hidden.stat().st_mode & 0o666)
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, path)

@@ -146,3 +146,15 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     assert not of_dead.exists()
     assert of_living.exists()
     assert of_another_file.exists()
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_files_are_for_whom_the_umask_says(tmp_path: Path, umask: int, mode: int) -> None:
+    """Also those of safetensors, which by itself writes for the owner alone."""
+    before = os.umask(umask)
+    try:
+        save_tensors(tmp_path / "tensors", {"a": torch.ones(2)})
+        write_json(tmp_path / "json", {})
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {mode}

@@ -118,15 +118,11 @@ def check_training(trainer: Trainer, module: PrunableModule) -> None:
 
     Raises:
         ValueError: limit_train_batches or limit_val_batches (overfit_batches sets both) is less
-            than one batch, val_check_interval is more than an epoch, no batch makes a step, the
-            learning rate is to fall to an end that there is not, or a callback of Lightning's lacks
-            what it works with.
+            than one batch, val_check_interval is more than an epoch or nothing, no batch makes a
+            step, gradients are clipped below 0, the learning rate is to fall to an end that there
+            is not, or a callback of Lightning's lacks what it works with.
     """
-    if trainer.accumulate_grad_batches < 1:
-        raise ValueError(
-            f"trainer.accumulate_grad_batches={trainer.accumulate_grad_batches}; a step takes one "
-            "batch at least"
-        )
+    _check_numbers(trainer)
     _check_callbacks(trainer, module)
     fit = trainer.fit_loop
     endless = trainer.max_steps == -1 and trainer.max_epochs == -1
@@ -143,6 +139,21 @@ def check_training(trainer: Trainer, module: PrunableModule) -> None:
             "Make it smaller, or a fraction of an epoch such as 0.5; with "
             "check_val_every_n_epoch=null it counts batches across epochs."
         )
+
+
+def _check_numbers(trainer: Trainer) -> None:
+    """Lightning divides by some of these, and takes a negative norm as one that turns gradients."""
+    above = {"accumulate_grad_batches": "a step takes one batch at least"}
+    if trainer.limit_val_batches:
+        without = "to train without validation, set trainer.limit_val_batches=0"
+        above |= {"val_check_interval": without, "check_val_every_n_epoch": without}
+    for name, why in above.items():
+        value = getattr(trainer, name)
+        if isinstance(value, (int, float)) and value <= 0:
+            raise ValueError(f"trainer.{name}={value}; {why}")
+    clip = trainer.gradient_clip_val
+    if clip is not None and clip < 0:
+        raise ValueError(f"trainer.gradient_clip_val={clip}; 0 (nothing is clipped) or more")
 
 
 def _check_callbacks(trainer: Trainer, module: PrunableModule) -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -18,6 +19,7 @@ from lightning_prune.checkpoints.bundled import meant_model
 from lightning_prune.checkpoints.names import CONFIG, PROCESSOR
 
 __all__ = [
+    "pixels_size",
     "plain_image_processor",
     "raw_config",
     "read_config",
@@ -124,12 +126,34 @@ def plain_image_processor(config: Any) -> Any:
     """
     from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
-    size = config.image_size
-    height, width = size if isinstance(size, (list, tuple)) else (size, size)
+    height, width = _image_size(config)
     even = [0.5] * config.num_channels
     return ViTImageProcessorPil(
         size={"height": height, "width": width}, image_mean=even, image_std=even
     )
+
+
+def pixels_size(processor: Any, config: Any) -> tuple[int, int]:
+    """Height and width of the pixels that a model is given.
+
+    Its image processor says it: DINOv2's classifiers, of images of 518 pixels by their configs, are
+    given 224. Of one that leaves sizes alone it is the config's.
+
+    Args:
+        processor: the model's image processor.
+        config: the model's.
+    """
+    height, width = _image_size(config)
+    blank_CHW = np.zeros((config.num_channels, height, width), np.uint8)
+    how = {"input_data_format": "channels_first", "return_tensors": "pt"}
+    pixels_CHW = processor(blank_CHW, **how)["pixel_values"][0]
+    return int(pixels_CHW.shape[-2]), int(pixels_CHW.shape[-1])
+
+
+def _image_size(config: Any) -> tuple[int, int]:
+    size = config.image_size
+    height, width = size if isinstance(size, (list, tuple)) else (size, size)
+    return int(height), int(width)
 
 
 def reason_of(error: Exception) -> str:

@@ -48,8 +48,9 @@ def _replacing(folder: Path) -> Iterator[Path]:
     try:
         temporary.mkdir()
         yield temporary
+        readers = temporary.stat().st_mode & 0o444  # as the umask says
         for path in [*temporary.iterdir(), temporary]:
-            path.chmod(path.stat().st_mode | 0o444)  # safetensors writes for the owner alone
+            path.chmod(path.stat().st_mode | readers)  # safetensors writes for the owner alone
             _sync(path)
         if folder.exists():
             folder.rename(old)

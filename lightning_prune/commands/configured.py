@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -268,7 +269,12 @@ def _made(make: Callable[..., Trainer], config: Any, arguments: dict[str, Any]) 
     except (ValueError, TypeError, MisconfigurationException) as error:
         if is_ours(error):
             raise
-        values = {name: config.get(name) for name in ("accelerator", "devices", "strategy")}
+        said = set(re.findall(r"\w+", str(error)))
+        told = [
+            k for k, v in vars(config).items() if k in said and isinstance(v, (int, float, str))
+        ]
+        names = told or ["accelerator", "devices", "strategy"]
+        values = {name: config.get(name) for name in names}
         asked = ", ".join(f"trainer.{k}={v}" for k, v in values.items() if v != "auto")
         raise ValueError(
             f"Lightning refuses {asked or 'a setting of the trainer'}: {error}"

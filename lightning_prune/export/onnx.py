@@ -1,7 +1,8 @@
 """An image classifier as an ONNX file, through torch's own exporter, checked in onnxruntime.
 
-The graph takes `pixel_values` (B, channels, height, width), of any B, and gives `logits` (B,
-classes). Zeros stay zeros in it, and what was cut is not there; blocks may differ.
+The graph takes `pixel_values` (B, channels, height, width), of any B and of the size that the
+model's image processor makes, and gives `logits` (B, classes). Zeros stay zeros in it, and what was
+cut is not there; blocks may differ.
 
 Axes: B images of a batch.
 """
@@ -20,8 +21,14 @@ import torch
 from torch import nn
 
 from lightning_prune.anatomy import family_of
-from lightning_prune.checkpoints.config import read_config
+from lightning_prune.checkpoints.config import (
+    pixels_size,
+    plain_image_processor,
+    read_config,
+    read_image_processor,
+)
 from lightning_prune.checkpoints.load import load
+from lightning_prune.checkpoints.names import PROCESSOR
 from lightning_prune.files import replacing
 
 __all__ = ["OnnxFile", "check_packages", "to_onnx"]
@@ -98,10 +105,9 @@ def to_onnx(folder: str | Path, out: str | Path, verify: bool = True) -> OnnxFil
     check_packages()
     model = load(folder, dtype="float32", verify=verify, attn_implementation="sdpa")
     config: Any = model.config
-    size = config.image_size
-    height, width = size if isinstance(size, (list, tuple)) else (size, size)
+    size = pixels_size(_processor(Path(folder), config), config)
     generator = torch.Generator().manual_seed(0)
-    pixels = torch.randn(2, config.num_channels, height, width, generator=generator)
+    pixels = torch.randn(2, config.num_channels, *size, generator=generator)
     logits = _Logits(model)
     with replacing(Path(out)) as temporary:
         with _quiet(), torch.no_grad():
@@ -126,6 +132,12 @@ def to_onnx(folder: str | Path, out: str | Path, verify: bool = True) -> OnnxFil
             )
     opset = max(item.version for item in program.model_proto.opset_import if not item.domain)
     return OnnxFile(Path(out), Path(out).stat().st_size, opset, difference)
+
+
+def _processor(folder: Path, config: Any) -> Any:
+    if (folder / PROCESSOR).is_file():
+        return read_image_processor(folder)
+    return plain_image_processor(config)
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from torchmetrics import MeanMetric, MetricCollection
 from transformers import AutoModelForImageClassification, PreTrainedModel
 
 from lightning_prune.anatomy import family_of
+from lightning_prune.checkpoints.config import pixels_size
 from lightning_prune.data.images.preparation import Preparation
 from lightning_prune.evaluation.accuracy import hits
 from lightning_prune.models.module import PrunableModule
@@ -116,10 +117,8 @@ class ImageClassifier(PrunableModule):
     def random_images(self, count: int, seed: int = 0) -> torch.Tensor:
         """Random pixels of the size that the model reads, (B, channels, height, width)."""
         config = self.base.config
-        size = config.image_size
-        height, width = size if isinstance(size, (list, tuple)) else (size, size)
         generator = torch.Generator().manual_seed(seed)
-        shape = (count, config.num_channels, height, width)
+        shape = (count, config.num_channels, *pixels_size(self.processor, config))
         return torch.randn(shape, generator=generator).to(self.base.dtype)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:

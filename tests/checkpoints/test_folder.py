@@ -120,3 +120,14 @@ def test_a_link_to_a_folder_stays_one(tmp_path: Path) -> None:
         load(link)
     assert [path.name for path in (tmp_path / "here").iterdir()] == ["model"]
     assert [path.name for path in (tmp_path / "disk").iterdir()] == ["large"]
+
+
+@pytest.mark.parametrize(("umask", "readers"), [(0o022, 0o444), (0o077, 0o400)])
+def test_folders_are_for_whom_the_umask_says(tmp_path: Path, umask: int, readers: int) -> None:
+    """Others read a model where they read its folder, and nowhere else."""
+    before = os.umask(umask)
+    try:
+        folder = save(even(), tmp_path / "model", Plan())
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o444 for path in folder.iterdir()} == {readers}

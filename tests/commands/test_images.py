@@ -21,6 +21,7 @@ from lightning_prune import (
 )
 from lightning_prune.cli import main
 from lightning_prune.data.images.shapes import SHAPES
+from tests.image_models import image_model
 from tests.models.test_image_classifier import CONFIG
 
 pytest.importorskip("PIL", reason="images take the extra vision")
@@ -155,6 +156,25 @@ def test_onnx_files_compute_the_same(folders: dict[str, Path], tmp_path: Path, n
         expected = load(folders[name])(pixel_values=pixels).logits
     torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-4, atol=1e-5)
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_onnx_files_take_the_pixels_that_the_processor_makes(tmp_path: Path) -> None:
+    """Not those of the config, which for DINOv2 are those that it was trained on."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model = image_model("dinov2")
+    folder = save(model, tmp_path / "model")
+    processor = {"image_processor_type": "ViTImageProcessor", "size": {"height": 8, "width": 8}}
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    main(["export", str(folder), "--to", "onnx", "--out", str(tmp_path / "x.onnx")])
+    pixels = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(3))
+    session = onnxruntime.InferenceSession(tmp_path / "x.onnx")
+    (found,) = session.run(["logits"], {"pixel_values": pixels.numpy()})
+    with torch.no_grad():
+        expected = model(pixel_values=pixels).logits
+    torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-4, atol=1e-5)
+    module = ImageClassifier(str(folder))
+    module.load()
+    assert module.random_images(2).shape == (2, 3, 8, 8)
 
 
 def test_a_language_model_has_no_onnx_file(model_folder: Path, tmp_path: Path, capsys: Any) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import io
 import struct
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -104,7 +106,6 @@ def test_idx_files_are_read(tmp_path: Path) -> None:
 
 def test_a_saved_dataset_is_read(tmp_path: Path) -> None:
     """By its columns and its names of classes."""
-    datasets = pytest.importorskip("datasets")
     features = datasets.Features(
         {"picture": datasets.Image(), "kind": datasets.ClassLabel(names=["dog", "cat"])}
     )
@@ -124,6 +125,61 @@ def test_a_saved_dataset_is_read(tmp_path: Path) -> None:
     assert sorted(map(int, labels)) == [0, 0, 1, 1]
     with pytest.raises(ValueError, match="has no column 'image'; it has picture, kind"):
         read_images(str(tmp_path / "saved"), "train")
+
+
+PNG = io.BytesIO()
+Image.new("L", (4, 4), 99).save(PNG, "png")
+
+
+@pytest.mark.parametrize(
+    "kept", [PNG.getvalue(), {"bytes": PNG.getvalue(), "path": None}], ids=["bytes", "file"]
+)
+def test_a_dataset_that_keeps_files_as_bytes_is_read(tmp_path: Path, kept: Any) -> None:
+    """As parquet files have them that nobody has said are images."""
+    rows = {"image": [kept] * 8, "label": ["cat", "dog"] * 4}
+    datasets.Dataset.from_dict(rows).save_to_disk(str(tmp_path))
+    data = ImageData(str(tmp_path), nsamples=4, held_out=0.5).attach(prepared(1))
+    assert (next(iter(data.calibration_dataloader()))["pixel_values"] == 99 / 255).all()
+
+
+NAMES = datasets.ClassLabel(names=["cat", "dog"])
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "feature", "message"),
+    [
+        ([PNG.getvalue()], [-1, 0, 1], NAMES, "1 of 3 images of .* have no class: 'label' is None"),
+        ([PNG.getvalue()], [0, None, None], NAMES, "2 of 3 images of .* have no class"),
+        ([PNG.getvalue()], ["cat", None, "dog"], None, "1 of 3 images of .* have no class"),
+        ([PNG.getvalue()], [[0], [1], [0, 1]], None, "'label' of .* and one class for each image"),
+        ([[[1, 2], [3, 4]]], [0, 1, 0], NAMES, "'image' of .* and images are needed"),
+        ([None, PNG.getvalue()], [0, 1, 0], NAMES, "image 0 of the dataset is missing"),
+        (["nowhere.png"], [0, 1, 0], NAMES, "image 0 of the dataset cannot be read"),
+    ],
+)
+def test_rows_without_an_image_or_a_class_are_refused(
+    tmp_path: Path, images: list[Any], labels: list[Any], feature: Any, message: str
+) -> None:
+    """-1 is no class, least of all the last one."""
+    rows = {"image": (images * 3)[:3], "label": labels}
+    table = datasets.Dataset.from_dict(rows)
+    table = table if feature is None else table.cast_column("label", feature)
+    table.save_to_disk(str(tmp_path))
+    with pytest.raises(ValueError, match=message):
+        read_images(str(tmp_path), "train", held_out=0.5).image(0)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_of_16_bits_are_not_cut_off(channels: int) -> None:
+    """The same as with 8 bits; more bits than that have no white that is known."""
+    grey_HW = np.arange(0, 256, 16, np.uint8).reshape(4, 4)
+    deep = Image.fromarray(grey_HW.astype(np.uint16) * 257)
+    assert deep.mode == "I;16"
+    pixels = prepared(channels).pixels
+    torch.testing.assert_close(pixels(deep), pixels(Image.fromarray(grey_HW)))
+    for kind in (np.int32, np.float32):
+        with pytest.raises(ValueError, match="32 bits .* save it with 8 or 16 bits"):
+            pixels(Image.fromarray(grey_HW.astype(kind)))
 
 
 def test_shapes_are_the_same_each_time_and_in_no_two_splits() -> None:
@@ -240,6 +296,9 @@ def test_more_images_than_there_are_cannot_be_calibrated_on(animals: Path) -> No
         data.calibration_dataloader()
     data = ImageData(str(animals), classes=["cat", "cow"]).attach(prepared())
     with pytest.raises(ValueError, match="has no class 'cow'; its classes are cat, dog"):
+        data.train_dataloader()
+    data = ImageData(str(animals), classes=["cat", "cat"]).attach(prepared())
+    with pytest.raises(ValueError, match="classes names 'cat' more than once"):
         data.train_dataloader()
 
 

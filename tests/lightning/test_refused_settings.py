@@ -48,9 +48,18 @@ def test_a_share_without_a_batch_is_refused_before_pruning(
     ("asked", "settings", "said"),
     [
         ({}, {"accumulate_grad_batches": 0}, "accumulate_grad_batches=0; a step takes one batch"),
+        ({}, {"val_check_interval": 0}, "val_check_interval=0; .* set trainer.limit_val_batches=0"),
+        ({}, {"check_val_every_n_epoch": 0}, "check_val_every_n_epoch=0; to train without valida"),
+        ({}, {"gradient_clip_val": -1.0}, "gradient_clip_val=-1.0; 0 .* or more"),
         ({"schedule": "linear"}, {"steps": -1, "max_epochs": -1}, "needs the number of training s"),
     ],
-    ids=["no batch makes a step", "falling without an end"],
+    ids=[
+        "no batch makes a step",
+        "no interval",
+        "no epochs",
+        "turned round",
+        "falling without an end",
+    ],
 )
 def test_a_training_that_cannot_be_is_refused_before_pruning(
     tmp_path: Path,
@@ -166,6 +175,7 @@ def test_without_training_its_intervals_do_not_matter(
     ("more", "said"),
     [
         (["--trainer.val_check_interval=5000"], "val_check_interval=5000 is more than"),
+        (["--trainer.val_check_interval=1.5"], "refuses trainer.val_check_interval=1.5: You have"),
         (
             ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=perplexity"],
             "EarlyStopping monitors 'perplexity', which nothing logs. Did you mean val_perplexity?",
@@ -174,7 +184,7 @@ def test_without_training_its_intervals_do_not_matter(
         (["--ckpt_path=hpc"], "no HPC checkpoint was found"),
         (["--ckpt_path=text.txt"], "text.txt is no Lightning checkpoint"),
     ],
-    ids=["val_check_interval", "monitor", "best", "hpc", "no checkpoint"],
+    ids=["val_check_interval", "no share", "monitor", "best", "hpc", "no checkpoint"],
 )
 def test_the_command_says_it_in_one_line(
     tmp_path: Path,

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["ImageFile", "Pictures", "pillow"]
+__all__ = ["DAMAGED", "ImageFile", "Pictures", "pillow"]
 
 NAMED = 3
 """So many files are named that cannot be read."""
@@ -71,8 +71,10 @@ class Pictures:
         """Those of some classes.
 
         Raises:
-            ValueError: there is no class of this name, or just one is asked for.
+            ValueError: there is no class of this name, or one is asked for twice.
         """
+        if twice := [name for name in classes if list(classes).count(name) > 1]:
+            raise ValueError(f"classes names {twice[0]!r} more than once")
         if strange := [name for name in classes if name not in self.classes]:
             known = ", ".join(self.classes)
             raise ValueError(f"{source!r} has no class {strange[0]!r}; its classes are {known}")

@@ -9,16 +9,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from lightning_prune.data.images.pictures import Pictures
+from lightning_prune.data.images.pictures import Pictures, pillow
 from lightning_prune.tokens import IGNORED
 
 __all__ = ["Prepared", "Preparation", "collate_images"]
 
-GREY = ("1", "L", "LA", "I", "I;16", "F")
+GREY = ("1", "L", "LA")
 """Pillow's names for images without colours."""
+DEEP = ("I;16", "I;16L", "I;16B")
+"""Those of grey images of 16 bits, of which `convert` would cut off all that is above 255."""
+UNKNOWN_RANGE = ("I", "F")
+"""Those of grey images whose numbers may be anything."""
 MODES = {1: "L", 3: "RGB"}
 KEPT = 2**30  # bytes of pixels that are kept, so that small images are prepared once
 
@@ -45,13 +50,21 @@ class Preparation:
         """An image of Pillow as pixel values, (C, H, W).
 
         Raises:
-            ValueError: it has colours, and the model reads grey images; or the model reads neither.
+            ValueError: it has colours, and the model reads grey images; the model reads neither; or
+                nothing says which of its numbers is white.
         """
         if self.channels not in MODES:
             raise ValueError(
                 f"the model reads {self.channels} channels, and images have 1 (grey) or 3 (red, "
                 "green, blue)"
             )
+        if image.mode in UNKNOWN_RANGE:
+            raise ValueError(
+                f"an image has numbers of 32 bits ({image.mode}), and nothing says which of them "
+                "is white: save it with 8 or 16 bits"
+            )
+        if image.mode in DEEP:
+            image = pillow().fromarray((np.asarray(image) >> 8).astype(np.uint8))
         if self.channels == 1 and image.mode not in GREY:
             raise ValueError(
                 f"an image has colours ({image.mode}), and the model reads 1 channel: give grey "

@@ -13,7 +13,7 @@ import datasets
 import numpy as np
 
 from lightning_prune.checks import meant
-from lightning_prune.data.images.pictures import ImageFile, Pictures
+from lightning_prune.data.images.pictures import DAMAGED, ImageFile, Pictures
 from lightning_prune.data.images.shapes import drawn
 from lightning_prune.data.sources import SPLIT_OF_WORD
 
@@ -191,18 +191,51 @@ def _dataset(table: Any, source: str, image_column: str, label_column: str) -> P
                 f"{source!r} has no column {column!r}; it has {', '.join(table.column_names)}. "
                 "Name them with image_column and label_column."
             )
-    labels, feature = table[label_column][:], table.features[label_column]
-    if isinstance(feature, datasets.ClassLabel):
-        names = tuple(feature.names)
-    else:
-        values = sorted(set(labels))
-        names, labels = tuple(map(str, values)), [values.index(label) for label in labels]
+    labels, names = _labels(table, source, label_column)
+    table = _as_images(table, source, image_column)
     reads = [partial(_cell, table, image_column, i) for i in range(len(labels))]
     return Pictures(reads, labels, names)
 
 
+def _labels(table: Any, source: str, column: str) -> tuple[Sequence[int], tuple[str, ...]]:
+    labels, feature = table[column][:], table.features[column]
+    if not isinstance(feature, (datasets.ClassLabel, datasets.Value)):
+        raise ValueError(
+            f"{column!r} of {source!r} holds {feature}, and one class for each image is needed. "
+            "Name another column with label_column."
+        )
+    named = isinstance(feature, datasets.ClassLabel)
+    # -1 is what datasets on the hub write where a class is kept back.
+    if bare := sum(label is None or (named and label < 0) for label in labels):
+        raise ValueError(
+            f"{bare:,} of {len(labels):,} images of {source!r} have no class: {column!r} is None "
+            "or -1 there. Take them away, or name another split or column."
+        )
+    if named:
+        return labels, tuple(feature.names)
+    values = sorted(set(labels))
+    return [values.index(label) for label in labels], tuple(map(str, values))
+
+
+def _as_images(table: Any, source: str, column: str) -> Any:
+    """The table with a column of images, also where it holds files as bytes or by their paths."""
+    feature = table.features[column]
+    if isinstance(feature, datasets.Image):
+        return table
+    files = isinstance(feature, Mapping) and set(feature) == {"bytes", "path"}
+    if not files and getattr(feature, "dtype", "") not in ("binary", "string"):
+        raise ValueError(
+            f"{column!r} of {source!r} holds {feature}, and images are needed: image files as "
+            "they are, their bytes, or their paths. Name another column with image_column."
+        )
+    return table.cast_column(column, datasets.Image())
+
+
 def _cell(table: Any, column: str, index: int) -> Any:
     try:
-        return table[index][column]
-    except OSError as error:  # Pillow's, of a damaged image
+        image = table[index][column]
+    except DAMAGED as error:
         raise ValueError(f"image {index} of the dataset cannot be read: {error}") from error
+    if image is None:
+        raise ValueError(f"image {index} of the dataset is missing: {column!r} is None there")
+    return image
