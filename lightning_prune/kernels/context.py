@@ -86,8 +86,8 @@ def sparse_activations(
     Each Linear has its own threshold; those that read the same input may have different ones. Up to
     four rows at once (decoding) are multiplied by the columns of the other inputs alone: on a GPU
     by a kernel, on the CPU where that is faster than the dense product, which the first calls find
-    out. More rows, other devices, and training go dense, with zeros: the numbers are the same but
-    for rounding.
+    out. More rows, other devices, training and autocast go dense, with zeros: the numbers are the
+    same but for rounding.
 
     Weights are laid out by columns when that is first needed, in new memory, one matrix at a time,
     and laid back at the end; their values stay. Forwards are replaced on this model's own modules,

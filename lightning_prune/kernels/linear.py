@@ -65,7 +65,10 @@ class SparseLinear:
         """The product, in the way that fits the number of rows, the device, and what is faster."""
         weight_OI = self.module.weight
         rows = input_I.shape[:-1].numel()
-        if not 1 <= rows <= ROWS or input_I.dtype != weight_OI.dtype or self._trains(input_I):
+        takes = input_I.dtype == weight_OI.dtype and not (
+            self._trains(input_I) or torch.is_autocast_enabled(weight_OI.device.type)
+        )
+        if not (takes and 1 <= rows <= ROWS):
             return self._dense(input_I, self._small(input_I))
         if weight_OI.is_cuda:
             return self._on_gpu(input_I)
@@ -80,8 +83,7 @@ class SparseLinear:
 
     def restore(self) -> None:
         """Lay the weight out as it was found."""
-        if not self._was_column_major:
-            self._lay_out(by_columns=False)
+        self._lay_out(self._was_column_major)
 
     # --- ways ---
 

@@ -70,10 +70,9 @@ def _norms(run: StoredRun) -> list[tuple[float, float]]:
     """By block, the norm of all its matrices over what it was when dense."""
     squares: dict[int, list[float]] = {}
     for m in run.matrices:
-        if m["norm_kept"]:
+        if m["norm_before"]:
             left, before = squares.setdefault(m["block"], [0.0, 0.0])
-            dense = m["norm"] / m["norm_kept"]
-            squares[m["block"]] = [left + m["norm"] ** 2, before + dense**2]
+            squares[m["block"]] = [left + m["norm"] ** 2, before + m["norm_before"] ** 2]
     return [(float(b), math.sqrt(left / before)) for b, (left, before) in sorted(squares.items())]
 
 

@@ -106,12 +106,14 @@ def circuits_table(runs: Sequence[StoredRun]) -> Table:
     """The model without parts of a circuit and of its controls."""
     rows: list[Row] = []
     for run in runs:
+        drawn = {line["name"] for line in run.circuits if line["draw"] > 1}
         for line in run.circuits:
+            draw = f", draw {line['draw']}" if line["name"] in drawn else ""
             ends = f"{line['rate_low']:.1%} to {line['rate_high']:.1%}"
             rows.append(
                 (
                     run.label,
-                    line["name"],
+                    line["name"] + draw,
                     Figure(line["count"], f"{line['count']:,}"),
                     Figure(line["perplexity"], perplexity_text(line["perplexity"])),
                     Figure(line["rate"], f"{line['rate']:.1%} ({ends})"),
@@ -128,7 +130,7 @@ def similarities_table(runs: Sequence[StoredRun]) -> Table:
         (
             line["a"],
             line["b"],
-            f"{line['measure']} of {line['what']}",
+            f"{line['measure']} of {line['what']}" + _first(line["count"]),
             Figure(line["value"], _number(line["value"])),
             Figure(line["by_chance"], _number(line["by_chance"])),
         )
@@ -145,6 +147,11 @@ def share_figure(share: float | None) -> Figure:
 
 
 # --- parts ---
+
+
+def _first(count: int | None) -> str:
+    """Of how many members something is, where it is not of all."""
+    return "" if count is None else f", first {count:,}"
 
 
 def _held(run: StoredRun) -> Mapping[str, float]:

@@ -106,7 +106,7 @@ def study_circuit(
             raise ValueError(f"{name}={value!r} is not allowed; it is one of {', '.join(choices)}")
     if by == "magnitude":
         raise ValueError("by='magnitude' looks at no samples, so that the two sets cannot differ")
-    if random_draws < 1:
+    if "random" in controls and random_draws < 1:
         raise ValueError(f"random_draws={random_draws}; give 1 or more, or no random control")
     scorer = None if scorer is None else as_scorer(scorer)
     module.load()

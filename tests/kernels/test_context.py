@@ -168,6 +168,29 @@ def test_training_goes_through_what_is_left() -> None:
     torch.testing.assert_close(model[0].weight.grad, expected)
 
 
+@torch.no_grad()
+def test_autocast_says_of_what_type_products_are(way: Way) -> None:
+    """Of few rows, too, whichever way they would go without it."""
+    model, x = nn.Sequential(nn.Linear(4, 3)), torch.tensor([[0.1, -2.0, 0.2, 3.0]])
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = model(x * (x.abs() > 1))
+        with sparse_activations(model, {"0": 1.0}):
+            found = model(x)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@torch.no_grad()
+def test_a_weight_that_lay_by_columns_does_so_again(way: Way) -> None:
+    """Also where the dense product has it by rows meanwhile."""
+    model = nn.Sequential(nn.Linear(4, 3))
+    model[0].weight.data = model[0].weight.data.T.contiguous().T
+    before = state(model)
+    with sparse_activations(model, {"0": 1.0}):
+        model(torch.ones(1, 4))
+    assert state(model) == before
+
+
 @pytest.mark.parametrize(
     ("thresholds", "message"),
     [

@@ -24,12 +24,15 @@ def test_a_circuit_is_kept_with_its_controls_and_members() -> None:
     judged = [
         Judged("dense", 0, 10.0, half, half, low),
         Judged("circuit", 2, 11.0, low, half, low),
+        Judged("random", 2, 10.5, half, half, low),
+        Judged("random", 2, 10.6, half, half, low, draw=2),
     ]
     units = CircuitUnits("neuron", [("3", 17), ("0", 2)], [-2.0, -1.0])
     run = circuit_run(CircuitResult("tiny", judged, {"device": "cpu"}), units)
     assert (run.command, run.model, run.device) == ("circuit", "tiny", "cpu")
     circuits = [row for row in run.rows if isinstance(row, Circuit)]
     assert circuits[1] == Circuit("circuit", "neuron", 2, 11.0, 0.1, 0.0, 0.2, 0.5, 0.1)
+    assert [(row.name, row.draw) for row in circuits[2:]] == [("random", 1), ("random", 2)]
     assert [row for row in run.rows if isinstance(row, Member)] == [
         Member(0, "neuron", "3", 17, None, -2.0),
         Member(1, "neuron", "0", 2, None, -1.0),

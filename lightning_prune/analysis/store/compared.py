@@ -59,7 +59,7 @@ class StoredRun:
 
     def gone(self, matrices: Sequence[Found]) -> float | None:
         """Fraction of the weights of some of its matrices that are zero, or cut off."""
-        before = sum(m["rows"] * m["inputs"] / max(1 - (m["cut"] or 0), 1e-12) for m in matrices)
+        before = sum(m["weights_before"] for m in matrices)
         left = sum(m["rows"] * m["inputs"] - m["zeros"] for m in matrices)
         return 1 - left / before if before else None
 

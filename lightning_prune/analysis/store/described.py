@@ -2,29 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import replace
 from typing import Any
 
 from lightning_prune.analysis.statistics import Distribution, sampled
 from lightning_prune.analysis.store.rows import Held, Matrix, PlanStep, Row, Score
 from lightning_prune.analysis.zeros import MatrixZeros
 from lightning_prune.plan import Plan
+from lightning_prune.plan.numbering import numbered_before
 
-__all__ = ["asked_of", "matrix_rows", "plan_rows", "score_rows"]
+__all__ = ["asked_of", "gone_rows", "matrix_rows", "plan_rows", "score_rows"]
 
 UNITS = {"group": "groups", "neuron": "neurons", "block": "blocks"}
 """Kinds of units, and the columns of their counts."""
 
 
-def matrix_rows(stage: str, matrices: Iterable[MatrixZeros]) -> list[Row]:
-    """Shapes, zeros, norms and patterns of a model's matrices at a stage."""
+def matrix_rows(
+    stage: str, matrices: Iterable[MatrixZeros], gone: Set[int] = frozenset()
+) -> list[Row]:
+    """Shapes, zeros, norms and patterns of a model's matrices at a stage.
+
+    Args:
+        stage: the stage.
+        matrices: what was found in them.
+        gone: blocks that were taken out; the others are numbered and named as before.
+    """
     rows: list[Row] = []
     for m in matrices:
+        block = numbered_before(m.block, gone)
+        name = m.name.replace(f".{m.block}.", f".{block}.", 1)
         rows.append(
-            Matrix(stage, m.name, m.block, m.kind, *m.shape, m.zeros, m.row_min, m.row_max, m.norm)
+            Matrix(stage, name, block, m.kind, *m.shape, m.zeros, m.row_min, m.row_max, m.norm)
         )
-        rows += [Held(stage, m.name, pattern, held) for pattern, held in m.patterns.items()]
+        rows += [Held(stage, name, pattern, held) for pattern, held in m.patterns.items()]
     return rows
+
+
+def gone_rows(stage: str, dense: Iterable[Row], gone: Set[int]) -> list[Row]:
+    """The matrices of blocks that were taken out: nothing is left of them.
+
+    Args:
+        stage: the stage.
+        dense: rows of the dense model.
+        gone: the blocks.
+    """
+    nothing = {"rows": 0, "inputs": 0, "zeros": 0, "row_min": 0.0, "row_max": 0.0, "norm": 0.0}
+    return [
+        replace(row, stage=stage, **nothing)
+        for row in dense
+        if isinstance(row, Matrix) and row.stage == "dense" and row.block in gone
+    ]
 
 
 def plan_rows(plans: Sequence[Plan]) -> list[Row]:

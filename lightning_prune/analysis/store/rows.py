@@ -211,6 +211,8 @@ class Circuit(Row):
     rate_high: float
     score: float
     unique_tokens: float
+    draw: int = 1
+    """Which of several draws, of random parts."""
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,8 @@ STEPS = (
         run INTEGER NOT NULL, rank BIGINT NOT NULL, kind VARCHAR, name VARCHAR NOT NULL,
         place BIGINT, input BIGINT, score DOUBLE);
     """,
+    # 3: parts that are drawn several times; what matrices were before, in views
+    "ALTER TABLE circuits ADD COLUMN draw INTEGER DEFAULT 1",
 )
 
 VERSION = len(STEPS)
@@ -82,7 +84,9 @@ VIEWS = {
                split_part(m.kind, '.', -1) AS component, m.kind, m.name, m.rows, m.inputs,
                m.zeros, m.zeros / nullif(m.rows * m.inputs, 0) AS sparsity, m.row_min, m.row_max,
                m.norm, m.norm / nullif(d.norm, 0) AS norm_kept,
-               1 - m.rows * m.inputs / nullif(d.rows * d.inputs, 0) AS cut
+               1 - m.rows * m.inputs / nullif(d.rows * d.inputs, 0) AS cut,
+               coalesce(d.rows * d.inputs, m.rows * m.inputs) AS weights_before,
+               d.norm AS norm_before
         FROM matrices m JOIN runs r USING (run)
         LEFT JOIN matrices d ON d.run = m.run AND d.name = m.name AND d.stage = 'dense'
         WHERE m.stage <> 'dense'""",

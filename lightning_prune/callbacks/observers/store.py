@@ -14,7 +14,13 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from lightning_prune import distributed
-from lightning_prune.analysis.store.described import asked_of, matrix_rows, plan_rows, score_rows
+from lightning_prune.analysis.store.described import (
+    asked_of,
+    gone_rows,
+    matrix_rows,
+    plan_rows,
+    score_rows,
+)
 from lightning_prune.analysis.store.results import Results
 from lightning_prune.analysis.store.rows import Evaluation, Row, Run
 from lightning_prune.analysis.zeros import matrix_zeros
@@ -119,7 +125,10 @@ class Store(PruneObserver):
 
         def look() -> None:
             assert model is not None, "process 0 has the model"
-            self._found[pl_module] += matrix_rows(stage, matrix_zeros(model.state_dict()))
+            found, plan = self._found[pl_module], pl_module.plan
+            gone = plan.dropped if plan is not None else set()
+            found += gone_rows(stage, found, gone)
+            found += matrix_rows(stage, matrix_zeros(model.state_dict()), gone)
 
         if self.matrices:
             with self.timed(f"storing {stage}"):

@@ -90,6 +90,7 @@ def circuit_run(result: CircuitResult, circuit: CircuitUnits) -> Run:
             rate_high=row.rate.high,
             score=row.score.value,
             unique_tokens=row.unique.value,
+            draw=row.draw,
         )
         for row in result.rows
     ]

@@ -36,6 +36,17 @@ def test_an_older_file_is_brought_up_to_date(results: Results) -> None:
     assert results.add([pruned()]) == [2]
 
 
+def test_circuits_of_an_older_file_are_of_the_first_draw(results: Results) -> None:
+    """Of random parts, draws were not told apart."""
+    with duckdb.connect(str(results.path)) as old:
+        old.execute(f"CREATE TABLE {MARK} (version INTEGER)")
+        old.execute(f"INSERT INTO {MARK} VALUES (2)")
+        for step in STEPS[:2]:
+            old.execute(step)
+        old.execute("INSERT INTO circuits (run, name) VALUES (1, 'random')")
+    assert results.query("SELECT name, draw FROM circuits").rows == [("random", 1)]
+
+
 def test_a_folder_that_may_not_be_written_is_named(
     results: Results, monkeypatch: pytest.MonkeyPatch
 ) -> None:

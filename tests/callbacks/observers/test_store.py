@@ -9,7 +9,17 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from lightning_prune import CausalLM, Evaluate, LoRA, MagnitudeSP, Store, Wanda, WriteReport
+from lightning_prune import (
+    CausalLM,
+    DropBlocks,
+    Evaluate,
+    LoRA,
+    MagnitudeSP,
+    Store,
+    Wanda,
+    WriteReport,
+)
+from lightning_prune.analysis.store.compared import stored_runs
 from lightning_prune.analysis.store.results import Results
 from lightning_prune.analysis.zeros import sparsity
 from lightning_prune.checkpoints.load import load
@@ -90,6 +100,23 @@ def test_units_that_were_cut_are_counted(
         "WHERE component = 'down_proj' AND stage = 'pruned'"
     )
     assert found.rows[0][0] == pytest.approx(gone)
+
+
+def test_blocks_that_were_taken_out_are_gone_and_the_others_keep_their_numbers(
+    results: Results, tmp_path: Path, model_folder: Path, text_file: Path
+) -> None:
+    """Each matrix is compared with its own, and nothing is left of those that went."""
+    method = DropBlocks(count=1, layer_end=2)  # blocks behind it are numbered anew in the model
+    fit(tmp_path, model_folder, text_file, method, Store(str(results.path)), steps=1)
+    (gone,) = Plan.load(tmp_path / "plan").dropped
+    query = "SELECT block, name, cut, norm_kept FROM pruned_matrices WHERE stage = 'pruned'"
+    found = results.query(query).rows
+    assert {row[0] for row in found} == {0, 1, 2}
+    for block, name, cut, norm_kept in found:
+        assert f".{block}." in name
+        assert (cut, norm_kept) == ((1, 0) if block == gone else (0, 1))
+    (run,) = stored_runs(results)
+    assert run.gone(run.matrices) == pytest.approx(1 / 3)
 
 
 class Fails(Callback):
