@@ -10,8 +10,8 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 
 __all__ = [
     "DiskFull",
+    "as_umask_says",
     "atomic_write",
     "hidden_name",
     "is_disk_full",
@@ -142,13 +143,20 @@ def replacing(path: str | Path, size: int | None = None) -> Iterator[Path]:
         temporary = hidden / path.name
         try:
             yield temporary
-            # For whom the umask says; safetensors writes for the owner alone.
-            temporary.chmod(hidden.stat().st_mode & 0o666)
+            as_umask_says([temporary], hidden)
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         finally:
             shutil.rmtree(hidden, ignore_errors=True)
+
+
+def as_umask_says(paths: Iterable[Path], folder: Path) -> None:
+    """Let those read files who may read their folder; safetensors writes for the owner alone."""
+    readers = folder.stat().st_mode & 0o666
+    for path in paths:
+        with suppress(OSError):  # some file systems know no rights
+            path.chmod(path.stat().st_mode | readers)
 
 
 def hidden_name(path: Path, ending: str) -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lightning_prune.checkpoints.config import raw_config
 from lightning_prune.checkpoints.names import CONFIG
-from lightning_prune.files import DiskFull, hidden_name, needing_room
+from lightning_prune.files import DiskFull, as_umask_says, hidden_name, needing_room
 
 __all__ = ["check_replaceable", "check_room", "replaced_folder"]
 
@@ -48,9 +48,8 @@ def _replacing(folder: Path) -> Iterator[Path]:
     try:
         temporary.mkdir()
         yield temporary
-        readers = temporary.stat().st_mode & 0o444  # as the umask says
+        as_umask_says(temporary.iterdir(), temporary)
         for path in [*temporary.iterdir(), temporary]:
-            path.chmod(path.stat().st_mode | readers)  # safetensors writes for the owner alone
             _sync(path)
         if folder.exists():
             folder.rename(old)
