@@ -47,7 +47,8 @@ def gone_rows(stage: str, dense: Iterable[Row], gone: Set[int]) -> list[Row]:
         dense: rows of the dense model.
         gone: the blocks.
     """
-    nothing = {"rows": 0, "inputs": 0, "zeros": 0, "row_min": 0.0, "row_max": 0.0, "norm": 0.0}
+    nothing: dict[str, Any] = dict.fromkeys(("rows", "inputs", "zeros"), 0)
+    nothing |= dict.fromkeys(("row_min", "row_max", "norm"), 0.0)
     return [
         replace(row, stage=stage, **nothing)
         for row in dense
