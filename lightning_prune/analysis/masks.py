@@ -66,6 +66,13 @@ class Masks:
                 "is named after the number of a block, as in model.layers.0.mlp.up_proj.weight"
             )
 
+    @property
+    def blocks(self) -> int | None:
+        """How many blocks a whole model has; None of a plan, and of one file of several."""
+        if self._reader is None or Path(self.path).is_file():
+            return None
+        return len({place[0] for place in map(place_of, self.shapes) if place})
+
     def rows(self, name: str) -> Iterator[Rows]:
         """The rows of a matrix, some at a time, from the first to the last."""
         if self._reader is None:

@@ -157,12 +157,14 @@ def compare_masks(
 
     Raises:
         FileNotFoundError: there is no model or plan.
-        ValueError: fewer than two, no such axis, no matrix in common, or shapes differ.
+        ValueError: fewer than two, no such axis, no matrix in common, or other shapes or numbers of
+            blocks.
     """
     check_choice("axis", axis, get_args(Axis))
     if len(sources) < 2:
         raise ValueError(f"masks are compared by twos, and {len(sources)} are given")
     opened = {name: Masks(path) for name, path in sources.items()}
+    _check_blocks(opened)
     shapes = shared_names(list(opened.values()), include)
     pairs = list(combinations(opened, 2))
     tallies: dict[tuple[str, str], dict[tuple[str, str], Tally]] = {pair: {} for pair in pairs}
@@ -190,6 +192,17 @@ def compare_masks(
         sum(source.bytes(name) for source in opened.values() for name in shapes),
         features,
     )
+
+
+def _check_blocks(sources: Mapping[str, Masks]) -> None:
+    """Blocks are told apart by their numbers, which are others where some were taken out."""
+    counts = {name: source.blocks for name, source in sources.items() if source.blocks}
+    if len(set(counts.values())) > 1:
+        found = ", ".join(f"{name} has {count} block(s)" for name, count in counts.items())
+        raise ValueError(
+            f"{found}: where blocks were taken out, those of one number are not the same. Compare "
+            "models that have all blocks, or plans"
+        )
 
 
 def _counted(

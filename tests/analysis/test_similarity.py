@@ -241,3 +241,21 @@ def test_one_mask_alone_or_none_is_refused(tmp_path: Path) -> None:
     Plan().save(tmp_path / "empty")
     with pytest.raises(ValueError, match="has no matrix in a block"):
         compare_masks({"a": path, "b": tmp_path / "empty"})
+
+
+def test_models_with_blocks_taken_out_are_refused(tmp_path: Path) -> None:
+    """What has the same number is another block; of one file of several that is not known."""
+    models = {
+        "dense": {UP: torch.ones(4, 4), DOWN: torch.ones(4, 4)},
+        "cut": {UP: torch.ones(4, 4)},
+    }
+    for name, model in models.items():
+        (tmp_path / name).mkdir()
+        saved(tmp_path / name / "model.safetensors", model)
+    folders = {name: tmp_path / name for name in models}
+    with pytest.raises(
+        ValueError, match="dense has 2 block.s., cut has 1 block.s.: where blocks were"
+    ):
+        compare_masks(folders)
+    files = {name: folder / "model.safetensors" for name, folder in folders.items()}
+    assert "dense: 1 of its matrices are not compared" in compare_masks(files).notes
