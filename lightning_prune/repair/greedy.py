@@ -11,6 +11,8 @@ from lightning_prune.repair.gram import check_gram, positive_solve
 
 __all__ = ["greedy_removal"]
 
+_STALE = 0.125  # share of features that are gone, at which the others are moved together
+
 
 def greedy_removal(
     weight_OI: torch.Tensor,
@@ -47,18 +49,24 @@ def greedy_removal(
     total = (weight_OI @ damped_II).mul_(weight_OI).sum().clamp(min=1e-300)
     inverse_II = torch.cholesky_inverse(torch.linalg.cholesky(damped_II))
     units = weight_OI.shape[1] // size
-    feature_US = torch.arange(units * size, device=weight_OI.device).view(units, size)
+    place_US = torch.arange(units * size, device=weight_OI.device).view(units, size)
+    left_I = torch.ones(weight_OI.shape[1], dtype=torch.bool, device=weight_OI.device)
     alive_U = torch.arange(units, device=weight_OI.device)
     error_U = torch.zeros(units, dtype=torch.float64, device=weight_OI.device)
-    error = torch.zeros_like(total)
+    error, stale = torch.zeros_like(total), 0
     while len(alive_U):
-        cost_U = _costs(weight_OI, inverse_II, feature_US[alive_U])
+        if stale > _STALE * len(left_I):
+            weight_OI, inverse_II = weight_OI[:, left_I], inverse_II[left_I][:, left_I]
+            place_US = (left_I.cumsum(0) - 1)[place_US]
+            left_I, stale = left_I[left_I], 0
+        cost_U = _costs(weight_OI, inverse_II, place_US)
         cheapest = cost_U.argsort(stable=True)
         gone, left = cheapest[:per_step], cheapest[per_step:].sort().values
         error_U[alive_U[gone]] = error + cost_U[gone].cumsum(0)
         error = error_U[alive_U[gone[-1]]]
-        removed = feature_US[alive_U[gone]].flatten()
-        alive_U = alive_U[left]
+        removed = place_US[gone].flatten()
+        left_I[removed], stale = False, stale + len(removed)
+        alive_U, place_US = alive_U[left], place_US[left]
         if len(alive_U):
             _remove(weight_OI, inverse_II, removed)
     return error_U / total
@@ -82,8 +90,8 @@ def _remove(weight_OI: torch.Tensor, inverse_II: torch.Tensor, gone_S: torch.Ten
     """Make W and H⁻¹ those of the features that are left, in place."""
     rows_SI = inverse_II[gone_S]
     solved_SI = positive_solve(rows_SI[:, gone_S], rows_SI)
-    weight_OI -= weight_OI[:, gone_S] @ solved_SI
-    inverse_II -= rows_SI.mT @ solved_SI
+    weight_OI.addmm_(weight_OI[:, gone_S], solved_SI, alpha=-1)
+    inverse_II.addmm_(rows_SI.mT, solved_SI, alpha=-1)
     weight_OI[:, gone_S] = 0
     inverse_II[gone_S] = 0
     inverse_II[:, gone_S] = 0
