@@ -135,7 +135,7 @@ VALUES = {
     "trainer.precision=fp8x": r"trainer.precision=fp8x is not allowed. Allowed: .*bf16-mixed",
     "trainer.strategy=fsdp3": r"trainer.strategy=fsdp3 is not allowed. Allowed: auto, ddp, fsdp2",
     "trainer.accelerator=tpux": r"trainer.accelerator=tpux: You selected an invalid accelerator",
-    "trainer.devices=x": r"refuses trainer.accelerator=cpu, trainer.devices=x",
+    "trainer.devices=x": r"refuses trainer.devices=x: `devices` selected with `CPUAccelerator`",
     "trainer.max_steps=many": r"trainer.max_steps=many is not allowed. Allowed: a whole number",
     "trainer.callbacks=Wandda": r"trainer.callbacks=Wandda .* Did you mean Wanda\?",
     "trainer.callbacks.sparsity=half": r"sparsity=half is not allowed. Allowed: a number, null",
