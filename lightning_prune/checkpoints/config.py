@@ -140,10 +140,12 @@ def pixels_size(processor: Any, config: Any) -> tuple[int, int]:
     given 224. Of one that leaves sizes alone it is the config's.
 
     Args:
-        processor: the model's image processor.
+        processor: the model's image processor; None: it has none.
         config: the model's.
     """
     height, width = _image_size(config)
+    if processor is None:
+        return height, width
     blank_CHW = np.zeros((config.num_channels, height, width), np.uint8)
     how = {"input_data_format": "channels_first", "return_tensors": "pt"}
     pixels_CHW = processor(blank_CHW, **how)["pixel_values"][0]

@@ -21,12 +21,7 @@ import torch
 from torch import nn
 
 from lightning_prune.anatomy import family_of
-from lightning_prune.checkpoints.config import (
-    pixels_size,
-    plain_image_processor,
-    read_config,
-    read_image_processor,
-)
+from lightning_prune.checkpoints.config import pixels_size, read_config, read_image_processor
 from lightning_prune.checkpoints.load import load
 from lightning_prune.checkpoints.names import PROCESSOR
 from lightning_prune.files import replacing
@@ -105,7 +100,8 @@ def to_onnx(folder: str | Path, out: str | Path, verify: bool = True) -> OnnxFil
     check_packages()
     model = load(folder, dtype="float32", verify=verify, attn_implementation="sdpa")
     config: Any = model.config
-    size = pixels_size(_processor(Path(folder), config), config)
+    has_processor = (Path(folder) / PROCESSOR).is_file()
+    size = pixels_size(read_image_processor(folder) if has_processor else None, config)
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randn(2, config.num_channels, *size, generator=generator)
     logits = _Logits(model)
@@ -132,12 +128,6 @@ def to_onnx(folder: str | Path, out: str | Path, verify: bool = True) -> OnnxFil
             )
     opset = max(item.version for item in program.model_proto.opset_import if not item.domain)
     return OnnxFile(Path(out), Path(out).stat().st_size, opset, difference)
-
-
-def _processor(folder: Path, config: Any) -> Any:
-    if (folder / PROCESSOR).is_file():
-        return read_image_processor(folder)
-    return plain_image_processor(config)
 
 
 @torch.no_grad()

@@ -95,6 +95,8 @@ def test_methods_that_cut_are_in_the_table_too(
     assert [cell.error for cell in grid.cells] == ["", "", ""]
     assert grid.axis == "zeros asked for (N:M: N kept of M), or parameters of units that go"
     assert [cell.sparsity for cell in grid.cells] == pytest.approx([0.25] * 3, abs=0.05)
+    alone = sweep_methods(module, data, methods[2:], [0.25])
+    assert alone.axis == "parameters of GQA groups and neurons that go"
     with pytest.raises(ValueError, match="WandaSP cuts units off, and 2:4 is a pattern of zeros"):
         sweep_methods(module, data, [*methods[:1], "WandaSP"], [0.25, "2:4"])
 
