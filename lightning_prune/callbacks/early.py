@@ -149,10 +149,10 @@ def _check_numbers(trainer: Trainer) -> None:
         above |= {"val_check_interval": without, "check_val_every_n_epoch": without}
     for name, why in above.items():
         value = getattr(trainer, name)
-        if isinstance(value, (int, float)) and value <= 0:
+        if isinstance(value, (int, float)) and not value > 0:
             raise ValueError(f"trainer.{name}={value}; {why}")
     clip = trainer.gradient_clip_val
-    if clip is not None and clip < 0:
+    if clip is not None and not clip >= 0:
         raise ValueError(f"trainer.gradient_clip_val={clip}; 0 (nothing is clipped) or more")
 
 

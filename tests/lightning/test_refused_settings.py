@@ -51,6 +51,7 @@ def test_a_share_without_a_batch_is_refused_before_pruning(
         ({}, {"val_check_interval": 0}, "val_check_interval=0; .* set trainer.limit_val_batches=0"),
         ({}, {"check_val_every_n_epoch": 0}, "check_val_every_n_epoch=0; to train without valida"),
         ({}, {"gradient_clip_val": -1.0}, "gradient_clip_val=-1.0; 0 .* or more"),
+        ({}, {"gradient_clip_val": float("nan")}, "gradient_clip_val=nan; 0 .* or more"),
         ({"schedule": "linear"}, {"steps": -1, "max_epochs": -1}, "needs the number of training s"),
     ],
     ids=[
@@ -58,6 +59,7 @@ def test_a_share_without_a_batch_is_refused_before_pruning(
         "no interval",
         "no epochs",
         "turned round",
+        "no number",
         "falling without an end",
     ],
 )
